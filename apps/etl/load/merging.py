@@ -1,0 +1,27 @@
+"""The set-based merge: the same SQL on PostgreSQL and SQLite (3.39 or newer, for IS DISTINCT FROM)."""
+
+from typing import Any
+
+
+def differs(columns: list[str], one: str, other: str) -> str:
+    return " OR ".join(f"{one}.{column} IS DISTINCT FROM {other}.{column}" for column in columns)
+
+
+def update_changed(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str]) -> int:
+    """Rows of `table` whose `columns` or `extra` are not as staged get them. Returns how many. `extra`: column -> SQL literal."""
+    wanted = {column: f"s.{column}" for column in columns} | extra
+    assignments = ", ".join(f"{column} = {value}" for column, value in wanted.items())
+    states = [f"t.{column} IS DISTINCT FROM {value}" for column, value in extra.items() if column != "run_id"]
+    condition = " OR ".join([differs(columns, "t", "s"), *states])
+    cursor.execute(f"UPDATE {table} AS t SET {assignments} FROM {stage} AS s WHERE t.{key} = s.{key} AND ({condition})")
+    return int(cursor.rowcount)
+
+
+def insert_new(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str], where: str = "1 = 1") -> int:
+    names = ", ".join([key, *columns, *extra])
+    values = ", ".join([*(f"s.{column}" for column in (key, *columns)), *extra.values()])
+    cursor.execute(
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM {stage} AS s "
+        f"WHERE {where} AND NOT EXISTS (SELECT 1 FROM {table} AS t WHERE t.{key} = s.{key})"
+    )
+    return int(cursor.rowcount)

@@ -1,0 +1,82 @@
+"""Before anything is read: every database answers, every source has the columns that tables.py names, the warehouse takes writes."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from django.apps import apps
+from django.db import connections, transaction
+
+from apps.etl.interrupts import stoppable
+from apps.etl.snapshot import kill_query
+from apps.etl.tables import SOURCES, Kind, Source
+from techmarket.diagnosis import diagnosed, place
+from techmarket.errors import ReadOnly, SchemaDrift
+
+# Column types by kind, as MySQL, MariaDB and SQLite spell their beginnings.
+TYPES = {
+    Kind.INTEGER: ("bigint", "int", "integer", "mediumint", "smallint", "tinyint"),
+    Kind.FLAG: ("tinyint", "bool", "boolean", "bit", "smallint", "int"),
+    Kind.MONEY: ("decimal(12,2)", "decimal"),
+    Kind.INSTANT: ("datetime", "timestamp"),
+    Kind.DATE: ("date",),
+    Kind.TEXT: ("varchar", "char", "text", "tinytext", "mediumtext", "longtext", "enum"),
+}
+EXACT_MONEY = "decimal(12,2)"
+
+
+def preflight() -> None:
+    """Raises Misconfigured, naming what is wrong and the next step."""
+    for source in SOURCES.values():
+        check_source(source)
+    check_warehouse()
+
+
+def check_source(source: Source) -> None:
+    with diagnosed(source.alias), connections[source.alias].cursor() as cursor, stoppable(stop_of(cursor)):
+        # Asked of the table itself: a right that is missing, a table and a column each have an error of their own.
+        cursor.execute(f"SELECT {', '.join(column.name for column in source.columns)} FROM {source.table} WHERE 1 = 0")
+        types = column_types(cursor, source.table)
+    for column in source.columns:
+        found = types[column.name]
+        if not fits(found, column.kind, cursor.db.vendor):
+            raise SchemaDrift(
+                f"{place(source.alias)}: {source.table}.{column.name} is {found}, not {TYPES[column.kind][0]}. "
+                "Bring the source and apps/etl/tables.py in step."
+            )
+
+
+def stop_of(cursor: Any) -> Callable[[], None]:
+    """Somebody may have locked the table: a cancel must not wait for that."""
+    if cursor.db.vendor == "mysql":
+        return partial(kill_query, cursor.db.alias, cursor.db.connection.thread_id())
+    return partial(cursor.db.connection.interrupt)
+
+
+def column_types(cursor: Any, table: str) -> Mapping[str, str]:
+    if cursor.db.vendor == "sqlite":
+        cursor.execute(f"PRAGMA table_info({table})")
+        return {row[1].lower(): row[2].lower() for row in cursor.fetchall()}
+    cursor.execute(
+        "SELECT column_name, column_type FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s", [table]
+    )
+    return {row[0].lower(): (row[1].decode() if isinstance(row[1], bytes) else row[1]).lower() for row in cursor.fetchall()}
+
+
+def fits(found: str, kind: Kind, vendor: str) -> bool:
+    if kind is Kind.MONEY and vendor == "mysql":  # it travels as whole kopiykas: any other scale would be another amount
+        return found == EXACT_MONEY
+    return found.split("(")[0].split()[0] in {name.split("(")[0] for name in TYPES[kind]}
+
+
+def check_warehouse() -> None:
+    with diagnosed("dwh"), transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
+        if cursor.db.vendor == "postgresql":
+            cursor.execute("SET LOCAL lock_timeout = '5s'")  # somebody may be altering a table
+        for model in apps.get_app_config("dwh").get_models():
+            columns = ", ".join(str(field.column) for field in model._meta.local_concrete_fields)
+            cursor.execute(f"SELECT {columns} FROM {model._meta.db_table} WHERE 1 = 0")
+        if cursor.db.vendor == "postgresql":
+            cursor.execute("SHOW transaction_read_only")
+            if cursor.fetchone()[0] == "on":
+                raise ReadOnly(f"{place('dwh')} is read-only (a standby, or default_transaction_read_only). Correct DWH_URL.")

@@ -1,0 +1,46 @@
+"""manage.py migrate_all: the tables of all six databases."""
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import CommandParser
+from django.db import connections
+
+from techmarket.commands import Command as BaseCommand
+from techmarket.commands import whole_number
+from techmarket.diagnosis import diagnosed, place
+from techmarket.errors import ConnectionLost, Unreachable
+from techmarket.migrations import pending
+
+
+class Command(BaseCommand):
+    help = "Migrate all six databases, waiting for servers that are still starting."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--wait", type=whole_number(0, 3600), default=30, metavar="SECONDS", help="for a server to answer (default 30)")
+
+    def handle(self, **options: Any) -> None:
+        until = time.monotonic() + options["wait"]
+        for alias in settings.DATABASES:
+            with diagnosed(alias):
+                wait_for(alias, until)
+                steps = pending(alias)
+                call_command("migrate", database=alias, verbosity=0, interactive=False, skip_checks=True)
+            if options["verbosity"]:
+                done = f"{steps} migration{'' if steps == 1 else 's'} applied" if steps else "nothing to do"
+                self.stdout.write(f"{place(alias)}: {done}")
+
+
+def wait_for(alias: str, until: float) -> None:
+    """Raises Unreachable when the time is up; a server that refuses the user or lacks the database is not waited for."""
+    while True:
+        try:
+            with diagnosed(alias):
+                connections[alias].ensure_connection()
+            return
+        except (Unreachable, ConnectionLost):
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)

@@ -1,0 +1,61 @@
+"""The ledger of one run as plain values: what the CLI prints and `run_etl --json` gives. The keys are a promise; see docs/ETL.md."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, Min, Sum
+
+from apps.etl.tables import TARGETS
+from apps.orchestration.models import Run
+
+WRITTEN = ("read", "inserted", "updated", "unchanged", "deleted", "filtered", "rejected", "derived")
+READ = ("read", "loaded", "filtered", "rejected")
+
+
+def document(run: Run) -> dict[str, Any]:
+    if run.dry_run and run.result and "run" in run.result:
+        return dict(run.result) | outcome(run)
+    counts = counts_by_table(run)
+    return {
+        "run": run.pk,
+        "mode": run.mode,
+        "dry_run": run.dry_run,
+        "window": {"start": iso(run.window_start), "end": iso(run.window_end)},
+        "high_water_mark": iso(run.high_water_mark),
+        **outcome(run),
+        "tables": {table: {name: counts[table][name] for name in WRITTEN} for table in TARGETS if table in counts},
+        "sources": {table: {name: row[name] for name in READ} for table, row in counts.items() if table not in TARGETS},
+        "checks": list(run.checks.values("name", "table", "passed", "blocking", "expected", "observed")),
+        "rejects": rejects(run),
+    }
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    return {"status": run.state, "cause": run.cause, "seconds": run.seconds}
+
+
+def counts_by_table(run: Run) -> dict[str, dict[str, int]]:
+    names = dict.fromkeys((*WRITTEN, *READ))
+    rows = run.row_counts.values("table").order_by("table").annotate(*(Sum(name) for name in names))
+    sums = rows.values_list("table", *(f"{name}__sum" for name in names))
+    return {table: dict(zip(names, counts, strict=True)) for table, *counts in sums}
+
+
+def rejects(run: Run) -> list[dict[str, Any]]:
+    """By table, rule and reason: how many, and the first of them."""
+    groups = run.rejects.values("table", "rule", "reason").order_by("table", "rule", "reason")
+    return [
+        {"table": row["table"], "rule": row["rule"], "reason": row["reason"], "rows": row["rows"], "first": row["first"]}
+        for row in groups.annotate(rows=Count("pk"), first=Min("row_id"))
+    ]
+
+
+def moved_months(done: Mapping[str, Any]) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+    """Of a dry run's document: the months whose net revenue would not stay as it is, in UAH now and then, and the difference."""
+    pairs = {month: (Decimal(now), Decimal(then)) for month, (now, then) in done.get("net_by_month", {}).items()}
+    return [(month, now, then, then - now) for month, (now, then) in pairs.items() if now != then]
+
+
+def iso(instant: Any) -> str | None:
+    return instant.isoformat() if instant else None

@@ -1,0 +1,150 @@
+"""A run as a person at a terminal sees it: progress while it goes, and its ledger when it has ended."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Task as Bar
+from rich.table import Column, Table
+from rich.text import Text
+
+from apps.orchestration.models import Run, Stage, Task
+from apps.orchestration.results import document, moved_months
+from apps.orchestration.runner import Listener, silent
+from apps.orchestration.tally import WRITTEN
+from techmarket.numbers import uah, whole
+
+WIDTH = 120  # where the output is no terminal
+SHOWN_REJECTS = 12
+
+
+class Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would exit with 1; what a reader who has left means is for the command to say."""
+        raise BrokenPipeError
+
+
+def console(stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Screen(file=stream, width=None if stream.isatty() else WIDTH, highlight=False)
+
+
+class Speed(ProgressColumn):
+    def render(self, task: Bar) -> Text:
+        rows = task.fields["rows"]
+        speed = f"{whole(int(rows / task.elapsed))} rows/s" if rows and task.elapsed else ""
+        return Text(f"{whole(rows):>12} rows  {speed}")
+
+
+@contextmanager
+def progress(run: Run, quiet: bool) -> Iterator[Listener]:
+    """One line for each stage of each table, on stderr, while it is a terminal."""
+    screen = console(stderr=True)
+    if quiet or not screen.is_terminal:
+        yield silent
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:<26}"), BarColumn(24), MofNCompleteColumn(), Speed(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as bars:
+        yield Bars(run, bars).listen
+
+
+class Bars:
+    def __init__(self, run: Run, bars: Progress):
+        self.run = run
+        self.bars = bars
+        self.lines: dict[tuple[str, str], Any] = {}
+
+    def listen(self, task: Task, rows: int, ended: bool) -> None:
+        line = self.line(task)
+        bar = self.bars.tasks[self.bars.task_ids.index(line)]
+        self.bars.update(line, rows=bar.fields["rows"] + rows, advance=1 if ended else 0)
+
+    def line(self, task: Task) -> Any:
+        """The line of this task's stage and table; its length is the number of slices."""
+        key = (task.stage, task.subject)
+        if key not in self.lines:
+            slices = self.run.tasks.filter(stage=task.stage, subject=task.subject).count()
+            name = f"{task.stage} {task.subject}" if task.stage != Stage.LOAD else "load and check the star"
+            self.lines[key] = self.bars.add_task(name, total=slices, rows=0)
+        return self.lines[key]
+
+
+def show(run: Run) -> None:
+    """The ledger, the checks, the rejects, and how it ended."""
+    result = document(run)
+    screen = console()
+    screen.print(headline(run))
+    if result["tables"]:
+        screen.print(ledger(result["tables"], result["sources"]))
+    show_checks(screen, result["checks"])
+    show_rejects(screen, result["rejects"])
+    if run.dry_run:
+        screen.print(net_change(result))
+    screen.print(closing(run, result))
+
+
+def headline(run: Run) -> str:
+    window = ""
+    if run.window_start:
+        end = f"to {run.window_end:%Y-%m-%d %H:%M}" if run.window_end else "to now"
+        window = f", changes from {run.window_start:%Y-%m-%d %H:%M} {end} UTC"
+    return f"[bold]Run {run.pk}[/bold]: {run.mode}{' (dry run)' if run.dry_run else ''}{window}"
+
+
+def ledger(tables: Mapping[str, Mapping[str, int]], sources: Mapping[str, Mapping[str, int]]) -> Table:
+    names = ("read", "inserted", "updated", "unchanged", "deleted", "filtered", "rejected")
+    table = Table("table", *(Column(name, justify="right") for name in names), header_style="bold")
+    for name, row in tables.items():
+        table.add_row(name, *(cell(row[column], column) for column in names))
+    table.add_section()
+    for name, row in sources.items():
+        used = {"read": row["read"], "unchanged": None, "filtered": row["filtered"], "rejected": row["rejected"]}
+        table.add_row(f"[dim]{name} (read for them)[/dim]", *(cell(used.get(column), column) for column in names))
+    return table
+
+
+def cell(count: int | None, column: str) -> str:
+    if count is None:
+        return ""
+    if not count:
+        return "[dim]0[/dim]"
+    return f"[red]{whole(count)}[/red]" if column == "rejected" else whole(count)
+
+
+def show_checks(screen: Console, checks: list[dict[str, Any]]) -> None:
+    failed = [check for check in checks if not check["passed"]]
+    if checks:
+        screen.print(f"Checks: {len(checks) - len(failed)} of {len(checks)} passed.")
+    for check in failed:
+        word = "[red]refused[/red]" if check["blocking"] else "[yellow]warning[/yellow]"
+        screen.print(f"  {word} {check['table']}: {check['name']}: expected {check['expected']}, observed {check['observed']}")
+
+
+def show_rejects(screen: Console, rejects: list[dict[str, Any]]) -> None:
+    for reject in rejects[:SHOWN_REJECTS]:
+        rows = "1 row" if reject["rows"] == 1 else f"{whole(reject['rows'])} rows"
+        screen.print(f"  [red]rejected[/red] {reject['table']}: {rows}, {reject['rule']}: {reject['reason']} (first: {reject['first']})")
+    if len(rejects) > SHOWN_REJECTS:
+        screen.print(f"  and {len(rejects) - SHOWN_REJECTS} more kinds; all are in the admin and in --json")
+
+
+def net_change(result: Mapping[str, Any]) -> Table | str:
+    months = moved_months(result)
+    if not months:
+        return "Net revenue would stay as it is in every month."
+    titles = ("net now, UAH", "net then, UAH", "change")
+    table = Table("month", *(Column(title, justify="right") for title in titles), header_style="bold")
+    for month, now, then, change in months:
+        table.add_row(month, uah(now), uah(then), uah(change, "+"))
+    return table
+
+
+def closing(run: Run, result: Mapping[str, Any]) -> str:
+    written = sum(row[name] for row in result["tables"].values() for name in WRITTEN)
+    seconds = f"{result['seconds']:.1f} s" if result["seconds"] is not None else "no time"
+    if run.dry_run:
+        return f"{whole(written)} rows would be written; the warehouse is as it was. {seconds}."
+    return f"[green]{run.state}[/green]: {whole(written)} rows written in {seconds}."

@@ -1,0 +1,39 @@
+"""What every row of a source has: an id, when it was made, and when it last changed, kept by the database itself."""
+
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+
+class UpdatedAtField(models.DateTimeField):  # type: ignore[type-arg]
+    """The instant of the row's last change by the database's own clock, whichever program made the change.
+
+    MySQL keeps it with ON UPDATE; SQLite with a trigger (`service.Service`). Both leave alone a value that the writer sets.
+    """
+
+    def __init__(self, **kwargs: Any):
+        kwargs.setdefault("db_default", Now())
+        kwargs.setdefault("db_index", True)
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+    def db_type_suffix(self, connection: BaseDatabaseWrapper) -> str | None:
+        return "ON UPDATE CURRENT_TIMESTAMP(6)" if connection.vendor == "mysql" else super().db_type_suffix(connection)
+
+    def pre_save(self, instance: models.Model, add: bool) -> Any:
+        # save() names every column; naming the old value would stop MySQL's ON UPDATE.
+        return super().pre_save(instance, add) if add else Now()
+
+
+class SourceRow(models.Model):
+    id = models.BigAutoField(_("ID"), primary_key=True, help_text=_("given by the database, never given again"))
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False, help_text=_("when the row was made"))
+    updated_at = UpdatedAtField(
+        verbose_name=_("updated at"), help_text=_("when the row last changed, by the database's own clock; incremental runs go by it")
+    )
+
+    class Meta:
+        abstract = True

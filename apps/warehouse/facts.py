@@ -1,0 +1,69 @@
+from typing import Any
+
+from django.db import models
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from apps.warehouse.dimensions import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion
+
+# A line's money fits 12 digits; the largest product of a catalog's cost and a quantity needs 22.
+MONEY: dict[str, Any] = {"max_digits": 24, "decimal_places": 2}
+
+
+class FactSales(models.Model):
+    """Grain: one order line of a recognised sale (its order is paid or shipped). Money is UAH.
+
+    On PostgreSQL the table is partitioned into a single partition, so that a first load fills and indexes a table of its own
+    and then takes its place in one short lock, under the same grants and views.
+    """
+
+    order_item_id = models.BigIntegerField(_("order item id"), primary_key=True, help_text=_("natural key: order_items.id"))
+    order_id = models.BigIntegerField(_("order id"), db_index=True, help_text=_("orders.id: whose line it is"))
+    order_status = models.CharField(_("order status"), max_length=20, help_text=_("paid or shipped"))
+    payment_method = models.CharField(_("payment method"), max_length=20, help_text=_("the single captured method, 'mixed', or 'none'"))
+    date = models.ForeignKey(
+        DimDate, models.PROTECT, db_column="date_key", help_text=_("business date in the shop's time zone"), verbose_name=_("date")
+    )
+    product = models.ForeignKey(
+        DimProduct, models.PROTECT, db_column="product_key", verbose_name=_("product"), help_text=_("what was sold")
+    )
+    category = models.ForeignKey(
+        DimCategory,
+        models.PROTECT,
+        db_column="category_key",
+        db_index=False,
+        verbose_name=_("category"),
+        help_text=_("of the product; moves when the product moves"),
+    )
+    customer = models.ForeignKey(
+        DimCustomer, models.PROTECT, db_column="customer_key", db_index=False, verbose_name=_("customer"), help_text=_("who bought")
+    )
+    employee = models.ForeignKey(
+        DimEmployee,
+        models.PROTECT,
+        db_column="employee_key",
+        db_index=False,
+        verbose_name=_("employee"),
+        help_text=_("who sold; -2 for a web order"),
+    )
+    region = models.ForeignKey(
+        DimRegion, models.PROTECT, db_column="region_key", db_index=False, verbose_name=_("region"), help_text=_("where it was sold")
+    )
+    quantity = models.IntegerField(_("quantity"), help_text=_("pieces"))
+    gross_amount = models.DecimalField(_("gross amount"), **MONEY, help_text=_("unit price x quantity"))
+    discount_amount = models.DecimalField(_("discount amount"), **MONEY, help_text=_("off the whole line"))
+    net_amount = models.DecimalField(_("net amount"), **MONEY, help_text=_("gross - discount"))
+    cost_amount = models.DecimalField(_("cost amount"), **MONEY, null=True, help_text=_("product cost x quantity, as first loaded"))
+    margin_amount = models.DecimalField(_("margin amount"), **MONEY, null=True, help_text=_("net - cost"))
+    paid_amount = models.DecimalField(_("paid amount"), **MONEY, help_text=_("captured - refunded, the line's share by net"))
+    paid_at = models.DateTimeField(_("paid at"), null=True, help_text=_("the last captured payment"))
+    ordered_at = models.DateTimeField(_("ordered at"), help_text=_("when it was ordered, kept in UTC"))
+    run_id = models.BigIntegerField(_("run id"), help_text=_("the run that last wrote the row"))
+
+    class Meta:
+        db_table = "fact_sales"
+        verbose_name = _("sales fact")
+        verbose_name_plural = _("sales facts")
+
+    def __str__(self) -> str:
+        return gettext("Order line %s") % self.pk

@@ -1,0 +1,29 @@
+from django.db import models
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+
+class Load(models.Model):
+    """One published run, written in the same transaction as its rows: it is here if and only if the rows are."""
+
+    run_uuid = models.UUIDField(_("run uuid"), primary_key=True, help_text=_("tells runs apart even if the control database is made anew"))
+    run_id = models.BigIntegerField(_("run id"), db_index=True, help_text=_("the run's number in the ledger"))
+    mode = models.CharField(_("mode"), max_length=20, help_text=_("full or incremental"))
+    window_start = models.DateTimeField(_("window start"), null=True, help_text=_("included; empty for a full run"))
+    window_end = models.DateTimeField(_("window end"), null=True, help_text=_("excluded; empty for a full run"))
+    high_water_mark = models.DateTimeField(
+        _("high water mark"), null=True, help_text=_("changes before this instant of the sources' clocks are in the warehouse")
+    )
+    counts = models.JSONField(_("counts"), help_text=_("rows by table: inserted, updated, unchanged, deleted, derived"))
+    fingerprints = models.JSONField(
+        _("fingerprints"), default=dict, help_text=_("by dimension: what its source tables were like when it was last read")
+    )
+    published_at = models.DateTimeField(_("published at"), db_index=True, help_text=_("when the rows were written, by the worker's clock"))
+
+    class Meta:
+        db_table = "etl_load"
+        verbose_name = _("load")
+        verbose_name_plural = _("loads")
+
+    def __str__(self) -> str:
+        return gettext("Run %s") % self.run_id

@@ -1,0 +1,52 @@
+"""manage.py kpis: the star in the terminal."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Column, Table
+
+from apps.warehouse.kpis import Month, Totals, by_month, sales, totals
+from techmarket.commands import Command as BaseCommand
+from techmarket.diagnosis import diagnosed
+from techmarket.numbers import uah, whole
+
+BAR = 40
+
+
+class Command(BaseCommand):
+    help = "Net revenue by month, drawn, and what it adds up to."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--region", metavar="CODE", help="only this region, as KV")
+
+    def handle(self, **options: Any) -> None:
+        with diagnosed("dwh"):
+            facts = sales(region=options["region"])
+            months, sums = by_month(facts), totals(facts)
+        screen = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+        if not months:
+            screen.print("The star is empty. `manage.py run_etl --mode full` fills it.")
+            return
+        screen.print(chart(months))
+        screen.print(summary(sums))
+        screen.print("Open the admin: `manage.py createsuperuser` once, then `manage.py runserver`, then http://127.0.0.1:8000/")
+
+
+def chart(months: list[Month]) -> Table:
+    most = float(max(month.net for month in months))
+    money = (Column(name, justify="right", no_wrap=True) for name in ("net, UAH", "margin, UAH", "orders"))
+    table = Table("month", *money, Column(width=BAR), title="Net revenue by month", title_justify="left", box=None)
+    for month in months:
+        bar = Bar(most, 0, float(month.net), width=BAR, color="green") if sys.stdout.encoding.lower().startswith("utf") else ""
+        table.add_row(str(month), uah(month.net), uah(month.margin), whole(month.orders), bar)
+    return table
+
+
+def summary(sums: Totals) -> str:
+    return (
+        f"In all: net {uah(sums.net)} UAH, margin {sums.margin_percent} %, {whole(sums.orders)} orders, "
+        f"{uah(sums.average_order)} UAH an order on average, {uah(sums.net - sums.paid)} UAH unpaid."
+    )

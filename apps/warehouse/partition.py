@@ -1,0 +1,37 @@
+"""A partitioned table for a model. Django knows none; PostgreSQL needs it to swap a whole table in under grants and views."""
+
+from typing import Any
+
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations import CreateModel
+from django.db.migrations.state import ProjectState
+
+WHOLE_RANGE = "FOR VALUES FROM (MINVALUE) TO (MAXVALUE)"
+
+
+def by_range(key: str) -> str:
+    return f"PARTITION BY RANGE ({key})"
+
+
+def only_partition(table: str) -> str:
+    return f"CREATE TABLE {table}_0 PARTITION OF {table} {WHOLE_RANGE}"
+
+
+class CreateSinglePartitionModel(CreateModel):
+    """A partitioned table with one partition for all of it. On SQLite a plain table."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        model: Any = to_state.apps.get_model(app_label, self.name)
+        if schema_editor.connection.vendor != "postgresql" or not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return super().database_forwards(app_label, schema_editor, from_state, to_state)
+        table, key = model._meta.db_table, model._meta.pk.column
+        plain = schema_editor.sql_create_table
+        schema_editor.sql_create_table = f"{plain} {by_range(key)}"
+        try:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        finally:
+            schema_editor.sql_create_table = plain
+        schema_editor.execute(only_partition(table))
+        return None

@@ -1,0 +1,270 @@
+"""Django's settings, all from the environment; `.env.example` documents every variable."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import environ
+
+from techmarket import logs
+from techmarket.environment import (
+    DEVELOPMENT_PASSWORD,
+    SEED_PASSWORDS,
+    Environment,
+    refusal,
+    refuse_in_production,
+    refuse_seed_broker,
+    refuse_shared_databases,
+    refuse_weak_token,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+env = Environment(os.environ)
+
+VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
+DEBUG = env.flag("DEBUG", True)
+SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
+if not SECRET_KEY:
+    raise refusal("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", "", "https://etl.example.com")
+for origin in CSRF_TRUSTED_ORIGINS:
+    if not re.fullmatch(r"https?://[^/\s]+", origin):
+        raise refusal("CSRF_TRUSTED_ORIGINS", f"{origin!r} is not https:// and a host, without a path", "https://etl.example.com")
+
+# --- Databases: one alias for each service, named as its Django app; `default` is the control database ---------------
+SOURCES = {"auth_db": "AUTH_DB_URL", "catalog_db": "CATALOG_DB_URL", "orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"}
+WAREHOUSE = {"default": "CONTROL_DB_URL", "dwh": "DWH_URL"}
+VARIABLES = WAREHOUSE | SOURCES
+OPTIONS: dict[str, dict[str, Any]] = {
+    "django.db.backends.sqlite3": {
+        "timeout": 30,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+    "django.db.backends.mysql": {
+        "charset": "utf8mb4",
+        "init_command": "SET time_zone='+00:00', sql_mode='STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
+        "connect_timeout": 10,
+        "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600),
+    },
+    "django.db.backends.postgresql": {
+        "connect_timeout": 5,
+        "application_name": "techmarket",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    },
+}
+
+
+def database(alias: str) -> dict[str, Any]:
+    """One alias of DATABASES. Tests on SQLite use files, because a snapshot is a second connection."""
+    file = "control" if alias == "default" else alias.removesuffix("_db")
+    servers = "mysql" if alias in SOURCES else "postgres"
+    config = env.database(VARIABLES[alias], VAR_DIR / f"{file}.sqlite3", servers)
+    config["OPTIONS"] = OPTIONS[config["ENGINE"]] | config.get("OPTIONS", {})
+    if config["ENGINE"].endswith("sqlite3"):
+        config["TEST"] = {"NAME": str(VAR_DIR / "test" / f"{file}.sqlite3")}
+    if config["ENGINE"].endswith("mysql"):
+        config["TEST"] = {"CHARSET": "utf8mb4"}
+    return config
+
+
+DATABASES = {alias: database(alias) for alias in VARIABLES}
+DATABASE_ROUTERS = ["techmarket.routers.LabelRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+refuse_shared_databases(DATABASES, VARIABLES)
+DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres")  # no alias: Metabase connects there, we do not
+if not DEBUG:
+    refuse_in_production(SECRET_KEY, ALLOWED_HOSTS, DATABASES | {"bi": DWH_BI}, VARIABLES | {"bi": "DWH_BI_URL"})
+if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):
+    try:
+        (VAR_DIR / "test").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal("VAR_DIR", f"cannot make the folder ({type(error).__name__})", "/var/lib/techmarket") from None
+
+# --- Runs ----------------------------------------------------------------------------------------------------------
+SHOP_TIME_ZONE = env.zone("SHOP_TIME_ZONE", "Europe/Kyiv")
+ETL_BATCH_ORDERS = env.number("ETL_BATCH_ORDERS", 20_000, 1, 1_000_000)
+ETL_PROCESSES = env.number("ETL_PROCESSES", min(4, os.cpu_count() or 1), 1, 64)
+ETL_OVERLAP_MINUTES = env.number("ETL_OVERLAP_MINUTES", 10, 0, 10_080)
+ETL_MAX_REJECTED_PERCENT = env.number("ETL_MAX_REJECTED_PERCENT", 50, 0, 100)
+ETL_MAX_DELETED_PERCENT = env.number("ETL_MAX_DELETED_PERCENT", 50, 0, 100)
+ETL_KEEP_BATCHES_DAYS = env.number("ETL_KEEP_BATCHES_DAYS", 7, 0, 3650)
+ETL_KEEP_DETAILS_DAYS = env.number("ETL_KEEP_DETAILS_DAYS", 365, 1, 36_500)
+ETL_HEARTBEAT_SECONDS = env.number("ETL_HEARTBEAT_SECONDS", 5, 1, 60)
+ETL_LOST_AFTER_SECONDS = env.number("ETL_LOST_AFTER_SECONDS", 30, 5, 3600)
+if ETL_LOST_AFTER_SECONDS < 2 * ETL_HEARTBEAT_SECONDS:
+    raise refusal("ETL_LOST_AFTER_SECONDS", "less than two heartbeats (ETL_HEARTBEAT_SECONDS): live runs would be taken for lost", "30")
+
+# --- Workers: Celery delivers, the ledger decides ------------------------------------------------------------------
+CELERY_BROKER_URL = env.broker("CELERY_BROKER_URL", "filesystem://")
+if not DEBUG:
+    refuse_seed_broker(CELERY_BROKER_URL)
+RUN_LIMITS = {
+    "incremental": env.number("ETL_INCREMENTAL_LIMIT_SECONDS", 7_200, 10, 604_800),
+    "full": env.number("ETL_FULL_LIMIT_SECONDS", 14_400, 10, 604_800),
+}
+CELERY_TASK_TIME_LIMIT = max(RUN_LIMITS.values()) + 600  # a backstop: the ledger's limits come first
+CELERY_VISIBILITY_TIMEOUT = env.number("CELERY_VISIBILITY_TIMEOUT", 2 * CELERY_TASK_TIME_LIMIT, 1, 10_000_000)
+if CELERY_VISIBILITY_TIMEOUT < 2 * CELERY_TASK_TIME_LIMIT:
+    raise refusal(
+        "CELERY_VISIBILITY_TIMEOUT",
+        "less than twice the longest task: Redis would deliver it again meanwhile",
+        str(2 * CELERY_TASK_TIME_LIMIT),
+    )
+BROKER_DIR = VAR_DIR / "broker"
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {
+        "data_folder_in": str(BROKER_DIR / "messages"),
+        "data_folder_out": str(BROKER_DIR / "messages"),
+        "control_folder": str(BROKER_DIR / "control"),
+        "polling_interval": 0.1,
+    }
+    if CELERY_BROKER_URL.startswith("filesystem")
+    else {
+        # A silent Redis would otherwise be waited for for ever.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "visibility_timeout": CELERY_VISIBILITY_TIMEOUT,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+    }
+)
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"visibility_timeout": CELERY_VISIBILITY_TIMEOUT}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = False  # a task that kills its worker would come again for ever; the reaper counts attempts
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, 1, 256)
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 1_000
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # else a worker ends once the broker has been away for about 50 minutes
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "techmarket.beat:Scheduler"
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+ETL_REAP_SECONDS = env.number("ETL_REAP_SECONDS", 15, 1, 60)
+ETL_ATTEMPTS = env.number("ETL_ATTEMPTS", 3, 1, 10)
+ETL_RETRY_SECONDS = env.number("ETL_RETRY_SECONDS", 1, 0, 3600)
+ETL_SCHEDULED_RETRY_SECONDS = env.number("ETL_SCHEDULED_RETRY_SECONDS", 300, 0, 86_400)
+CHROMIUM = env.text("CHROMIUM", "", "/usr/bin/chromium")
+NOTIFY_URL = env.text("NOTIFY_URL", "", "https://chat.example.com/hooks/etl")
+if NOTIFY_URL and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", NOTIFY_URL):
+    raise refusal("NOTIFY_URL", "the address is not https:// and a host", "https://chat.example.com/hooks/etl")
+
+# --- Watching ------------------------------------------------------------------------------------------------------
+METRICS_TOKEN = env.text("METRICS_TOKEN", "", "$(openssl rand -hex 24)")
+if METRICS_TOKEN and not DEBUG:
+    refuse_weak_token(METRICS_TOKEN)
+
+# --- Backups -------------------------------------------------------------------------------------------------------
+BACKUP_DIR = env.folder("BACKUP_DIR", VAR_DIR / "backups", "/var/backups/techmarket")
+BACKUP_KEEP = env.number("BACKUP_KEEP", 14, 1, 10_000)
+
+# --- Metabase, for `manage.py seed_metabase` -------------------------------------------------------------------------
+METABASE_URL = env.text("METABASE_URL", "http://127.0.0.1:3000", "https://metabase.example.com")
+if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", METABASE_URL):
+    raise refusal("METABASE_URL", "the address is not https:// and a host", "https://metabase.example.com")
+METABASE_USER = env.text("METABASE_USER", "", "admin@example.com")
+METABASE_PASS = env.text("METABASE_PASS", "", "a password of your own")
+if not DEBUG and METABASE_PASS in SEED_PASSWORDS:
+    raise refusal("METABASE_PASS", DEVELOPMENT_PASSWORD, "a password of your own")
+
+# --- Log: one line an event, on stderr, because stdout belongs to --json --------------------------------------------
+LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
+passwords = [str(config.get("PASSWORD", "")) for config in DATABASES.values()] + [unquote(urlsplit(CELERY_BROKER_URL).password or "")]
+LOGGING = logs.configuration(LOG_FORMAT, [SECRET_KEY, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords])
+logs.configure(LOG_FORMAT)
+
+# --- Django --------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "apps.sources",
+    "apps.sources.auth",
+    "apps.sources.catalog",
+    "apps.sources.orders",
+    "apps.sources.payments",
+    "apps.warehouse",
+    "apps.orchestration",
+    "apps.backups",
+    "apps.dashboard",
+    "apps.bi",
+    "apps.schema",
+]
+MIDDLEWARE = [
+    "techmarket.health.Probes",  # before the redirect to HTTPS and the look at the Host header
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "techmarket.urls"
+WSGI_APPLICATION = "techmarket.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+            "libraries": {"amounts": "techmarket.amounts"},
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("uk", "Українська")]
+TIME_ZONE = SHOP_TIME_ZONE
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = env.folder("STATIC_ROOT", VAR_DIR / "static", "/srv/techmarket/static")
+if STATIC_ROOT.is_dir() or not DEBUG:
+    MIDDLEWARE.insert(MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1, "whitenoise.middleware.WhiteNoiseMiddleware")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "techmarket.static.Static"},
+}
+LOCALE_PATHS = [BASE_DIR / "techmarket" / "locale"]
+UNFOLD = {
+    "SITE_TITLE": "TechMarket",
+    "SITE_HEADER": "TechMarket",
+    "SITE_SYMBOL": "warehouse",
+    "SITE_URL": None,  # the admin is all there is
+    "DASHBOARD_CALLBACK": "apps.dashboard.first_page.fill",
+    "SIDEBAR": {"navigation": "apps.dashboard.navigation.sidebar"},
+    "STYLES": ["apps.dashboard.navigation.stylesheet"],
+}
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", not DEBUG)
+if env.flag("BEHIND_TLS_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG

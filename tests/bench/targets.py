@@ -1,0 +1,47 @@
+"""What a load may cost: the figures of shared/performance.md that the project set itself, and how a measurement stands to them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    figure: str
+    unit: str
+    at_most: float
+    stretch: float
+    at_least: bool = False  # the other way round: more is better
+
+    def is_met(self, value: float) -> bool:
+        return value >= self.at_most if self.at_least else value <= self.at_most
+
+    def verdict(self, value: float | None) -> str:
+        if value is None:
+            return "not measured"
+        return "met" if self.is_met(value) else "missed"
+
+    def stretched(self, value: float | None) -> str:
+        """The stretch, and how far it got: all the way, or what is left."""
+        if value is None:
+            return f"{self.stretch:g}"
+        left = (self.stretch - value) if self.at_least else (value - self.stretch)
+        return f"{self.stretch:g} reached" if left <= 0 else f"{self.stretch:g}, {left:.2f} to go"
+
+
+FLOORS = "x floor"
+TARGETS = (
+    Target("first full load", FLOORS, 2.0, 1.5),
+    Target("full, nothing changed", FLOORS, 2.2, 1.2),
+    Target("full, 1 % changed", FLOORS, 2.5, 1.5),
+    Target("incremental, 1 % changed", FLOORS, 0.35, 0.2),
+    Target("incremental, nothing changed", "s", 1.5, 0.6),
+    Target("peak memory", "MB", 350, 270),
+    Target("pandas, in our first loads", "x ours", 10, 17, at_least=True),
+    Target("memory of pandas", "x ours", 10, 17, at_least=True),
+    Target("dlt defaults, in our first loads", "x ours", 2.5, 4, at_least=True),
+    Target("SQLite, demo shop", "s", 3, 1),
+)
+SCALE_TARGETS = (
+    Target("4 against 1 million lines, time", "x", 4.6, 4),
+    Target("4 against 1 million lines, memory", "x", 1.15, 1.07),
+    Target("peak memory at 4 million lines", "MB", 350, 270),
+)

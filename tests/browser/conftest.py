@@ -1,0 +1,78 @@
+"""A browser on the pages of a live server, as somebody of one of the three groups."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from playwright.sync_api import Browser, Page
+from pytest_django.live_server_helper import LiveServer
+
+from tests.browser import chromium
+from tests.servers import Unavailable
+
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+LOCALES = {"en": "en-GB", "uk": "uk-UA"}
+OpenPage = Callable[..., Page]
+LogIn = Callable[[Page, str], User]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """One for all. Playwright's synchronous API leaves an event loop running in this thread, in which Django refuses its database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        try:
+            with chromium.browser() as started:
+                yield started
+        except Unavailable as error:
+            pytest.fail(str(error))
+
+
+@pytest.fixture
+def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
+    """Pages of contexts of their own, by language, theme and width. At the end no script has failed, asked or called elsewhere."""
+    complaints: list[str] = []
+    contexts = []
+
+    def opened(language: str = "en", theme: str = "light", viewport: dict[str, int] = DESKTOP) -> Page:
+        context = browser.new_context(
+            base_url=live_server.url, locale=LOCALES[language], color_scheme=theme, viewport=viewport, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("request", lambda request: elsewhere(request.url) and complaints.append(f"request: {request.url}"))
+        return page
+
+    def elsewhere(url: str) -> bool:
+        return not url.startswith((live_server.url, "data:", "blob:"))
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Page:
+    """English, light, on a desktop."""
+    return open_page()
+
+
+@pytest.fixture
+def log_in(live_server: LiveServer) -> LogIn:
+    """A new person of the group (people.VIEWER, OPERATOR or ADMINISTRATOR), logged in without the form."""
+
+    def logged_in(page: Page, group: str) -> User:
+        person, _ = User.objects.get_or_create(username=group, defaults={"is_staff": True, "email": f"{group}@shop.example"})
+        person.groups.set([Group.objects.get(name=group)])
+        client = Client()
+        client.force_login(person)
+        cookie = {"name": settings.SESSION_COOKIE_NAME, "value": client.cookies[settings.SESSION_COOKIE_NAME].value}
+        page.context.add_cookies([{**cookie, "url": live_server.url}])
+        return person
+
+    return logged_in

@@ -1,0 +1,82 @@
+"""The KPIs of two scans, against sums in plain Python."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from apps.orchestration.models import Run
+from apps.warehouse.dimensions import DimCategory, DimEmployee, DimProduct, DimRegion
+from apps.warehouse.facts import FactSales
+from apps.warehouse.kpis import Totals, by_month, sales, totals
+from apps.warehouse.report import Share, report, sold_between
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+NOTHING = Decimal("0.00")
+
+
+def lines(start: date | None = None, end: date | None = None, region: str | None = None) -> list[FactSales]:
+    """The facts, looked at one by one."""
+    rows = FactSales.objects.select_related("date", "region", "employee", "product", "category")
+    inside = [row for row in rows if (start or date.min) <= row.date.date <= (end or date.max)]
+    return [row for row in inside if region in (None, row.region.code)]
+
+
+def expected(rows: Iterable[FactSales], of: Callable[[FactSales], Any], names: dict[Any, str], orders: bool) -> list[Share]:
+    groups: dict[Any, list[FactSales]] = defaultdict(list)
+    for row in rows:
+        groups[of(row)].append(row)
+    found = [
+        Share(
+            key,
+            names.get(key, key),
+            sum((row.net_amount for row in some), NOTHING),
+            sum((row.margin_amount or NOTHING for row in some), NOTHING),
+            len({row.order_id for row in some}) if orders else 0,
+        )
+        for key, some in groups.items()
+    ]
+    return sorted(found, key=lambda share: (-share.net, share.name))
+
+
+def middle(rows: list[FactSales]) -> tuple[date, date]:
+    days = sorted({row.date.date for row in rows})
+    return days[len(days) // 2], days[len(days) * 3 // 4]
+
+
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_all_kpis(star: Run, narrowed: bool) -> None:
+    FactSales.objects.filter(pk__in=FactSales.objects.values("pk")[:3]).update(margin_amount=None)
+    chosen = (*middle(lines()), "KV") if narrowed else (None, None, None)
+    rows, found = lines(*chosen), report(*chosen)
+    assert len(rows) > 0 and (len(rows) < FactSales.objects.count()) == narrowed
+    assert found.totals == totals(sales(*chosen)) and found.months == by_month(sales(*chosen))
+    assert found.totals.net == sum(row.net_amount for row in rows)
+    named = {model: {row.pk: str(row) for row in model.objects.all()} for model in (DimRegion, DimEmployee, DimProduct, DimCategory)}
+    assert found.regions == expected(rows, lambda row: row.region_id, named[DimRegion], True)
+    assert found.employees == expected(rows, lambda row: row.employee_id, named[DimEmployee], True)
+    assert found.methods == expected(rows, lambda row: row.payment_method, {}, True)
+    assert found.products == expected(rows, lambda row: row.product_id, named[DimProduct], False)[:10]
+    assert found.categories == expected(rows, lambda row: row.category_id, named[DimCategory], False)
+    for shares in (found.regions, found.employees, found.methods, found.categories):
+        assert sum(share.net for share in shares) == found.totals.net
+
+
+def test_the_period_before_is_as_long_and_ends_the_day_before(star: Run) -> None:
+    start, end = middle(lines())
+    length = (end - start).days + 1
+    before = lines(start - timedelta(days=length), start - timedelta(days=1))
+    assert report(start, end).before == totals(sales(start - timedelta(days=length), start - timedelta(days=1)))
+    assert len({row.order_id for row in before}) == report(start, end).before.orders > 0  # type: ignore[union-attr]
+    first, last = sold_between() or (date.min, date.min)
+    assert (first, last) == (min(row.date.date for row in lines()), max(row.date.date for row in lines()))
+    assert report(first, last).before is None and report(None, end).before is None and report(date.min, end).before is None
+
+
+def test_nothing_sold(transactional_db: None) -> None:
+    assert sold_between() is None
+    found = report()
+    assert found.totals == Totals(NOTHING, NOTHING, NOTHING, 0) and found.months == found.regions == found.products == []

@@ -1,0 +1,149 @@
+"""docker-compose.yml, as Compose itself reads it where it is installed, and as text."""
+
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from techmarket.environment import SEED_PASSWORDS
+from techmarket.settings import SOURCES
+from tests.conftest import ROOT
+
+Service = dict[str, Any]
+FOUR_GIGABYTES = 4 * 1024
+ALL_PROFILES = "bi,monitoring"
+
+
+@cache
+def composed() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+
+
+def services() -> dict[str, Service]:
+    return dict(composed()["services"])
+
+
+def core() -> dict[str, Service]:
+    return {name: service for name, service in services().items() if "profiles" not in service}
+
+
+def own(service: Service) -> bool:
+    return str(service["image"]).startswith("techmarket:")
+
+
+def compose(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    passed_on = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COMPOSE_PROFILES": ALL_PROFILES}
+    return subprocess.run(["sh", "deploy/compose.sh", *words], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=60)
+
+
+needs_compose = pytest.mark.skipif(
+    not shutil.which("docker-compose") and compose("version").returncode != 0, reason="neither docker compose nor docker-compose is here"
+)
+
+
+@needs_compose
+def test_compose_accepts_it() -> None:
+    result = compose("config", "--quiet")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs_compose
+def test_every_port_password_and_version_can_be_named() -> None:
+    variables = set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text()))
+    values = {name: str(20_000 + number) if name.endswith("_PORT") else f"canary{number}" for number, name in enumerate(sorted(variables))}
+    resolved = compose("config", **values | {"BIND": "0.0.0.0", "BEHIND_TLS_PROXY": "true", "DEBUG": "false"}).stdout
+    missing = {name for name, value in values.items() if value not in resolved} - {"BIND", "BEHIND_TLS_PROXY", "DEBUG"}
+    assert missing == set()
+    assert not [password for password in SEED_PASSWORDS if password in resolved]
+
+
+def test_nobody_without_compose_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to(str(shutil.which("sh")))
+    (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
+    result = compose("ps", PATH=str(tmp_path))
+    assert result.returncode == 1 and "neither `docker compose` nor `docker-compose` is here" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_seed_s_ports() -> None:
+    ports = {
+        name: port for name, service in services().items() for port in re.findall(r"-(\d+)}:\d+\"?$", str(service.get("ports", [""])[0]))
+    }
+    wanted = {"auth-db": "3306", "catalog-db": "3307", "orders-db": "3308", "payments-db": "3309", "dwh-db": "5432"}
+    assert ports.items() >= (wanted | {"adminer": "8080", "web": "8000", "metabase": "3000"}).items()
+    assert len(set(ports.values())) == len(ports)
+
+
+def test_everything_is_published_to_this_machine_alone() -> None:
+    published = [port for service in services().values() for port in service.get("ports", [])]
+    assert published and all(port.startswith("${BIND:-127.0.0.1}:") for port in published)
+
+
+@pytest.mark.parametrize("name", services())
+def test_service_is_watched_bounded_and_without_privileges(name: str) -> None:
+    service = services()[name]
+    assert own(service) or service["healthcheck"]["test"], "the image of our own has its health check in the Dockerfile"
+    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "mem_limit" in service and "pids_limit" in service and "privileged" not in service
+    if name != "metabase":  # it begins as root and becomes another
+        assert service["cap_drop"] == ["ALL"]
+    if name not in ("metabase", "flower"):
+        assert service["read_only"] is True
+
+
+def test_core_fits_into_four_gigabytes() -> None:
+    assert sum(int(service["mem_limit"].removesuffix("m")) for service in core().values()) <= FOUR_GIGABYTES
+
+
+def test_databases_are_not_on_the_front_network() -> None:
+    assert {name for name, service in services().items() if "front" in service["networks"]} == {
+        "web", "adminer", "metabase", "prometheus", "grafana", "flower",
+    }  # fmt: skip
+    assert set(composed()["networks"]) == {"front", "back"}
+
+
+def test_data_is_in_named_volumes() -> None:
+    used = {volume.split(":")[0] for service in services().values() for volume in service.get("volumes", []) if not volume.startswith("./")}
+    assert used == set(composed()["volumes"])
+
+
+def test_mounted_files_exist() -> None:
+    mounts = [volume.split(":")[0] for service in core().values() for volume in service.get("volumes", []) if volume.startswith("./")]
+    assert len(mounts) == 5 and all((ROOT / mount).is_file() for mount in mounts)
+
+
+def test_only_the_one_off_owns_the_sources() -> None:
+    users = {
+        name: {re.match(r"mysql://(\w+):", service["environment"][variable])[1] for variable in SOURCES.values()}  # type: ignore[index]
+        for name, service in services().items()
+        if own(service)
+    }
+    assert users.pop("migrate") == {"auth_user", "catalog_user", "orders_user", "payments_user"}
+    assert users == {"web": {"etl_reader"}, "worker": {"etl_reader"}, "beat": {"etl_reader"}}
+
+
+def test_development_password_that_reaches_techmarket_is_one_that_production_refuses() -> None:
+    addresses = [
+        value for service in services().values() if own(service) for value in service["environment"].values() if "://" in str(value)
+    ]
+    passwords = {password for address in addresses for password in re.findall(r":-(\w+)}@", address)}
+    assert len(passwords) == 9 and passwords <= SEED_PASSWORDS
+
+
+def test_redis_keeps_every_message() -> None:
+    command = " ".join(services()["redis"]["command"])
+    assert "--appendonly yes" in command and "--maxmemory-policy noeviction" in command
+    assert "ports" not in services()["redis"]
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "beat"])
+def test_replica_starts_after_the_migration(name: str) -> None:
+    assert services()[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert services()[name]["command"] == [name]

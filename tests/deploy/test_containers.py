@@ -1,0 +1,146 @@
+"""What a container does before its process starts, and how it is known to live."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django_celery_beat.schedulers import DatabaseScheduler
+from pytest_django.fixtures import Settings
+
+from techmarket import alive, beat
+from techmarket.celery import app, worker_lives
+from tests.conftest import PASSED_ON, ROOT, Cli
+
+CONFIGURATION = 4
+
+
+def test_replica_waits_for_the_migrations_and_gives_up_in_one_line(run_cli: Cli) -> None:
+    result = run_cli("wait", "--seconds", "0")
+    assert result.returncode == CONFIGURATION
+    assert result.stderr.startswith("control database (") and result.stderr.endswith(" migrations. Run `manage.py migrate_all`.\n")
+    assert run_cli("migrate_all", "-v", "0").returncode == 0
+    assert run_cli("wait", "--seconds", "0").returncode == 0
+
+
+def test_replica_waits_for_a_server_within_its_bound(run_cli: Cli) -> None:
+    began = time.monotonic()
+    result = run_cli("wait", "--seconds", "2", env={"CONTROL_DB_URL": "postgres://control_user:canary@127.0.0.1:1/control"})
+    assert result.returncode == CONFIGURATION
+    assert result.stderr == "control database (127.0.0.1:1) does not answer. Start it, or correct CONTROL_DB_URL.\n"
+    assert 2 <= time.monotonic() - began < 30
+
+
+def entrypoint(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", str(ROOT / "deploy" / "entrypoint.sh"), *words]
+    return subprocess.run(command, env=passed_on | {"PATH": path, "ENV_FILE": os.devnull} | env, capture_output=True, text=True, timeout=60)
+
+
+def test_entrypoint_runs_any_command(tmp_path: Path) -> None:
+    result = entrypoint("manage", "schedules", "--help", VAR_DIR=str(tmp_path))
+    assert result.returncode == 0 and "manage.py schedules" in result.stdout
+    assert not (tmp_path / "role").exists()
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "beat"])
+def test_entrypoint_starts_nothing_that_is_not_migrated(tmp_path: Path, role: str) -> None:
+    result = entrypoint(role, VAR_DIR=str(tmp_path), WAIT_SECONDS="0")
+    assert result.returncode == CONFIGURATION and "manage.py migrate_all" in result.stderr
+    assert (tmp_path / "role").read_text() == f"{role}\n"
+
+
+def test_entrypoint_knows_its_roles() -> None:
+    result = entrypoint("wrok")
+    assert result.returncode == 2 and result.stderr.startswith("entrypoint: no role 'wrok'; there are web,")
+
+
+# --- Signs of life ---
+
+
+def test_worker_and_beat_sign(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.VAR_DIR = tmp_path
+    monkeypatch.setattr(DatabaseScheduler, "tick", lambda self: 5)
+    worker_lives()
+    assert beat.Scheduler(app, lazy=True).tick() == 5
+    assert sorted(path.name for path in (tmp_path / "alive").iterdir()) == ["beat", "worker"]
+
+
+def test_full_disk_ends_nobody(settings: Settings) -> None:
+    settings.VAR_DIR = Path("/dev/null")
+    alive.sign("worker")
+
+
+def healthcheck(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
+    return subprocess.run(command, env={"VAR_DIR": str(folder)} | env, capture_output=True, text=True, timeout=30)
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    (tmp_path / "alive").mkdir()
+    return tmp_path
+
+
+def signed(container: Path, role: str, age: float) -> Path:
+    (container / "role").write_text(f"{role}\n")
+    sign = container / "alive" / role
+    sign.touch()
+    os.utime(sign, (time.time() - age,) * 2)
+    return container
+
+
+def test_command_that_is_done_once_is_healthy(container: Path) -> None:
+    assert healthcheck(container).returncode == 0
+
+
+@pytest.mark.parametrize(("age", "code"), [(0, 0), (50, 0), (70, 1)])
+def test_silent_beat(container: Path, age: float, code: int) -> None:
+    assert healthcheck(signed(container, "beat", age)).returncode == code
+
+
+def test_beat_that_never_signed(container: Path) -> None:
+    (container / "role").write_text("beat\n")
+    assert healthcheck(container).returncode == 1
+
+
+def test_silent_worker_is_not_restarted_while_the_broker_is_away(container: Path) -> None:
+    assert healthcheck(signed(container, "worker", 500), CELERY_BROKER_URL="redis://127.0.0.1:1/0").returncode == 0
+
+
+@pytest.mark.skipif("TEST_REDIS_URL" not in os.environ, reason="needs Redis: `make test` runs it a second time, with servers")
+def test_silent_worker_with_a_broker_that_answers(container: Path) -> None:
+    result = healthcheck(signed(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
+    assert (result.returncode, result.stdout) == (1, "worker has given no sign for 500 s\n")
+    assert healthcheck(signed(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web_port() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield str(server.server_port)
+        server.shutdown()
+
+
+def test_web_that_answers_and_one_that_does_not(container: Path, web_port: str) -> None:
+    (container / "role").write_text("web\n")
+    assert healthcheck(container, PORT=web_port).returncode == 0
+    result = healthcheck(container, PORT="1")
+    assert result.returncode == 1 and "/healthz: " in result.stdout

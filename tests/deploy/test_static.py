@@ -1,0 +1,60 @@
+"""The admin's looks in production: served by the web process itself, cached for ever, and not worth an error where they are missing."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PASSED_ON, ROOT, Cli
+
+PRODUCTION = {
+    "DEBUG": "False",
+    "SECRET_KEY": "k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB",
+    "ALLOWED_HOSTS": "testserver",
+    "SECURE_SSL_REDIRECT": "False",
+    "DJANGO_SETTINGS_MODULE": "techmarket.settings",
+    "ENV_FILE": os.devnull,
+}
+LOOK = """
+import sys, warnings
+warnings.simplefilter("ignore")  # WhiteNoise's, that there is no folder
+import django
+django.setup()
+from django.test import Client
+page = Client().get("/admin/login/")
+print(page.status_code)
+for address in set(__import__("re").findall(r'(?:href|src)="(/static/[^"]+)"', page.content.decode())):
+    answer = Client().get(address)
+    print(address, answer.status_code, answer.headers.get("Cache-Control"), sep="|")
+"""
+
+
+def look(folder: Path) -> list[str]:
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | PRODUCTION | {"VAR_DIR": str(folder)}
+    return subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.fixture
+def migrated(run_cli: Cli, tmp_path: Path) -> Path:
+    assert run_cli("migrate", "--verbosity", "0").returncode == 0
+    return tmp_path
+
+
+def test_collected_files_are_served_under_names_that_never_change_their_content(run_cli: Cli, migrated: Path) -> None:
+    collected = run_cli("collectstatic", "--noinput", "--verbosity", "0", env=PRODUCTION)
+    assert (collected.returncode, collected.stderr) == (0, "")
+    status, *files = look(migrated)
+    assert status == "200" and files
+    for line in files:
+        address, code, caching = line.split("|")
+        assert code == "200" and "immutable" in caching, line
+        assert re.search(r"\.[0-9a-f]{12}\.\w+$", address), address
+
+
+def test_page_without_collected_files_is_plain_and_no_error(migrated: Path) -> None:
+    status, *files = look(migrated)
+    assert status == "200"
+    assert {line.split("|")[1] for line in files} == {"404"}

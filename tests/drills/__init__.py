@@ -1,0 +1,22 @@
+"""Drills: what is promised of runs at workers, shown with real worker processes on real servers. See `make drill`.
+
+Each module is one drill: `drill(times)` yields the lines of its report and raises Broken where a promise does not hold.
+"""
+
+import os
+
+import django
+
+# Small, so that a recovery takes seconds; `kill` also takes the time of one with the settings' own defaults.
+SETTINGS = {
+    "DJANGO_SETTINGS_MODULE": "techmarket.settings",
+    "ENV_FILE": os.devnull,
+    "ETL_BATCH_ORDERS": "200",
+    "ETL_HEARTBEAT_SECONDS": "1",
+    "ETL_LOST_AFTER_SECONDS": "5",
+    "ETL_REAP_SECONDS": "2",
+    "ETL_RETRY_SECONDS": "1",
+}
+for name, value in SETTINGS.items():
+    os.environ.setdefault(name, value)
+django.setup()

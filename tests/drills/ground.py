@@ -1,0 +1,215 @@
+"""The ground that the drills stand on: a small shop, workers and beat as processes, and what the star looks like."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.db import connections
+
+from apps.orchestration import api
+from apps.orchestration.models import ACTIVE, Run, State, Task, Trigger
+
+ORDERS = 3_000
+FOLDER = Path(tempfile.mkdtemp(prefix="techmarket-drills-"))
+TABLES = ("dim_date", "dim_region", "dim_category", "dim_product", "dim_customer", "dim_employee", "fact_sales")
+WRITES = ("inserted", "updated", "deleted", "derived")
+Seen = tuple[Any, ...]
+
+
+class Broken(Exception):
+    """A promise does not hold."""
+
+
+class Skipped(Exception):
+    """This machine does not allow the drill."""
+
+
+def promise(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise Broken(otherwise)
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 60, every: float = 0.01) -> float:
+    """Wait for it; the seconds that it took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise Broken(f"not within {seconds:.0f} s: {what}. {ledger()} Logs: {FOLDER}")
+        time.sleep(every)
+    return time.monotonic() - began
+
+
+# --- The shop ---
+
+
+def prepare() -> None:
+    call_command("migrate_all", verbosity=0)
+    call_command("generate_data", "--replace", "--quiet", f"--orders={ORDERS}", stdout=io.StringIO())
+
+
+def change_shop(seed: int, count: int = 30) -> None:
+    call_command("generate_data", "--quiet", f"--changes={count}", f"--seed={seed}", stdout=io.StringIO())
+
+
+# --- Processes ---
+
+
+class Program:
+    """A Celery process with its children, in a process group of its own."""
+
+    alive: list["Program"] = []
+    started = 0
+
+    def __init__(self, kind: str, *options: str, app: str = "techmarket", prefix: Sequence[str] = (), **env: str):
+        Program.started += 1
+        self.log = FOLDER / f"{Program.started}-{kind}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "celery", "-A", app, kind, "--loglevel", "info", *options],
+                env=os.environ | env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        Program.alive.append(self)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def pids(self) -> set[int]:
+        """Of the whole group."""
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getpgid(int(folder.name)) == self.process.pid:
+                    found.add(int(folder.name))
+            except ProcessLookupError:
+                continue
+        return found
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        Program.alive.remove(self)
+
+    def is_up(self) -> bool:
+        return " ready." in self.log.read_text()
+
+
+def start_worker(app: str = "techmarket", concurrency: int = 2, prefix: Sequence[str] = (), **env: str) -> Program:
+    options = ("-n", f"drill{Program.started}@%h", "--concurrency", str(concurrency), "--without-gossip", "--without-mingle")
+    return Program("worker", *options, app=app, prefix=prefix, **env)
+
+
+def workers(count: int, **options: Any) -> list[Program]:
+    """So many workers, ready."""
+    started = [start_worker(**options) for _ in range(count)]
+    for worker in started:
+        until(worker.is_up, "a worker is ready", every=0.1)
+    return started
+
+
+def start_beat(**env: str) -> Program:
+    return Program("beat", "--pidfile=", **env)
+
+
+def stop_all() -> None:
+    """Whatever a drill has left."""
+    connections.close_all()
+    for program in list(Program.alive):
+        program.kill()
+    for run in Run.objects.filter(state__in=ACTIVE):
+        Task.objects.filter(run=run).update(state=State.LOST)
+        run.move(*ACTIVE, to=State.LOST)
+
+
+# --- Runs ---
+
+
+def start(mode: str = "full") -> Run:
+    """A run at the workers."""
+    run = api.start(mode, Trigger.API, "drill", queue=True)
+    promise(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
+    return run
+
+
+def ended(run: Run, seconds: float = 120) -> Run:
+    until(lambda: not fresh(run).is_active, f"run {run.pk} ends", seconds, every=0.03)
+    return run
+
+
+def succeeded(run: Run, seconds: float = 120) -> Run:
+    ended(run, seconds)
+    promise(run.state == State.SUCCEEDED, f"run {run.pk} {run.state}: {run.cause} Logs: {FOLDER}")
+    return run
+
+
+def run_here(mode: str = "full") -> Run:
+    """A run that nothing disturbs, in this process."""
+    run = api.start(mode, Trigger.API, "drill")
+    promise(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
+    api.carry_out(run)
+    return fresh(run)
+
+
+def fresh(run: Run) -> Run:
+    run.refresh_from_db()
+    return run
+
+
+def running(run: Run, stage: str) -> Callable[[], Task | None]:
+    return lambda: run.tasks.filter(stage=stage, state=State.RUNNING).first()
+
+
+def ledger() -> str:
+    """What the active run is at, for a complaint."""
+    run = Run.objects.filter(state__in=ACTIVE).first()
+    if run is None:
+        return "No run is active."
+    undone = [f"{task}: {task.state}, attempt {task.attempt}, {task.cause}" for task in run.tasks.exclude(state=State.SUCCEEDED)[:5]]
+    return f"Run {run.pk} is {run.state}; {'; '.join(undone)}."
+
+
+# --- The star ---
+
+STATE = """SELECT (SELECT count(*) FROM etl_load), f.*, c.*, p.* FROM
+(SELECT count(*), sum(net_amount), sum(paid_amount), sum(order_item_id * 31 + quantity), max(run_id) FROM fact_sales) AS f,
+(SELECT count(*), max(customer_key) FROM dim_customer) AS c, (SELECT sum(price), sum(product_key) FROM dim_product) AS p"""
+
+
+def state() -> Seen:
+    """What one query sees of the star: the publishes, counts and sums."""
+    return rows("dwh", STATE)[0]
+
+
+def rows(alias: str, query: str, *parameters: object) -> list[Seen]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
+
+
+def right_star() -> None:
+    """An undisturbed full run finds nothing to correct."""
+    run = run_here("full")
+    wrong = {table: counts for table, counts in api.row_counts(run).items() if any(counts[name] for name in WRITES)}
+    promise(not wrong, f"the star was wrong: run {run.pk} had to write {wrong}")
+
+
+def nothing_left() -> None:
+    """No run or task is under way, and no lock, open transaction or snapshot is left by anybody."""
+    active = Run.objects.filter(state__in=ACTIVE).count() + Task.objects.filter(state=State.RUNNING).count()
+    promise(not active, f"{active} runs or tasks are stuck. {ledger()}")
+    left = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%' AND datname = current_database()"
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = %s)"
+    for alias in ("default", "dwh"):
+        until(lambda alias=alias: rows(alias, left) == [(0,)], f"no idle transaction in {alias}", 5)
+    until(lambda: rows("dwh", locks, connections["dwh"].settings_dict["NAME"]) == [(0,)], "no advisory lock", 5)
+    until(lambda: rows("orders_db", "SELECT count(*) FROM information_schema.innodb_trx") == [(0,)], "no open snapshot", 5)

@@ -1,0 +1,42 @@
+"""Raw batches as the two kinds of snapshot make them, from rows as the oracle reads them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from apps.etl.notes import note
+from apps.etl.tables import Kind, Source
+from tests.oracle import Raw
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+EXACT = (Kind.INTEGER, Kind.FLAG, Kind.MONEY)
+
+
+def sqlite_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
+    """Every value as its text's bytes."""
+    return pa.table({column.name: pa.array([row[column.name] for row in rows], pa.binary()) for column in source.columns})
+
+
+def mysql_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
+    """Integers, money in kopiykas, everything else as bytes."""
+    columns = {}
+    for column in source.columns:
+        values: list[Any] = [row[column.name] for row in rows]
+        if column.kind is Kind.MONEY:
+            values = [None if value is None else int(Decimal(value.decode()) * 100) for value in values]
+        elif column.kind in EXACT:
+            values = [None if value is None else int(value) for value in values]
+        columns[column.name] = pa.array(values, pa.int64() if column.kind in EXACT else pa.binary())
+    return pa.table(columns)
+
+
+def with_clock(batches: Mapping[str, pa.Table], now: datetime = NOW) -> dict[str, pa.Table]:
+    return {**batches, "orders": note(batches["orders"], clock=now.isoformat())}
+
+
+def spelled(**values: object) -> Raw:
+    """A row from plain values."""
+    return {name: value if isinstance(value, bytes | None) else str(value).encode() for name, value in values.items()}

@@ -1,0 +1,108 @@
+"""The binary COPY stream, as PostgreSQL reads it."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from django.db import connections, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apps.etl.load.binary import TooLarge, encode
+from apps.etl.load.copying import copy_packed, packed
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+MONEY = pa.decimal128(24, 2)
+SCHEMA = pa.schema(
+    [
+        ("small", pa.int32()),
+        ("large", pa.int64()),
+        ("word", pa.string()),
+        ("amount", MONEY),
+        ("other", MONEY),
+        ("at", pa.timestamp("us", "UTC")),
+    ]
+)
+COLUMNS = "small integer, large bigint, word varchar(20), amount numeric(24,2), other numeric(24,2), at timestamptz"
+LARGEST = Decimal(2**63 - 1).scaleb(-2)
+Line = tuple[Any, ...]
+
+
+def came_back(rows: list[Line], fast: bool = True) -> list[Line]:
+    """The rows after a COPY into a table of PostgreSQL's."""
+    table = pa.table([pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)], schema=SCHEMA)
+    with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS copied")
+        cursor.execute(f"CREATE TEMPORARY TABLE copied ({COLUMNS})")
+        copy_packed(cursor, "copied", packed(table, binary=fast))
+        cursor.execute("SELECT * FROM copied")
+        return [tuple(row) for row in cursor.fetchall()]
+
+
+def on_postgresql() -> None:
+    if connections["dwh"].vendor != "postgresql":
+        pytest.skip("needs PostgreSQL")
+
+
+AT = datetime(2026, 3, 29, 1, 2, 3, 456_789, tzinfo=UTC)
+ROWS: list[Line] = [
+    (1, 2**63 - 1, "paid", Decimal("0.01"), Decimal("-0.01"), AT),
+    (-(2**31), -(2**63), "shipped", Decimal("0.00"), Decimal("9999999999.99"), datetime(1970, 1, 1, tzinfo=UTC)),
+    (2**31 - 1, 0, "їжак", Decimal("-9999999999.99"), Decimal("10000.00"), datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+    (0, None, None, None, LARGEST, None),
+    (None, 1, "paid", Decimal("99999999.00"), None, AT),
+    (5, 5, "x" * 20, Decimal("100000000.05"), -LARGEST, datetime(2200, 1, 1, tzinfo=UTC)),
+    (None, None, None, None, None, None),
+]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_every_value_comes_back(fast: bool) -> None:
+    on_postgresql()
+    assert sorted(came_back(ROWS, fast), key=str) == sorted(ROWS, key=str)
+
+
+amounts = (
+    st.none() | st.integers(-(2**63) + 1, 2**63 - 1).map(lambda units: Decimal(units).scaleb(-2)) | st.sampled_from([Decimal(0), LARGEST])
+)
+lines = st.tuples(
+    st.none() | st.integers(-(2**31), 2**31 - 1),
+    st.none() | st.integers(-(2**63), 2**63 - 1),
+    st.none() | st.sampled_from(["paid", "shipped", "mixed", "ґ"]),
+    amounts,
+    st.none() | st.integers(0, 10**9).map(lambda units: Decimal(units).scaleb(-2)),
+    st.none() | st.datetimes(datetime(1900, 1, 1), datetime(2900, 1, 1)).map(lambda naive: naive.replace(tzinfo=UTC)),
+)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@given(rows=st.lists(lines, min_size=1, max_size=20))
+def test_any_rows_come_back(rows: list[Line]) -> None:
+    on_postgresql()
+    assert sorted(came_back(rows), key=str) == sorted(rows, key=str)
+
+
+TOO_LARGE = Decimal(2**63).scaleb(-2)
+
+
+@pytest.mark.parametrize("amount", [TOO_LARGE, -TOO_LARGE - 1, Decimal("9999999999999999999999.99")])
+def test_an_amount_beyond_64_bits_says_so_at_once(amount: Decimal) -> None:
+    block = pa.record_batch([pa.array([Decimal("1.00"), amount], MONEY)], names=["amount"])
+    with pytest.raises(TooLarge):
+        encode(block)
+
+
+def test_an_amount_beyond_64_bits_goes_the_slow_way() -> None:
+    on_postgresql()
+    rows: list[Line] = [(1, 1, "paid", Decimal("9999999999999999999999.99"), Decimal("0.01"), AT), ROWS[0]]
+    assert sorted(came_back(rows), key=str) == sorted(rows, key=str)
+
+
+def test_a_slice_of_a_batch_is_encoded_as_that_slice() -> None:
+    whole = pa.record_batch(
+        [pa.array([Decimal(number) for number in range(9)], MONEY), pa.array([None, *range(8)], pa.int64())], names=["a", "b"]
+    )
+    copied = pa.record_batch([pa.array([Decimal(3), Decimal(4)], MONEY), pa.array([2, 3], pa.int64())], names=["a", "b"])
+    assert list(encode(whole.slice(3, 2))) == list(encode(copied))

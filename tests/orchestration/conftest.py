@@ -1,0 +1,39 @@
+"""A small shop, the two schedules, and the messages that would have gone to the broker."""
+
+import importlib
+
+import pytest
+from django.apps import apps as installed
+from pytest_django.fixtures import Settings
+
+from apps.orchestration import delivery
+from apps.sources.demo import shop
+from tests.orchestration.post import Post
+
+
+@pytest.fixture
+def post(monkeypatch: pytest.MonkeyPatch) -> Post:
+    office = Post()
+    monkeypatch.setattr(delivery, "send", office.send)
+    return office
+
+
+@pytest.fixture
+def small_shop(transactional_db: None, settings: Settings) -> dict[str, int]:
+    """60 orders in two slices; no wait before another attempt."""
+    settings.ETL_BATCH_ORDERS = 40
+    settings.ETL_RETRY_SECONDS = 0
+    return shop.generate(60, 1)
+
+
+@pytest.fixture
+def schedules(transactional_db: None) -> None:
+    """As the migration makes them: a test that empties the tables takes them away."""
+    importlib.import_module("apps.orchestration.migrations.0002_schedules").make_schedules(installed, None)
+
+
+@pytest.fixture
+def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heart that listens every twentieth of a second."""
+    monkeypatch.setattr("apps.orchestration.heartbeat.LISTEN", 0.05)
+    monkeypatch.setattr("apps.orchestration.runner.LISTEN", 0.05)

@@ -1,0 +1,241 @@
+"""What is asked for: one active run, the same again, going on with one that failed, a dry run."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from pytest_django.fixtures import Settings
+
+from apps.etl import extract
+from apps.orchestration import api
+from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
+from apps.orchestration.runner import forget
+from apps.orchestration.stages import STAGES, Landed, Report
+from apps.sources.demo import changes
+from apps.warehouse.models import Load
+from techmarket.errors import BadData
+from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
+
+pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
+
+
+class Opened:
+    """Counts the snapshots that are opened of the sources."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.aliases: list[str] = []
+        real = extract.open_snapshot
+        monkeypatch.setattr(extract, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
+
+
+def carried_out(mode: Mode = Mode.FULL, **options: bool) -> Run:
+    run = api.start(mode, Trigger.CLI, "test", **options)
+    api.carry_out(run)
+    return fresh(run)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, stage: Stage, subject: str = "") -> None:
+    """The first task of this stage (on this subject) fails for good; the next is as ever."""
+    real = STAGES[stage]
+
+    def fail(task: Task, report: Report) -> Landed:
+        if subject and task.subject != subject:
+            return real(task, report)
+        monkeypatch.setitem(STAGES, stage, real)
+        raise BadData("It is broken.")
+
+    monkeypatch.setitem(STAGES, stage, fail)
+
+
+def failed_run(monkeypatch: pytest.MonkeyPatch, post: Post, stage: Stage = Stage.LOAD, subject: str = "") -> Run:
+    broken(monkeypatch, stage, subject)
+    run = asked()
+    post.work()
+    assert fresh(run).state == State.FAILED
+    return fresh(run)
+
+
+# --- One active run ---
+
+
+def test_database_allows_one_active_run() -> None:
+    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="one")
+    for state in (State.QUEUED, State.RUNNING):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="two", state=state)
+    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="three", state=State.SKIPPED)
+
+
+def test_loser_is_recorded_as_skipped(post: Post) -> None:
+    active, loser = asked(), asked(Mode.INCREMENTAL)
+    assert (loser.state, loser.overlaps, loser.mode) == (State.SKIPPED, active, Mode.INCREMENTAL)
+    assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} by test, queued since ")
+    assert not loser.tasks.exists() and fresh(loser).finished_at
+    assert post.take() == [active.tasks.get().pk]
+
+
+def test_twenty_at_once_are_one_run(post: Post) -> None:
+    states = [run.state for run in at_once(20, asked)]
+    assert sorted(states) == [State.QUEUED] + [State.SKIPPED] * 19
+    assert Run.objects.count() == 20 and Task.objects.count() == 1
+    assert post.take() == [Task.objects.get().pk]
+    winner = Run.objects.get(state=State.QUEUED)
+    assert set(Run.objects.filter(state=State.SKIPPED).values_list("overlaps", flat=True)) == {winner.pk}
+
+
+# --- The same again ---
+
+
+def test_rerun_settles_its_window_anew() -> None:
+    carried_out()
+    changes.apply(5, 1)
+    first = carried_out(Mode.INCREMENTAL)
+    assert first.window_start and first.window_end is None
+    Load.objects.update(high_water_mark=first.high_water_mark - timedelta(days=2))
+    second = api.rerun(first, "olena", Trigger.ADMIN, reason="to be sure")
+    assert (second.repeats, second.asked_by, second.trigger, second.window_start) == (first, "olena", Trigger.ADMIN, None)
+    api.carry_out(second)
+    second.refresh_from_db()
+    assert second.window_start == first.high_water_mark - timedelta(days=2, minutes=10)
+    assert fresh(first).state == State.SUCCEEDED
+
+
+def test_rerun_keeps_the_window_that_was_asked_for(post: Post) -> None:
+    span = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC))
+    first = asked(Mode.INCREMENTAL, window_start=span[0], window_end=span[1], dry_run=True)
+    api.cancel(first.pk, "test")
+    second = api.rerun(fresh(first), "test", Trigger.CLI, queue=True)
+    assert (second.window_start, second.window_end, second.dry_run, second.repeats) == (*span, True, first)
+
+
+# --- Resume ---
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_resume_starts_at_the_task_that_failed_and_reads_no_source(monkeypatch: pytest.MonkeyPatch, post: Post, queue: bool) -> None:
+    run = failed_run(monkeypatch, post, Stage.LOAD)
+    assert (run.cause, run.blame) == ("It is broken.", "data")
+    done = dict(run.tasks.filter(state=State.SUCCEEDED).values_list("pk", "finished_at"))
+    assert len(done) == run.tasks.count() - 1
+    opened = Opened(monkeypatch)
+    resumed = api.resume(run.pk, queue=queue)
+    assert (resumed.pk, resumed.state, resumed.cause, resumed.blame) == (run.pk, State.QUEUED, "", "")
+    post.work() if queue else api.carry_out(resumed)
+    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+    assert opened.aliases == []
+    assert dict(run.tasks.filter(pk__in=done).values_list("pk", "finished_at")) == done
+
+
+def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
+    run = failed_run(monkeypatch, post, Stage.EXTRACT, "dim_region")
+    opened = Opened(monkeypatch)
+    api.resume(run.pk, queue=True)
+    post.work()
+    assert fresh(run).state == State.SUCCEEDED
+    undone = {"dim_region"} | set(opened.aliases)
+    assert "payments_db" not in undone and opened.aliases.count("orders_db") <= 3
+    alone = star()
+    carried_out()
+    assert star()[0] == alone[0]
+
+
+def refused(run: Run | int, skipped: bool, words: str) -> None:
+    before = list(Run.objects.values())
+    with pytest.raises(api.CannotResume, match=words) as error:
+        api.resume(run if isinstance(run, int) else run.pk)
+    assert error.value.skipped is skipped
+    assert list(Run.objects.values()) == before
+
+
+def test_resume_of_an_unknown_run() -> None:
+    refused(4_711, False, r"There is no run 4711\. `manage.py run_etl` starts a new one\.")
+
+
+def test_resume_of_a_run_that_has_succeeded() -> None:
+    refused(carried_out(), True, "has succeeded already")
+
+
+def test_resume_of_an_active_and_of_a_skipped_run(post: Post) -> None:
+    active, loser = asked(), asked()
+    refused(active, True, "it is active")
+    refused(loser, False, "was skipped: there is nothing to resume")
+
+
+def test_resume_while_another_is_active(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
+    run = failed_run(monkeypatch, post)
+    active = asked()
+    refused(run, True, f"Skipped: overlaps run {active.pk}")
+
+
+def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, Stage.LOAD)
+    run = api.start(Mode.FULL, Trigger.CLI, "test", dry_run=True)
+    with pytest.raises(BadData):
+        api.carry_out(run)
+    assert fresh(run).state == State.FAILED and not run.tasks.exists()
+    refused(run, False, "was a dry run")
+
+
+def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
+    run = failed_run(monkeypatch, post)
+    later = carried_out()
+    refused(run, False, f"Run {later.pk} was published after run {run.pk} was asked for: its batches are stale")
+
+
+def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, post: Post, settings: Settings) -> None:
+    run = failed_run(monkeypatch, post)
+    Run.objects.update(finished_at=ago(days=8))
+    forget()
+    refused(run, False, "batches .* are gone")
+
+
+def test_old_details_go_and_the_run_stays(settings: Settings) -> None:
+    run = carried_out()
+    Run.objects.update(finished_at=ago(days=364))
+    forget()
+    assert run.tasks.exists() and not run.batches.exists()
+    Run.objects.update(finished_at=ago(days=366))
+    forget()
+    assert Run.objects.filter(pk=run.pk).exists() and not run.tasks.exists() and not run.row_counts.exists()
+
+
+def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
+    run = failed_run(monkeypatch, post)
+
+    def resume() -> bool:
+        try:
+            return bool(api.resume(run.pk, queue=True))
+        except api.CannotResume as error:
+            assert error.skipped
+            return False
+
+    assert sorted(at_once(4, resume)) == [False, False, False, True]
+    post.work()
+    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+
+
+# --- What is kept ---
+
+
+def test_dry_run_keeps_nothing_but_its_row(post: Post) -> None:
+    run = asked(dry_run=True)
+    post.work()
+    run = fresh(run)
+    assert run.state == State.SUCCEEDED and star() == ([], 0)
+    for left in (run.tasks, run.batches, run.row_counts, run.rejects, run.checks):
+        assert not left.exists()
+    assert run.result and run.result["tables"]["fact_sales"]["inserted"] > 100
+    assert sum(float(after) for _, after in run.result["net_by_month"].values()) > 0
+    assert api.row_counts(run) == run.result["tables"]
+
+
+def test_batches_are_forgotten_after_some_days(settings: Settings) -> None:
+    old = carried_out()
+    assert Batch.objects.filter(run=old).count() > 10
+    Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=-5))
+    new = carried_out()
+    assert Batch.objects.filter(run=old).exists(), "five minutes too early"
+    Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=5))
+    last = carried_out()
+    assert set(Batch.objects.values_list("run", flat=True)) == {new.pk, last.pk}
+    assert old.row_counts.exists() and old.tasks.count() == new.tasks.count()

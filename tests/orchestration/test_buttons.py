@@ -1,0 +1,345 @@
+"""The buttons of the admin: who may press which, in which state, that only a POST acts, and what stands in the history afterwards."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+from pytest_django.fixtures import Settings
+
+from apps.orchestration import api, delivery
+from apps.orchestration.models import Mode, Run, Stage, State, Trigger
+from apps.orchestration.people import OPERATOR, VIEWER
+from apps.orchestration.windows import between, today
+from apps.sources.demo import changes
+from apps.warehouse.loads import Load
+from apps.warehouse.models import FactSales
+from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.orchestration.post import Post, ago, asked, fresh
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+VERBS = ("start", "rerun", "resume", "cancel")
+FITS = {"rerun": State.SUCCEEDED, "resume": State.FAILED, "cancel": State.QUEUED}
+METHODS = ("get", "head", "post", "put", "patch", "delete")
+
+
+def to(name: str, *args: Any) -> str:
+    return reverse(f"admin:orchestration_run_{name}", args=args)
+
+
+def run_in(state: State, **fields: Any) -> Run:
+    return Run.objects.create(**{"mode": Mode.FULL, "trigger": Trigger.CLI, "asked_by": "somebody", "state": state} | fields)
+
+
+def failed(mode: Mode = Mode.FULL) -> Run:
+    """Failed in its plan: nothing of it is worth keeping, all of it can be gone on with."""
+    run = run_in(State.FAILED, mode=mode, cause="orders_db does not answer.")
+    run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
+    return run
+
+
+def person(*rights: str) -> Client:
+    """Somebody who sees runs, and has these rights beside."""
+    user, _ = User.objects.get_or_create(username="olena", defaults={"is_staff": True})
+    user.user_permissions.set(Permission.objects.filter(codename__in=("view_run", *rights)))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def said(answer: Any) -> list[str]:
+    return [str(message) for message in answer.context["messages"]]
+
+
+def done_by(run: Run) -> dict[str, Any]:
+    return dict(api.document(run)["tables"])
+
+
+def history(client: Client, run: Run) -> str:
+    return str(client.get(to("history", run.pk)).content.decode())
+
+
+# --- Who may press which ---
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_button_has_a_right_of_its_own(post: Post, verb: str) -> None:
+    """With every right but its own neither the page nor the POST is given, by no method; with its own alone both are."""
+    row = run_in(FITS[verb]) if verb in FITS else None
+    form = {"run": row.pk} if row else {"mode": "full"}
+    before = list(Run.objects.values())
+    others = person(*(f"{other}_run" for other in VERBS if other != verb))
+    for method in METHODS:
+        assert getattr(others, method)(to(verb), form).status_code == 403, method
+    assert list(Run.objects.values()) == before and not LogEntry.objects.exists() and not post.sent
+    mine = person(f"{verb}_run")
+    assert mine.get(to(verb), form).status_code == 200
+    assert list(Run.objects.values()) == before, "a GET acts on nothing"
+    assert mine.put(to(verb) + f"?run={form.get('run', '')}").status_code == 405
+    assert mine.post(to(verb), form).status_code == 302
+    assert list(Run.objects.values()) != before or post.sent
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_post_without_its_token_is_refused(came: Came, verb: str) -> None:  # noqa: F811
+    row = run_in(FITS[verb]) if verb in FITS else None
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = came(OPERATOR).cookies
+    assert strict.post(to(verb), {"run": row.pk if row else "", "mode": "full"}).status_code == 403
+    assert Run.objects.count() == (1 if row else 0) and (not row or fresh(row).state == row.state)
+
+
+def test_without_the_right_to_see_runs_no_button_works(came: Came) -> None:  # noqa: F811
+    client, row = person("start_run", "cancel_run"), run_in(State.QUEUED)
+    User.objects.get(username="olena").user_permissions.remove(Permission.objects.get(codename="view_run"))
+    assert client.post(to("cancel"), {"run": row.pk}).status_code == 403
+    assert client.post(to("start"), {"mode": "full"}).status_code == 403
+    assert fresh(row).cancelled_by == ""
+
+
+# --- In which state ---
+
+SHOWN: dict[State, set[str]] = {
+    State.QUEUED: {"cancel"},
+    State.RUNNING: {"cancel"},
+    State.SUCCEEDED: {"rerun"},
+    State.FAILED: {"rerun", "resume"},
+    State.LOST: {"rerun", "resume"},
+    State.CANCELLED: {"rerun", "resume"},
+    State.SKIPPED: {"rerun"},
+}
+
+
+@pytest.mark.parametrize("state", list(SHOWN))
+def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, post: Post, state: State) -> None:  # noqa: F811
+    row, operator = run_in(state), came(OPERATOR)
+    page = operator.get(to("change", row.pk)).content.decode()
+    assert {verb for verb in FITS if f"{to(verb)}?run={row.pk}" in page} == SHOWN[state]
+    viewers = came(VIEWER).get(to("change", row.pk)).content.decode()
+    assert not [verb for verb in FITS if f"{to(verb)}?run=" in viewers]
+    for verb in set(FITS) - SHOWN[state]:
+        asking = operator.get(to(verb), {"run": row.pk})
+        assert f"run {row.pk} " in asking.content.decode().lower() and not asking.context["possible"], verb
+        answer = operator.post(to(verb), {"run": row.pk, "reason": "all the same"}, follow=True)
+        assert len(said(answer)) == 1 and f"run {row.pk} " in said(answer)[0].lower(), verb
+        assert Run.objects.count() == 1 and fresh(row).state == state and not fresh(row).cancelled_by and not post.sent
+    assert not LogEntry.objects.exists()
+
+
+def test_a_dry_run_is_not_resumed(came: Came) -> None:  # noqa: F811
+    row = run_in(State.FAILED, dry_run=True)
+    page = came(OPERATOR).get(to("change", row.pk)).content.decode()
+    assert to("preview", row.pk) in page and to("rerun") in page and to("resume") not in page
+
+
+def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = failed(), came(OPERATOR)
+    later = run_in(State.SUCCEEDED)
+    counts = {"run_id": later.pk, "run_uuid": later.uuid, "mode": "full", "counts": {}}
+    Load.objects.create(**counts, published_at=row.created_at + timedelta(seconds=1))
+    assert to("resume") not in operator.get(to("change", row.pk)).content.decode()
+    answer = operator.post(to("resume"), {"run": row.pk}, follow=True)
+    assert "its batches are stale" in said(answer)[0] and fresh(row).state == State.FAILED
+
+
+# --- What each does ---
+
+
+def test_rerun(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = failed(), came(OPERATOR)
+    answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
+    run = Run.objects.get(repeats=row)
+    assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} is queued." in said(answer)[0]
+    assert (run.state, run.asked_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
+    assert run.worker == "" and post.take() == [run.tasks.get().pk], "the workers carry it out"
+    assert "Started again: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
+    assert "Started: the price list is mended" in history(operator, run)
+
+
+def test_resume(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = failed(), came(OPERATOR)
+    answer = operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
+    assert answer.redirect_chain == [(to("change", row.pk), 302)] and fresh(row).state == State.QUEUED
+    assert post.take() == [row.tasks.get().pk]
+    assert "Resumed: it answers again" in history(operator, row)
+
+
+def test_cancel(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = asked(), came(OPERATOR)
+    operator.post(to("cancel"), {"run": row.pk, "reason": "not today"})
+    assert fresh(row).state == State.CANCELLED and fresh(row).cause == "Cancelled by operator: not today. Nothing was published."
+    assert "Cancelled: not today" in history(operator, row)
+
+
+def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = run_in(State.RUNNING, worker="here:1"), came(OPERATOR)
+    answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
+    assert "ends within ten seconds" in said(answer)[0] and fresh(row).cancelled_by == OPERATOR
+    assert to("cancel") not in operator.get(to("change", row.pk)).content.decode()
+    assert "has already asked to cancel" in said(operator.post(to("cancel"), {"run": row.pk}, follow=True))[0]
+    assert LogEntry.objects.count() == 1
+
+
+def test_history_speaks_the_language_of_the_page(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = failed(), came(OPERATOR)
+    operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"})
+    operator.cookies["django_language"] = "uk"
+    assert "Продовжено: it answers again" in history(operator, row)
+
+
+def test_reason_has_a_limit(came: Came, post: Post) -> None:  # noqa: F811
+    row, operator = failed(), came(OPERATOR)
+    for reason in ("x" * 256, "null \0 byte"):
+        answer = operator.post(to("rerun"), {"run": row.pk, "reason": reason})
+        assert answer.status_code == 200 and answer.context["form"].errors["reason"]
+    assert Run.objects.count() == 1
+
+
+def test_a_broker_that_is_away_is_said(came: Came, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def away(*args: Any, **options: Any) -> None:
+        raise OSError("no broker")
+
+    monkeypatch.setattr(delivery.app, "send_task", away)
+    answer = came(OPERATOR).post(to("start"), {"mode": "full"}, follow=True)
+    assert "The broker takes no messages now" in said(answer)[0]
+    run = Run.objects.get()
+    page = answer.content.decode()
+    assert run.state == State.QUEUED and "No worker has taken it yet" not in page
+    Run.objects.update(created_at=ago(seconds=11))
+    assert "No worker has taken it yet" in came(VIEWER).get(to("change", run.pk)).content.decode()
+
+
+# --- Several at once ---
+
+
+def test_bulk_tells_of_each(came: Came, post: Post) -> None:  # noqa: F811
+    """Of three runs one makes no sense, one is started, and one finds the other active."""
+    runs, operator = [failed(), run_in(State.RUNNING), failed()], came(OPERATOR)
+    Run.objects.filter(pk=runs[1].pk).update(state=State.SUCCEEDED)
+    chosen = {"action": "resume_selected", "_selected_action": [run.pk for run in runs]}
+    page = operator.post(to("changelist"), chosen, follow=True)
+    assert page.status_code == 200 and [why for _run, why in page.context["rows"]][1] and post.sent == []
+    answer = operator.post(to("resume"), {"run": [run.pk for run in runs], "reason": "all"}, follow=True)
+    first, second, third = said(answer)
+    assert f"Run {runs[0].pk} goes on where it ended." in first and "has succeeded already" in second
+    assert f"Skipped: overlaps run {runs[0].pk}" in third and answer.redirect_chain == [(to("changelist"), 302)]
+    assert [fresh(run).state for run in runs] == [State.QUEUED, State.SUCCEEDED, State.FAILED]
+    assert LogEntry.objects.count() == 1
+
+
+def test_bulk_rerun_and_cancel(came: Came, post: Post) -> None:  # noqa: F811
+    runs, operator = [failed(), failed()], came(OPERATOR)
+    operator.post(to("rerun"), {"run": [run.pk for run in runs]})
+    states = list(Run.objects.filter(repeats__in=runs).order_by("pk").values_list("state", flat=True))
+    assert states == [State.QUEUED, State.SKIPPED]
+    operator.post(to("cancel"), {"run": [run.pk for run in Run.objects.all()], "reason": "all of it"})
+    assert not Run.objects.filter(state=State.QUEUED).exists() and Run.objects.filter(cancelled_by=OPERATOR).count() == 1
+
+
+def test_list_offers_what_one_may(came: Came) -> None:  # noqa: F811
+    row = failed()
+    for client, offered in ((came(OPERATOR), True), (came(VIEWER), False), (person("cancel_run"), None)):
+        page = client.get(to("changelist")).content.decode()
+        assert [f"{verb}_selected" in page for verb in ("rerun", "resume", "cancel")] == (
+            [False, False, True] if offered is None else [offered] * 3
+        )
+        assert (to("start") in page) == bool(offered)
+    answer = person().post(to("changelist"), {"action": "cancel_selected", "_selected_action": [row.pk]})
+    assert answer.status_code in (200, 302) and to("cancel") not in answer.headers.get("Location", "")
+
+
+@pytest.mark.parametrize("numbers", [[], ["x"], ["-1"], ["9" * 30], ["999999"], list(range(1, 60)), ["1;DROP TABLE x"]])
+def test_numbers_that_are_none(came: Came, numbers: list[Any]) -> None:  # noqa: F811
+    run_in(State.QUEUED, pk=1)
+    client = came(OPERATOR)
+    for call in (client.get, client.post):
+        answer = call(to("cancel"), {"run": numbers})
+        assert answer.status_code == 302 and answer.headers["Location"] == to("changelist")
+    assert fresh(Run.objects.get()).cancelled_by == ""
+
+
+# --- Run now ---
+
+
+def wanted(**fields: str) -> dict[str, str]:
+    return {"mode": "incremental", "run": "1"} | fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"start_date": "2024-01-01"}, "Give both days"),
+        ({"start_date": "2024-02-01", "end_date": "2024-01-31"}, "The end, 2024-01-31, is before the start, 2024-02-01."),
+        ({"start_date": "20240101", "end_date": "2024-01-31"}, "'20240101' is not a day. Write it as 2024-01-31."),
+        ({"start_date": "2024-02-30", "end_date": "2024-03-01"}, "There is no day 2024-02-30."),
+        ({"start_date": "2014-12-31", "end_date": "2024-03-01"}, "no orders before 2015-01-01"),
+        ({"start_date": "2024-01-01", "end_date": "2199-01-01"}, "in the future"),
+        ({"start_date": "2024-01-01", "end_date": "2024-01-02", "mode": "full"}, "A full run takes everything"),
+        ({"mode": "<script>"}, "Select a valid choice"),
+        ({"mode": ""}, "This field is required"),
+    ],
+)
+def test_start_refuses_what_run_etl_refuses(came: Came, fields: dict[str, str], why: str) -> None:  # noqa: F811
+    answer = came(OPERATOR).post(to("start"), wanted(**fields))
+    errors = [error for errors in answer.context["form"].errors.values() for error in errors]
+    assert answer.status_code == 200 and len(errors) == 1 and why in errors[0] and not Run.objects.exists()
+    assert "<script>" not in answer.content.decode().split('id="content"')[1].split("</form>")[0]
+
+
+def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:  # noqa: F811
+    day = today()
+    answer = came(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
+    run = Run.objects.get()
+    assert answer.headers["Location"] == to("change", run.pk)
+    assert (run.window_start, run.window_end) == between(day, day)
+    assert (run.mode, run.trigger, run.asked_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
+    assert post.take() == [run.tasks.get().pk] and not run.dry_run
+    second = came("administrator").post(to("start"), wanted(), follow=True)
+    assert f"was skipped: run {run.pk} is active" in said(second)[0]
+
+
+def test_start_is_filled_in_from_its_address(came: Came) -> None:  # noqa: F811
+    page = came(OPERATOR).get(to("start"), {"mode": "full", "reason": '"><script>alert(1)</script>'}).content.decode()
+    assert '<option value="full" selected' in page and "<script>alert(1)" not in page
+
+
+def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) -> None:  # noqa: F811
+    """What the preview says is what the run does."""
+    operator = came(OPERATOR)
+    api.run("full")
+    changes.apply(15, 3)
+    before = list(FactSales.objects.order_by("pk").values())
+    answer = operator.post(to("start"), {"mode": "incremental", "preview": "1", "reason": "a look first"})
+    dry = Run.objects.get(dry_run=True)
+    preview = to("preview", dry.pk)
+    assert answer.headers["Location"] == preview and dry.state == State.QUEUED
+    waiting = operator.get(preview).content.decode()
+    assert 'hx-trigger="every 2s"' in waiting and "No worker has taken it yet" not in waiting
+    Run.objects.filter(pk=dry.pk).update(created_at=ago(seconds=11))
+    assert "No worker has taken it yet" in operator.get(preview).content.decode()
+    refused = operator.post(preview, {"reason": "now"}, follow=True)
+    assert "has not succeeded" in said(refused)[0] and Run.objects.count() == 2
+    post.work()
+    ended = operator.get(preview)
+    page = ended.content.decode()
+    assert fresh(dry).state == State.SUCCEEDED and "every 2s" not in page
+    assert list(FactSales.objects.order_by("pk").values()) == before
+    assert ended.context["page"]["months"] and all(then - now == change for _month, now, then, change in ended.context["page"]["months"])
+    assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in came(VIEWER).get(preview).content.decode()
+    operator.post(preview, {"reason": "as it was shown"})
+    post.work()
+    run = Run.objects.get(repeats=dry)
+    assert (run.state, run.dry_run, run.reason, run.mode) == (State.SUCCEEDED, False, "as it was shown", "incremental")
+    counts = {table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in done_by(run).items()}
+    assert counts == {row.table: row.counts[1:5] for row in ended.context["page"]["rows"] if not row.source}
+    assert "Preview started: a look first" in history(operator, dry) and "Started: as it was shown" in history(operator, run)
+
+
+def test_preview_is_not_published_without_the_right(came: Came, post: Post) -> None:  # noqa: F811
+    dry = run_in(State.SUCCEEDED, dry_run=True, result={"run": 1, "tables": {}})
+    assert came(VIEWER).post(to("preview", dry.pk), {"reason": "x"}).status_code == 403
+    assert Run.objects.count() == 1
+    assert came(OPERATOR).get(to("preview", run_in(State.SUCCEEDED).pk)).status_code == 404, "it is no preview"

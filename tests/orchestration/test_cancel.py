@@ -1,0 +1,145 @@
+"""A run that somebody ends: at any stage, before a task and within one, and never after the commit."""
+
+import time
+
+import pytest
+
+from apps.orchestration import api, stages, tasks
+from apps.orchestration.asking import cancel
+from apps.orchestration.delivery import advance
+from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
+from apps.orchestration.reaping import reap
+from apps.orchestration.stages import STAGES, Landed, Report
+from techmarket.errors import Cancelled
+from tests.orchestration.post import Post, asked, fresh, star
+
+pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
+ALL = [Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD]
+SAID = "Cancelled by olena: wrong day. Nothing was published."
+
+
+def assert_cancelled(run: Run) -> None:
+    run = fresh(run)
+    assert (run.state, run.cause, run.cancelled_by, run.reason) == (State.CANCELLED, SAID, "olena", "wrong day")
+    assert run.finished_at and star() == ([], 0)
+    assert not run.tasks.filter(state=State.RUNNING).exists()
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_cancel_before_a_stage_at_the_workers(post: Post, stage: Stage) -> None:
+    run = asked()
+    task = post.work_until(stage)
+    assert cancel(run.pk, "olena", "wrong day")
+    assert_cancelled(run)
+    post.work()
+    assert fresh(task).state == State.QUEUED and fresh(task).attempt == 0
+    assert_cancelled(run)
+
+
+@pytest.mark.parametrize("stage", ALL)
+@pytest.mark.parametrize("workers", [True, False], ids=["workers", "alone"])
+def test_cancel_within_a_stage(post: Post, quick_heart: None, monkeypatch: pytest.MonkeyPatch, stage: Stage, workers: bool) -> None:
+    def waits(task: Task, report: Report) -> Landed:
+        cancel(task.run_id, "olena", "wrong day")
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            report("fact_sales", 0)
+            time.sleep(0.01)
+        raise AssertionError("nobody ended it")
+
+    monkeypatch.setitem(STAGES, stage, waits)
+    if workers:
+        run = asked()
+        post.work()
+    else:
+        run = api.start(Mode.FULL, Trigger.CLI, "test")
+        with pytest.raises(Cancelled):
+            api.carry_out(run)
+    assert_cancelled(run)
+    assert run.tasks.get(state=State.CANCELLED).stage == stage
+
+
+@pytest.mark.parametrize("workers", [True, False], ids=["workers", "alone"])
+def test_cancel_that_the_commit_hears_of_first(post: Post, monkeypatch: pytest.MonkeyPatch, workers: bool) -> None:
+    """The heart listens once a second; the load asks before it commits. It is a cancel all the same, not a claim that was lost."""
+    real = STAGES[Stage.LOAD]
+
+    def load(task: Task, report: Report) -> Landed:
+        cancel(task.run_id, "olena", "wrong day")
+        return real(task, report)
+
+    monkeypatch.setitem(STAGES, Stage.LOAD, load)
+    if workers:
+        run = asked()
+        post.work()
+    else:
+        run = api.start(Mode.FULL, Trigger.CLI, "test")
+        with pytest.raises(Cancelled):
+            api.carry_out(run)
+    assert_cancelled(run)
+
+
+def test_cancel_after_the_commit_is_too_late(quick_heart: None, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is published has succeeded, whoever wished otherwise meanwhile."""
+    publish = stages.publish
+
+    def late(order: stages.Order) -> object:
+        published = publish(order)
+        cancel(order.run_id, "olena", "wrong day")
+        time.sleep(0.3)  # the heart has heard of it
+        return published
+
+    monkeypatch.setattr(stages, "publish", late)
+    run = asked()
+    post.work()
+    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+    assert run.row_counts.filter(task__stage=Stage.LOAD).exists()
+
+
+def test_cancel_while_the_last_task_lands_ends_with_it(post: Post) -> None:
+    """Nobody waits for the reaper."""
+    run = asked()
+    tasks.perform(post.take()[0])
+    Run.objects.update(cancelled_by="olena", reason="wrong day")
+    advance(fresh(run))
+    assert_cancelled(run)
+
+
+def test_cancel_of_a_run_whose_worker_died(post: Post) -> None:
+    run = asked()
+    task = post.work_until(Stage.EXTRACT)
+    assert fresh(task).claim_for("dead:1")
+    cancel(run.pk, "olena", "wrong day")
+    assert fresh(run).state == State.RUNNING
+    Task.objects.filter(pk=task.pk).update(state=State.QUEUED)  # as the reaper finds it
+    reap()
+    assert_cancelled(run)
+
+
+def test_cancel_of_what_is_not_active(post: Post) -> None:
+    run = asked()
+    assert cancel(run.pk, "olena") and cancel(run.pk, "petro") is None
+    assert (fresh(run).cancelled_by, fresh(run).cause) == ("olena", "Cancelled by olena. Nothing was published.")
+    assert cancel(4_711, "olena") is None
+
+
+def test_cancelled_run_is_resumed(post: Post) -> None:
+    run = asked()
+    post.work_until(Stage.LOAD)
+    cancel(run.pk, "olena", "wrong day")
+    api.resume(run.pk, queue=True)
+    assert fresh(run).cancelled_by == ""
+    post.work()
+    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+
+
+def test_keyboard_interrupt_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(task: Task, report: Report) -> Landed:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(STAGES, Stage.TRANSFORM, interrupted)
+    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    with pytest.raises(KeyboardInterrupt):
+        api.carry_out(run)
+    assert (fresh(run).state, fresh(run).cause) == (State.CANCELLED, "Cancelled at the terminal. Nothing was published.")
+    assert run.tasks.filter(state=State.CANCELLED).count() == 1

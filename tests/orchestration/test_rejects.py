@@ -1,0 +1,134 @@
+"""Rejects in the admin: found by rule, table, run and age; hidden from those who may not see them; harmless in a spreadsheet."""
+
+import ast
+import csv
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apps.etl.transform.rows import UNREADABLE
+from apps.orchestration.admin.rejects import FORMULA, RULES, TABLES
+from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
+from apps.orchestration.people import OPERATOR, VIEWER
+from tests.conftest import ROOT
+from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.orchestration.post import ago
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+LIST, FILE = "admin:orchestration_reject_changelist", "admin:orchestration_reject_csv"
+ROW = {"id": "7", "email": "olena@shop.example", "first_name": "=cmd|'/c calc'!A1", "phone": None}
+
+
+def rejected(run: Run | None = None, **fields: Any) -> Reject:
+    run = run or Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.SUCCEEDED)
+    task = run.tasks.create(stage=Stage.TRANSFORM, subject="dim_customer", state=State.SUCCEEDED)
+    standard = {"table": "customers", "row_id": "7", "rule": "missing_value", "reason": "last_name is empty", "raw": ROW}
+    return Reject.objects.create(run=run, task=task, **standard | fields)
+
+
+def found(client: Client, **where: Any) -> list[int]:
+    return [row.pk for row in client.get(reverse(LIST), where).context["cl"].result_list]
+
+
+def lines(client: Client, **where: Any) -> list[list[str]]:
+    answer = client.get(reverse(FILE), where)
+    assert answer.streaming and "rejects.csv" in answer.headers["Content-Disposition"]
+    said = b"".join(answer).decode("utf-8-sig")
+    return list(csv.reader(io.StringIO(said)))
+
+
+def test_every_rule_of_the_transform_has_its_words() -> None:
+    """Read off the calls that reject, by the place of the rule among their arguments; some of these are variables."""
+    place = {"reject": 1, "reject_missing": 1, "reject_unlisted": 2}
+    files = [ast.parse(path.read_text()) for path in (ROOT / "apps/etl/transform").glob("*.py")]
+    calls = [node for file in files for node in ast.walk(file) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    rules = [call.args[place[call.func.attr]] for call in calls if call.func.attr in place]
+    assert {rule.value for rule in rules if isinstance(rule, ast.Constant)} | {rule for rule, _ in UNREADABLE.values()} == set(RULES)
+
+
+def test_filters(came: Came) -> None:  # noqa: F811
+    first, second = rejected(), rejected(table="orders", rule="missing_date", row_id="12")
+    Run.objects.filter(pk=first.run_id).update(created_at=ago(days=40))
+    client = came(VIEWER)
+    assert found(client) == [second.pk, first.pk]
+    assert found(client, rule="missing_date") == found(client, table="orders") == found(client, run=second.run_id) == [second.pk]
+    assert found(client, rule__exact="missing_date") == found(client, run__exact=second.run_id, table__exact="orders") == [second.pk]
+    assert found(client, age="30") == found(client, age="1") == [second.pk] and found(client, age="older") == [first.pk]
+    assert found(client, run__gte=second.run_id) == [second.pk] and found(client, q="7") == [first.pk] and found(client, q="1") == []
+    assert [row[3] for row in lines(client, table="orders")] == ["row_id", "12"]
+    Run.objects.update(created_at=ago(days=40))
+    assert found(client, age="7") == [] and len(found(client, age="older")) == 2
+
+
+@pytest.mark.parametrize("where", [{"run": "x"}, {"run__exact": "9" * 30}, {"run__exact": "x"}, {"nonsense": "1"}, {"run__gte": "x"}])
+def test_filters_that_make_no_sense_are_no_error(came: Came, where: dict[str, str]) -> None:  # noqa: F811
+    rejected()
+    client = came(VIEWER)
+    for page in (LIST, FILE):
+        assert client.get(reverse(page), where).status_code in (302, 400)
+
+
+def test_raw_content_is_for_those_who_may_see_it(came: Came) -> None:  # noqa: F811
+    row = rejected()
+    page = reverse("admin:orchestration_reject_change", args=[row.pk])
+    operator, viewer = came(OPERATOR), came(VIEWER)
+    assert "olena@shop.example" in operator.get(page).content.decode() and ROW["first_name"] in lines(operator)[1][6]
+    shown = viewer.get(page).content.decode() + viewer.get(reverse(LIST)).content.decode()
+    assert "olena@shop.example" not in shown and "•••" in shown and "last_name is empty" in shown
+    assert lines(viewer)[1][6] == "•••"
+    for lookup in ("raw__email", "raw__email__startswith", "raw__icontains", "raw"):
+        assert viewer.get(reverse(LIST), {lookup: "o"}).status_code == 400
+        assert viewer.get(reverse(FILE), {lookup: "o"}).status_code in (302, 400), lookup
+    run = viewer.get(reverse("admin:orchestration_run_change", args=[row.run_id])).content.decode()
+    assert "olena@shop.example" not in run
+    assert viewer.get(reverse("admin:orchestration_run_changelist"), {"rejects__raw__email": "olena"}).status_code != 200
+    assert Reject.objects.get().raw == ROW, "hidden on the page alone"
+
+
+def test_no_cell_of_the_file_is_a_formula(came: Came) -> None:  # noqa: F811
+    for sign in FORMULA:
+        rejected(row_id=f"{sign}1+1"[:40], reason=f'{sign}HYPERLINK("http://evil.example")', table=f"{sign}x", rule=f"{sign}y")
+    rejected(reason='of "two"\nlines, and a comma', row_id="-5")
+    for line in lines(came(OPERATOR))[1:]:
+        assert len(line) == 7 and not [cell for cell in line if cell.startswith(FORMULA)], line
+        assert line[3].startswith("'")
+
+
+def test_file_is_read_only_and_for_those_who_may_see_rejects(client: Client, came: Came) -> None:  # noqa: F811
+    assert client.get(reverse(FILE)).status_code == 302, "to the login"
+    viewer = came(VIEWER)
+    assert viewer.post(reverse(FILE)).status_code == 405
+    User.objects.get(username=VIEWER).groups.clear()
+    assert viewer.get(reverse(FILE)).status_code == 403
+
+
+def test_nothing_is_counted_whatever_there_is(came: Came) -> None:  # noqa: F811
+    """Some thousand rows: the same queries as for one, none of them a count, and the file goes through in chunks."""
+    row, client = rejected(), came(VIEWER)
+    with CaptureQueriesContext(connection) as few:
+        client.get(reverse(LIST))
+    many = [
+        Reject(run=row.run, task=row.task, table="customers", row_id=str(each), rule="duplicate", reason="x", raw=ROW)
+        for each in range(5_000)
+    ]
+    Reject.objects.bulk_create(many)
+    with CaptureQueriesContext(connection) as lot:
+        assert len(found(client)) == 50
+    assert len(lot) == len(few) and not [query for query in lot if "COUNT(*)" in query["sql"] and "orchestration_reject" in query["sql"]]
+    assert len(lines(client)) == 5_002
+
+
+def test_a_reject_leads_to_its_row(came: Came) -> None:  # noqa: F811
+    client = came(OPERATOR)
+    for table in TABLES:
+        row = rejected(table=table, row_id="3")
+        page = client.get(reverse("admin:orchestration_reject_change", args=[row.pk])).content.decode()
+        assert f"/admin/{TABLES[table]}/" in page.split('id="content"')[1] and f"{TABLES[table]}.{table} 3" in page
+    odd = rejected(table="gone", row_id="../../x", rule="new_rule")
+    assert "new_rule" in client.get(reverse("admin:orchestration_reject_change", args=[odd.pk])).content.decode()

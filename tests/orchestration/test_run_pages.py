@@ -1,0 +1,318 @@
+"""The run list and the page of a run say what the ledger says, and ask it no more often the more there is."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.db import connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.orchestration import api
+from apps.orchestration.admin.strip import WIDTH, strip
+from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
+from apps.orchestration.people import VIEWER
+from apps.orchestration.results import document
+from apps.orchestration.tally import of_document, tallies
+from apps.orchestration.windows import days_in_words, in_words
+from apps.sources.demo import faults, shop
+from apps.sources.orders.models import OrderItem
+from apps.warehouse.facts import FactSales
+from techmarket.amounts import uah, whole
+from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+LIST = reverse("admin:orchestration_run_changelist")
+
+
+@pytest.fixture
+def viewer(came: Came) -> Client:  # noqa: F811
+    return came(VIEWER)
+
+
+def address(run: Run, name: str = "change") -> str:
+    return reverse(f"admin:orchestration_run_{name}", args=[run.pk])
+
+
+def words(client: Client, path: str, **asked: str) -> str:
+    answer = client.get(path, asked)
+    assert answer.status_code == 200
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
+
+
+def seen(client: Client, run: Run) -> dict[str, Any]:
+    page: dict[str, Any] = client.get(address(run)).context["page"]
+    return page
+
+
+def ended(state: State = State.SUCCEEDED, mode: Mode = Mode.FULL, seconds: int = 60, **fields: Any) -> Run:
+    began = timezone.now() - timedelta(hours=1)
+    times = {"created_at": began, "started_at": began, "finished_at": began + timedelta(seconds=seconds)}
+    return Run.objects.create(**({"mode": mode, "trigger": Trigger.CLI, "asked_by": "olena", "state": state} | times | fields))
+
+
+def with_rows(run: Run, tasks: int = 2) -> Run:
+    for number in range(tasks):
+        task = Task.objects.create(run=run, stage=Stage.EXTRACT, subject="fact_sales", low=number, state=State.SUCCEEDED, attempt=1)
+        RowCount.objects.create(run=run, task=task, table="fact_sales", read=10, loaded=9, inserted=4, unchanged=5, rejected=1)
+        CheckResult.objects.create(
+            run=run, task=task, name="c", table="fact_sales", passed=number > 0, blocking=True, expected="0", observed="1"
+        )
+        Reject.objects.create(run=run, task=task, table="order_items", row_id=str(number), rule="r", reason="why", raw={})
+    return run
+
+
+# --- The same numbers everywhere ---
+
+
+def test_list_page_json_and_ledger_say_the_same(viewer: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.generate(200, 1)
+    faults.plant()
+    capsys.readouterr()
+    call_command("run_etl", "--mode", "full", "--json")
+    told = json.loads(capsys.readouterr().out)
+    run = Run.objects.get(pk=told["run"])
+    page = seen(viewer, run)
+    said = {row.table: {name: count for name, count in row.counts if count is not None} for row in page["rows"]}
+    assert said == {table: {name: row[name] for name in said[table]} for table, row in (told["tables"] | told["sources"]).items()}
+    assert set(said["dim_date"]) == set(told["tables"]["dim_date"])
+    assert sorted(check["name"] for check in page["checks"]) == sorted(check["name"] for check in told["checks"])
+    assert [check["passed"] for check in page["checks"]] == sorted(check["passed"] for check in told["checks"]), "what failed comes first"
+    assert [(rule["table"], rule["rule"], rule["rows"]) for rule in page["rules"]] == [
+        (rule["table"], rule["rule"], rule["rows"]) for rule in told["rejects"]
+    ]
+    tally = tallies([run])[run.pk]
+    assert page["tally"] == tally == of_document(told) and tally.rejected == run.rejects.count() > 10 and tally.warned
+    assert f"{whole(tally.written)} rows written in " in words(viewer, address(run))
+    assert f"{whole(tally.written)} {whole(tally.rejected)} {tally.passed} of {tally.checks}" in words(viewer, LIST)
+
+
+def test_links_lead_to_the_rows(viewer: Client) -> None:
+    shop.generate(200, 1)
+    OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
+    run = api.run("full")
+    page = seen(viewer, run)
+    facts = viewer.get(page["facts"]).context["cl"].queryset
+    assert facts.count() == FactSales.objects.count() == document(run)["tables"]["fact_sales"]["inserted"] > 100
+    for rule in page["rules"]:
+        assert viewer.get(rule["href"]).context["cl"].queryset.count() == rule["rows"]
+    assert viewer.get(page["all_rejects"]).context["cl"].queryset.count() == page["tally"].rejected == 1
+    second = api.run("full")
+    again = seen(viewer, second)
+    assert [row.table for row in again["rows"] if row.href] == [], "it wrote nothing"
+    assert again["comparison"].good == run
+
+
+def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
+    shop.generate(200, 1)
+    api.run("full")
+    OrderItem.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(quantity=100)
+    run = api.run("full", dry_run=True)
+    assert run.result
+    moved = [(before, after) for before, after in run.result["net_by_month"].values() if before != after]
+    assert len(moved) == 1
+    said = words(viewer, address(run))
+    before, after = (uah(amount) for amount in moved[0])
+    assert f"{before} {after} +" in said and "would be written; the warehouse is as it was." in said
+    assert "Timeline" not in said and "Tasks and attempts" not in said
+    assert re.search(rf" {run.pk} Succeeded Full, dry run everything .* {whole(tallies([run])[run.pk].written)} ", words(viewer, LIST))
+
+
+# --- What a run came to, in a sentence ---
+
+
+@pytest.mark.parametrize(("blame", "said"), [("data", "The data is to blame"), ("machine", "The machines"), ("configuration", "The conf")])
+def test_a_failed_run_says_why_and_who_is_to_blame(viewer: Client, blame: str, said: str) -> None:
+    run = ended(State.FAILED, cause="orders_db does not answer.", blame=blame)
+    page = words(viewer, address(run))
+    assert f"Failed orders_db does not answer. {said}" in page
+    assert "orders_db does not answer." in words(viewer, LIST)
+
+
+def test_each_state_has_its_sentence(viewer: Client) -> None:
+    skipped = ended(State.SKIPPED, cause="Skipped: overlaps run 1.", overlaps=ended())
+    said = words(viewer, address(skipped))
+    assert f"Skipped: overlaps run 1. Run {skipped.overlaps_id}" in said and "Timeline" not in said
+    lost = ended(State.LOST, cause="vm:1 has not been heard of.", blame="machine")
+    assert "Lost vm:1 has not been heard of. The machines" in words(viewer, address(lost))
+    active = ended(State.QUEUED, finished_at=None, started_at=None)
+    assert "It waits for a worker." in words(viewer, address(active))
+    Run.objects.filter(pk=active.pk).update(state=State.RUNNING, cancelled_by="petro")
+    said = words(viewer, address(active))
+    assert "0 of 0 tasks done" in said and "petro has asked to cancel it" in said
+    cancelled = ended(State.CANCELLED, cause="Cancelled by petro. Nothing was published.", cancelled_by="petro", reason="wrong day")
+    said = words(viewer, address(cancelled))
+    assert "Cancelled Cancelled by petro." in said and "Reason wrong day" in said and "Cancelled by petro" in said
+
+
+def test_a_run_whose_details_are_forgotten_makes_none_up(viewer: Client) -> None:
+    run = ended(seconds=3)
+    said = words(viewer, address(run))
+    assert "Succeeded in 3.0 s. The ledger keeps details for 365 days" in said and "0 rows" not in said and "Timeline" not in said
+    assert re.search(rf" {run.pk} Succeeded Full everything olena Command line .* 3.0 s – – –", words(viewer, LIST))
+
+
+def test_what_changed_since_the_last_good_run(viewer: Client) -> None:
+    good = with_rows(ended(code_version="aaa", seconds=10))
+    ended(State.FAILED, code_version="bbb")
+    ended(mode=Mode.INCREMENTAL)
+    run = with_rows(ended(State.FAILED, code_version="ccc", seconds=75), tasks=5)
+    comparison = seen(viewer, run)["comparison"]
+    assert comparison.good == good
+    lines = {line.name: (line.before, line.now, line.change) for line in comparison.lines}
+    assert lines["Rows read"] == ("20", "50", "+30") and lines["Rows written"] == ("8", "20", "+12")
+    assert lines["Code version"] == ("aaa", "ccc", "") and lines["Duration"] == ("10.0 s", "1 min 15 s", "+1 min 5 s")
+    assert seen(viewer, good)["comparison"] is None
+
+
+# --- The list ---
+
+
+def test_filters_search_and_dates(viewer: Client) -> None:
+    old = ended(created_at=datetime(2024, 3, 5, 12, tzinfo=UTC), asked_by="petro", trigger=Trigger.ADMIN)
+    new = ended(State.FAILED, mode=Mode.INCREMENTAL, cause="No space.", reason="the auditor asked")
+    for asked, found in (
+        ({"state__exact": "failed"}, [new]),
+        ({"mode__exact": "full"}, [old]),
+        ({"trigger__exact": "admin"}, [old]),
+        ({"q": str(old.pk)}, [old]),
+        ({"q": "auditor"}, [new]),
+        ({"q": "space"}, [new]),
+        ({"q": "petro"}, [old]),
+        ({"created_at__year": "2024", "created_at__month": "3", "created_at__day": "5"}, [old]),
+        ({}, [new, old]),
+    ):
+        assert list(viewer.get(LIST, asked).context["cl"].result_list) == found, asked
+    assert "March 5" in words(viewer, LIST, created_at__year="2024", created_at__month="3")
+
+
+def test_windows_are_the_shops_days(viewer: Client) -> None:
+    """1 to 2 November by the clock of Kyiv, and an instant by it."""
+    window = {"window_start": datetime(2024, 10, 31, 22, tzinfo=UTC), "window_end": datetime(2024, 11, 2, 22, tzinfo=UTC)}
+    ended(mode=Mode.INCREMENTAL, **window)
+    assert "changes of 1 – 2 November 2024" in words(viewer, LIST)
+    assert in_words("incremental", window["window_start"] + timedelta(hours=3), None) == "changes since 1 November 2024, 03:00"
+    later = window["window_end"] - timedelta(minutes=1)
+    assert in_words("incremental", window["window_start"], later) == "changes from 1 November 2024, 00:00 to 2 November 2024, 23:59"
+    assert in_words("full", None, None) == "everything" and in_words("incremental", None, None) == "since the last load"
+    days = window["window_start"].date(), window["window_end"].date()
+    assert days_in_words(*days) == "31 October 2024 – 2 November 2024" and days_in_words(days[1], days[1]) == "2 November 2024"
+
+
+def test_queries_of_the_list_do_not_grow_and_count_nothing(viewer: Client) -> None:
+    counts = []
+    for _ in range(2):
+        for _ in range(20):
+            with_rows(ended())
+        with CaptureQueriesContext(connections["default"]) as asked:
+            assert viewer.get(LIST).status_code == 200
+        counts.append(len(asked))
+        counted = [query["sql"] for query in asked.captured_queries if "COUNT(" in query["sql"]]
+        assert not [sql for sql in counted if 'FROM "orchestration_run"' in sql], "no run is counted"
+    assert counts[0] == counts[1] <= 12, counts
+
+
+def test_queries_of_a_page_do_not_grow(viewer: Client) -> None:
+    counts = []
+    for tasks in (2, 120):
+        run = with_rows(ended(), tasks)
+        with CaptureQueriesContext(connections["default"]) as asked:
+            assert viewer.get(address(run)).status_code == 200
+        counts.append(len(asked))
+    assert counts[0] + 2 >= counts[1] <= 20, counts
+    assert "and 20 more, with less to say" in words(viewer, address(run))
+
+
+# --- The part that is asked for again ---
+
+
+def test_the_page_is_asked_for_again_until_the_run_has_ended(viewer: Client) -> None:
+    run = with_rows(ended(State.RUNNING, finished_at=None))
+    path = address(run, "now")
+    whole_page = viewer.get(address(run)).content.decode()
+    assert f'hx-get="{path}?seen=running"' in whole_page and "hx-swap-oob" not in whole_page
+    answer = viewer.get(path, {"seen": "running"})
+    said = answer.content.decode()
+    assert "<html" not in said and "every 2s" in said and "no-store" in answer["Cache-Control"]
+    assert re.search(r'id="run-strip"[^>]+hx-swap-oob', said) and 'id="run-buttons">' in said, "buttons stay as long as the state"
+    Run.objects.filter(pk=run.pk).update(state=State.SUCCEEDED, finished_at=timezone.now())
+    said = viewer.get(path, {"seen": "running"}).content.decode()
+    assert "every 2s" not in said and 'id="run-buttons" hx-swap-oob' in said
+
+
+def test_who_may_not_see_runs_is_sent_away(viewer: Client, client: Client) -> None:
+    run = ended()
+    assert viewer.post(address(run, "now")).status_code == 405
+    client.force_login(User.objects.create_user("petro", is_staff=True))
+    answer = client.get(address(run, "now"))
+    assert answer.status_code == 403 and answer["HX-Refresh"] == "true" and not answer.content
+
+
+def test_links_are_for_who_may_follow_them(client: Client) -> None:
+    person = User.objects.create_user("petro", is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="view_run"))
+    client.force_login(person)
+    run = with_rows(ended())
+    said = client.get(address(run)).content.decode()
+    assert "fact_sales" in said and "factsales" not in said and reverse("admin:orchestration_reject_changelist") not in said
+
+
+# --- The strip ---
+
+
+def slices(count: int, state: State = State.SUCCEEDED, lasts: float = 1, every: float = 1, **fields: Any) -> list[Task]:
+    """Tasks of one lane, each beginning `every` seconds after the one before; not saved."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    starts = [began + timedelta(seconds=every * number) for number in range(count)]
+    made = [
+        Task(
+            pk=number,
+            stage=Stage.EXTRACT,
+            subject="fact_sales",
+            state=state,
+            started_at=start,
+            finished_at=start + timedelta(seconds=lasts),
+        )
+        for number, start in enumerate(starts)
+    ]
+    for task in made:
+        for name, value in fields.items():
+            setattr(task, name, value)
+    return made
+
+
+def test_many_slices_are_few_bars() -> None:
+    (lane,) = strip(slices(500, every=0.9)).lanes
+    assert [(bar.left, bar.width) for bar in lane.bars] == [(0, WIDTH)] and (lane.tasks, lane.done) == (500, 500)
+    tasks = slices(500, every=0.9)
+    tasks[250].state = State.FAILED
+    (lane,) = strip(tasks).lanes
+    assert len(lane.bars) <= 3 and lane.bars[-1].state == "failed" and lane.failed == 1
+    assert 490 < lane.bars[-1].left < 510 and lane.bars[-1].width >= 4, "one of 500 is still seen"
+
+
+def test_waits_are_drawn_shortened() -> None:
+    """Two seconds of work, with an hour before another attempt between them."""
+    drawn = strip(slices(2, every=3600))
+    (lane,) = drawn.lanes
+    assert drawn.shortened and [bar.width for bar in lane.bars] == [476, 476], "a second each, and a twentieth of the two"
+    assert lane.lasted == timedelta(seconds=3601)
+    assert not strip(slices(2, every=1)).shortened
+
+
+def test_tasks_that_have_not_ended_or_not_begun() -> None:
+    now = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
+    (lane,) = strip(slices(1, State.RUNNING, finished_at=None), now).lanes
+    assert [(bar.left, bar.width) for bar in lane.bars] == [(0, WIDTH)] and lane.lasted == timedelta(seconds=10)
+    (lane,) = strip(slices(3, State.QUEUED), now).lanes
+    assert (lane.bars, lane.done, lane.lasted) == ([], 0, None)
+    (lane,) = strip(slices(1, State.LOST, lasts=60, heartbeat_at=now - timedelta(seconds=5)), now).lanes
+    assert lane.lasted == timedelta(seconds=5), "until it was last heard of"
+    assert strip([], now).lanes == []

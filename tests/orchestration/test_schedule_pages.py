@@ -1,0 +1,185 @@
+"""The schedules' pages: the next instants in words, crontabs that cannot be, run now, and the word on what fell into a pause."""
+
+from typing import Any
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import override
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+from apps.orchestration.admin.schedules import in_words, instant_in_words
+from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
+from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.orchestration.schedules import fire, next_due
+from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.orchestration.post import Post, ago, fresh
+
+pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]
+DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
+WHEN = {"minute": "30", "hour": "4", "day_of_week": "*", "day_of_month": "*", "month_of_year": "*", "timezone": "Europe/Kyiv"}
+
+
+def beat(name: str = DAILY) -> PeriodicTask:
+    return PeriodicTask.objects.select_related("crontab").get(name=name)
+
+
+def page(name: str, *args: Any) -> str:
+    return reverse(f"admin:{name}", args=args)
+
+
+def schedule_page(name: str = DAILY) -> str:
+    return page("django_celery_beat_periodictask_change", beat(name).pk)
+
+
+def said(answer: Any) -> list[str]:
+    return [str(message) for message in answer.context["messages"]]
+
+
+@pytest.fixture
+def waiting(post: Post) -> Due:
+    """Paused three days ago, resumed now."""
+    Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=timezone.now())
+    due = fire(DAILY)
+    assert due and due.decision == Decision.HELD
+    return due
+
+
+# --- In words ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "english", "ukrainian"),
+    [
+        ({}, "every day at 04:30, Kyiv", "щодня о 04:30, Київ"),
+        ({"day_of_week": "0", "timezone": "UTC"}, "Sunday at 04:30, UTC", "Неділя о 04:30, UTC"),
+        ({"day_of_week": "mon,tue", "hour": "6,18"}, "Monday, Tuesday at 06:30, 18:30, Kyiv", "Понеділок, Вівторок о 06:30, 18:30, Київ"),
+        ({"hour": "*/2"}, "30 */2 * * *, Kyiv", "30 */2 * * *, Київ"),
+        ({"day_of_month": "1"}, "30 4 1 * *, Kyiv", "30 4 1 * *, Київ"),
+    ],
+)
+def test_crontabs_in_words(fields: dict[str, str], english: str, ukrainian: str) -> None:
+    crontab = CrontabSchedule(**WHEN | fields)
+    assert in_words(crontab) == english
+    with override("uk"):
+        assert in_words(crontab) == ukrainian
+
+
+def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:  # noqa: F811
+    for group in (VIEWER, OPERATOR, ADMINISTRATOR):
+        client = came(group)
+        shown = client.get(schedule_page(WEEKLY)).content.decode()
+        for instant in next_due(WEEKLY):
+            local = timezone.localtime(instant)
+            assert local.hour in (5, 6) and f"{local:%H:%M} Kyiv" in shown and f"Sunday, {local.day} {local:%B %Y}" in shown
+            assert instant_in_words(instant).split(", in ")[0] in shown
+    with override("uk"):
+        assert "Неділя, " in instant_in_words(next_due(WEEKLY)[0]) and " Київ (лишається " in instant_in_words(next_due(WEEKLY)[0])
+    PeriodicTask.objects.filter(name=WEEKLY).update(enabled=False)
+    assert "Paused: no run by itself" in client.get(schedule_page(WEEKLY)).content.decode()
+
+
+# --- Crontabs that cannot be ---
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"day_of_week": "7"},
+        {"day_of_month": "31", "month_of_year": "2"},
+        {"day_of_month": "30", "month_of_year": "feb"},
+        {"hour": "25"},
+        {"hour": "*/0"},
+        {"hour": "-1"},
+        {"hour": ""},
+        {"hour": "1,,2"},
+        {"minute": "9" * 500},
+        {"minute": "5-1"},
+        {"minute": "<script>alert(1)</script>"},
+        {"timezone": "Mars/Phobos"},
+    ],
+)
+def test_bad_crontabs_have_a_message(came: Came, fields: dict[str, str]) -> None:  # noqa: F811
+    """Some of these beat's own form takes, and then neither beat nor any page of ours could read them."""
+    client, crontab, before = came(ADMINISTRATOR), beat().crontab, CrontabSchedule.objects.count()
+    for address in (page("django_celery_beat_crontabschedule_change", crontab.pk), page("django_celery_beat_crontabschedule_add")):
+        answer = client.post(address, WHEN | fields)
+        assert answer.status_code == 200 and answer.context["adminform"].form.errors and "alert(1)</script>" not in answer.content.decode()
+    assert fresh(crontab).hour == "2" and CrontabSchedule.objects.count() == before
+
+
+def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> None:  # noqa: F811
+    CrontabSchedule.objects.filter(pk=beat().crontab_id).update(day_of_week="7")
+    client = came(ADMINISTRATOR)
+    for address in (
+        schedule_page(),
+        page("django_celery_beat_periodictask_changelist"),
+        page("django_celery_beat_crontabschedule_changelist"),
+        page("index"),
+    ):
+        assert client.get(address).status_code == 200, address
+
+
+# --- Run now ---
+
+
+def test_run_now_takes_beats_place(came: Came, post: Post) -> None:  # noqa: F811
+    operator, address = came(OPERATOR), page("django_celery_beat_periodictask_changelist")
+    start = f"{page('orchestration_run_start')}?mode=full"
+    shown = operator.get(address).content.decode()
+    assert "run_selected" in shown and "run_tasks" not in shown and "delete_selected" not in shown
+    answer = operator.post(address, {"action": "run_selected", "_selected_action": [beat(WEEKLY).pk]})
+    assert answer.headers["Location"] == start and start.replace("&", "&amp;") in operator.get(schedule_page(WEEKLY)).content.decode()
+    both = operator.post(address, {"action": "run_selected", "_selected_action": [beat().pk, beat(WEEKLY).pk]}, follow=True)
+    assert "Choose one schedule" in said(both)[0]
+    viewer = came(VIEWER)
+    assert "run_selected" not in viewer.get(address).content.decode() and start not in viewer.get(schedule_page(WEEKLY)).content.decode()
+    viewer.post(address, {"action": "run_selected", "_selected_action": [beat().pk]})
+    assert not Run.objects.exists()
+
+
+def test_operators_do_not_change_schedules(came: Came) -> None:  # noqa: F811
+    assert came(OPERATOR).post(schedule_page(), {"crontab": beat().crontab_id}).status_code == 403
+    assert beat().enabled
+
+
+# --- What fell into a pause ---
+
+
+def test_held_instants_are_answered(came: Came, waiting: Due, post: Post) -> None:  # noqa: F811
+    operator, address = came(OPERATOR), page("orchestration_due_answer", waiting.pk)
+    assert address in operator.get(schedule_page()).content.decode()
+    assert address in operator.get(page("orchestration_due_change", waiting.pk)).content.decode()
+    assert operator.get(address).status_code == 200 and fresh(waiting).decision == Decision.HELD
+    said_nothing = operator.post(address, {"answer": "else"}, follow=True)
+    assert "Choose one of the answers" in said(said_nothing)[0] and fresh(waiting).decision == Decision.HELD
+    no_gap = operator.post(address, {"answer": "backfill"}, follow=True)
+    assert "there is no gap to fill" in said(no_gap)[0] and fresh(waiting).decision == Decision.HELD
+    answer = operator.post(address, {"answer": "run", "reason": "the servers are back"}, follow=True)
+    due = fresh(waiting)
+    assert (due.decision, due.decided_by, due.run.state, due.run.asked_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
+    assert post.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} is queued." in said(answer)[0]
+    history = operator.get(page("orchestration_due_history", due.pk)).content.decode()
+    assert "Run after the pause: the servers are back" in history
+    again = operator.post(address, {"answer": "skip"}, follow=True)
+    assert "decided on already" in said(again)[0] and Run.objects.count() == 1
+
+
+def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: Due, post: Post) -> None:  # noqa: F811
+    done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, asked_by=DAILY, state=State.SUCCEEDED)
+    Due.objects.create(schedule_id=DAILY, due_at=ago(days=9), decision=Decision.RUN, run=done)
+    administrator = came(ADMINISTRATOR)
+    administrator.post(page("orchestration_due_answer", waiting.pk), {"answer": "backfill"})
+    run = fresh(waiting).run
+    assert run.mode == Mode.INCREMENTAL and 8 < (run.window_end - run.window_start).days < 12
+    other = Due.objects.create(schedule_id=WEEKLY, due_at=ago(days=1), decision=Decision.HELD)
+    answer = administrator.post(page("orchestration_due_answer", other.pk), {"answer": "skip"}, follow=True)
+    assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and said(answer)[-1] == "It is skipped."
+
+
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
+def test_viewers_decide_nothing(came: Came, waiting: Due, method: str) -> None:  # noqa: F811
+    viewer, address = came(VIEWER), page("orchestration_due_answer", waiting.pk)
+    assert getattr(viewer, method)(address, {"answer": "run"}).status_code == 403
+    assert fresh(waiting).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
+    assert came(OPERATOR).put(address).status_code == 405

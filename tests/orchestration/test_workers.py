@@ -1,0 +1,60 @@
+"""Real workers on real servers: the short version of `make drill`, and the races that it found."""
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connections, transaction
+from django.utils import timezone
+
+from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
+from apps.orchestration.reaping import reap
+from tests.conftest import ROOT
+
+on_servers = pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="needs servers")
+
+
+@on_servers
+@pytest.mark.parametrize(("drills", "times"), [("kill twice", 2), ("clicks", 8)])
+def test_drills_hold(drills: str, times: int) -> None:
+    """Not on the test databases: workers are processes of their own, and find those that the environment names."""
+    command = [sys.executable, "-m", "tests.drills", *drills.split(), "--times", str(times)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.django_db(databases=["default", "dwh"])
+def test_a_task_whose_worker_dies_after_its_run_has_ended_is_lost() -> None:
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, asked_by="test", state=State.FAILED)
+    silent = {"worker": "dead:1", "heartbeat_at": timezone.now() - timedelta(minutes=2), "attempt": 1}
+    task = Task.objects.create(run=run, stage=Stage.EXTRACT, state=State.RUNNING, **silent)
+    reap()
+    task.refresh_from_db()
+    run.refresh_from_db()
+    assert (task.state, run.state) == (State.LOST, State.FAILED)
+
+
+@on_servers
+@pytest.mark.django_db(transaction=True, databases=["default"])
+def test_of_two_who_claim_a_task_at_once_one_gets_it() -> None:
+    """The second finds the task queued, waits for the first, and must look again."""
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, asked_by="test")
+    task = Task.objects.create(run=run, stage=Stage.PLAN)
+    answers = []
+
+    def claim_too() -> None:
+        answers.append(Task.objects.get(pk=task.pk).claim_for("second"))
+        connections["default"].close()
+
+    second = threading.Thread(target=claim_too)
+    with transaction.atomic():
+        assert Task.objects.get(pk=task.pk).claim_for("first")
+        second.start()
+        second.join(1)
+        assert second.is_alive()
+    second.join()
+    task.refresh_from_db()
+    assert (answers, task.worker, task.attempt) == ([False], "first", 1)

@@ -1,0 +1,141 @@
+"""`make screenshots`: a demo shop with bad rows in it, some runs, and pictures of the pages in docs/images/."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from playwright.sync_api import Browser
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+sys.path.insert(0, str(ROOT))
+
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+# Each language and each theme on each width, four pictures a page.
+LOOKS = (("en", "light", DESKTOP), ("uk", "dark", DESKTOP), ("uk", "light", PHONE), ("en", "dark", PHONE))
+LOCALES = {"en": "en-GB", "uk": "uk-UA"}
+
+
+def newest(label: str, **where: Any) -> Callable[[], int]:
+    def found() -> int:
+        from django.apps import apps
+
+        return int(apps.get_model(label)._default_manager.filter(**where).order_by("-pk").values_list("pk", flat=True)[0])
+
+    return found
+
+
+# Name of the picture, name of the page, and which row it is of.
+PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
+    ("login", "admin:login", None),
+    ("first-page", "admin:index", None),
+    ("runs", "admin:orchestration_run_changelist", None),
+    ("run", "admin:orchestration_run_change", newest("orchestration.Run", state="succeeded", dry_run=False)),
+    ("failed-run", "admin:orchestration_run_change", newest("orchestration.Run", state="failed")),
+    ("dry-run", "admin:orchestration_run_change", newest("orchestration.Run", dry_run=True)),
+    ("run-now", "admin:orchestration_run_start", None),
+    ("preview", "admin:orchestration_run_preview", newest("orchestration.Run", dry_run=True)),
+    ("rejects", "admin:orchestration_reject_changelist", None),
+    ("reject", "admin:orchestration_reject_change", newest("orchestration.Reject")),
+    ("schedules", "admin:django_celery_beat_periodictask_changelist", None),
+    ("schedule", "admin:django_celery_beat_periodictask_change", newest("django_celery_beat.PeriodicTask", task="techmarket.scheduled")),
+    ("facts", "admin:dwh_factsales_changelist", None),
+    ("fact", "admin:dwh_factsales_change", newest("dwh.FactSales")),
+    ("customers", "admin:dwh_dimcustomer_changelist", None),
+    ("people", "admin:auth_user_changelist", None),
+)
+
+
+def manage(*arguments: str, fails: bool = False, **settings: str) -> None:
+    """`fails`: it is to, as one of the pictures shows."""
+    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+    said = subprocess.DEVNULL if fails else None
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=said)
+    if bool(done.returncode) != fails:
+        raise SystemExit(f"screenshots: {' '.join(arguments)} exits with {done.returncode}")
+
+
+def seed() -> None:
+    manage("migrate_all", "-v", "0")
+    manage("generate_data", "--replace")
+    manage("run_etl", "--mode", "full")
+    manage("generate_data", "--changes", "40")
+    manage("run_etl")
+    manage("generate_data", "--faults")
+    manage("run_etl", "--dry-run")
+    manage("run_etl", "--mode", "full", fails=True, ETL_MAX_REJECTED_PERCENT="0")
+    manage("run_etl", ETL_BATCH_ORDERS="40")
+
+
+@contextlib.contextmanager
+def server(port: int) -> Iterator[str]:
+    command = [sys.executable, str(ROOT / "manage.py"), "runserver", "--noreload", f"127.0.0.1:{port}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    urlopen(f"{address}/admin/login/").close()
+                    break
+                time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+
+
+def session() -> dict[str, str]:
+    """A cookie of a person who may see everything."""
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    client = Client()
+    client.force_login(User.objects.create_superuser("olena", "olena@shop.example", first_name="Олена", last_name="Гнатюк"))
+    return {"name": settings.SESSION_COOKIE_NAME, "value": client.cookies[settings.SESSION_COOKIE_NAME].value}
+
+
+def shoot(browser: Browser, address: str, pages: dict[str, str], cookie: dict[str, str]) -> None:
+    for language, theme, viewport in LOOKS:
+        width = "phone" if viewport is PHONE else "desktop"
+        for name, path in pages.items():
+            context = browser.new_context(base_url=address, locale=LOCALES[language], color_scheme=theme, viewport=viewport)
+            if name != "login":
+                context.add_cookies([{**cookie, "url": address}])
+            page = context.new_page()
+            answer = page.goto(path, wait_until="load")
+            if not answer or not answer.ok:
+                raise SystemExit(f"screenshots: {path} answers {answer and answer.status}")
+            page.wait_for_timeout(400)  # fonts, charts
+            whole = not page.locator("#changelist").count()  # of a list, what fits the window
+            page.screenshot(path=IMAGES / f"{name}-{width}-{language}-{theme}.png", full_page=whole)
+            context.close()
+
+
+def main() -> None:
+    import django
+
+    with tempfile.TemporaryDirectory(prefix="techmarket-screenshots-") as folder:
+        os.environ |= {"VAR_DIR": folder, "ENV_FILE": os.devnull, "DJANGO_SETTINGS_MODULE": "techmarket.settings"}
+        seed()
+        django.setup()
+        from django.urls import reverse
+
+        from tests.browser import chromium
+        from tests.servers import free_port
+
+        pages = {name: reverse(page, args=[row()] if row else []) for name, page, row in PAGES}
+        cookie = session()
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        with server(free_port()) as address, chromium.browser() as browser:
+            shoot(browser, address, pages, cookie)
+
+
+if __name__ == "__main__":
+    main()

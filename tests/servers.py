@@ -1,0 +1,413 @@
+"""Runs a command with real servers: `python tests/servers.py [--as-in-production] -- COMMAND...`.
+
+MariaDB (standing in for MySQL), PostgreSQL 15 or newer and Redis are installed from Debian's packages where they are
+missing, started on free ports of 127.0.0.1 with their data in a folder of their own, and stopped and removed when the
+command ends, however it ends. Servers that exist are used instead where TEST_MYSQL_URL, TEST_POSTGRES_URL or
+TEST_REDIS_URL name them; there the databases carry this process's id in their names and are dropped again.
+Ours lose their data with the machine, to be quick; with --as-in-production they keep it, and have memory: to measure with.
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import MySQLdb
+import psycopg
+import redis
+
+UNAVAILABLE = 4
+PATIENCE = 60.0
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MYSQL = {"AUTH_DB_URL": "auth_db", "CATALOG_DB_URL": "catalog_db", "ORDERS_DB_URL": "orders_db", "PAYMENTS_DB_URL": "payments_db"}
+POSTGRES = {"CONTROL_DB_URL": "control", "DWH_URL": "dwh"}
+QUICK_MYSQL = {"innodb-buffer-pool-size": "256M", "innodb-flush-log-at-trx-commit": "0", "innodb-doublewrite": "0"}
+DURABLE_MYSQL = {"innodb-buffer-pool-size": "1G"}
+QUICK_POSTGRES = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+DURABLE_POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "4GB", "shared_preload_libraries": "pg_stat_statements"}
+
+
+class Unavailable(Exception):
+    """A server cannot be had; the message says what to do."""
+
+
+class Server:
+    """Starts one kind of server in a folder of its own. As root it runs as `nobody`: PostgreSQL and MariaDB refuse root."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.log = folder / "log"
+        self.port = free_port()
+        # At once: nobody needs the data. PostgreSQL's SIGQUIT also frees its shared memory.
+        self.end = signal.SIGQUIT if folder.name == "postgres" else signal.SIGKILL
+        self.process: subprocess.Popen[bytes] | None = None
+        self.nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        folder.mkdir(mode=0o700)
+        if self.nobody:
+            os.chown(folder, self.nobody.pw_uid, self.nobody.pw_gid)
+
+    def popen(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        """Starts `command` away from the terminal, so that Ctrl-C does not reach the server before the tests that use it."""
+        rights: dict[str, Any] = {"user": self.nobody.pw_uid, "group": self.nobody.pw_gid, "extra_groups": []} if self.nobody else {}
+        # The kernel stops the server should this process be killed with no time to do it.
+        guard = ["setpriv", "--pdeathsig", self.end.name.removeprefix("SIG")] if sys.platform == "linux" and shutil.which("setpriv") else []
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), "TZ": "UTC"}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*guard, *map(str, command)],
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **rights,
+            )
+
+    def prepare(self, *command: str | Path) -> None:
+        self.process = self.popen(*command)
+        if self.process.wait(PATIENCE) != 0:
+            raise Unavailable(f"{Path(command[0]).name} failed:\n{self.tail()}")
+
+    def start(self, *command: str | Path, answers: Callable[[], object]) -> None:
+        self.process = self.popen(*command)
+        wait(
+            answers,
+            f"{Path(command[0]).name} does not answer",
+            alive=lambda: self.process is not None and self.process.poll() is None,
+            log=self,
+        )
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.send_signal(self.end)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+            self.process.kill()
+            self.process.wait()
+
+
+def wait(answers: Callable[[], object], complaint: str, alive: Callable[[], bool] = lambda: True, log: Server | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            answers()
+            return
+        except (MySQLdb.Error, psycopg.Error, redis.RedisError) as error:
+            if not alive() or time.monotonic() > deadline:
+                raise Unavailable(f"{complaint}: {error}\n{log.tail() if log else ''}".rstrip()) from None
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+# --- Programs ---
+
+
+def mariadbd() -> Path | None:
+    return program("mariadbd", "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
+
+
+def postgres() -> Path | None:
+    """The oldest PostgreSQL from 15 on, since 15 is what we promise to run on."""
+    found: dict[int, Path] = {}
+    folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin"), *map(Path, os.get_exec_path())]
+    for folder in folders:
+        if (folder / "postgres").is_file() and (folder / "initdb").is_file():
+            answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True).stdout
+            version = re.search(r"\d+", answer)
+            if version and int(version[0]) >= 15:
+                found.setdefault(int(version[0]), folder / "postgres")
+    return found[min(found)] if found else None
+
+
+def redis_server() -> Path | None:
+    return program("redis-server", "/usr/local/bin")
+
+
+def program(name: str, *folders: str) -> Path | None:
+    path = shutil.which(name, path=os.pathsep.join([*os.get_exec_path(), *folders]))
+    return Path(path) if path else None
+
+
+def need(find: Callable[[], Path | None], name: str, variable: str, *packages: str) -> Path:
+    """The program, installed from Debian's packages where it is missing and we may."""
+    path = find()
+    if path:
+        return path
+    install = f"apt-get install -y {' '.join(packages)}"
+    if not shutil.which("apt-get"):
+        raise Unavailable(f"there is no {name} here; install it, or set {variable}")
+    if os.geteuid() != 0:
+        raise Unavailable(f"there is no {name} here; run: sudo {install}   (or set {variable})")
+    print(f"servers: installing {name} ({' '.join(packages)})", flush=True)
+    with services_stay_off():
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
+        options = ["--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        result = subprocess.run([*install.split(), *options], env=environment, capture_output=True, text=True)
+    path = find()
+    if not path:
+        raise Unavailable(f"{install} brought no {name}; set {variable} instead\n{(result.stdout + result.stderr)[-1500:]}")
+    return path
+
+
+@contextlib.contextmanager
+def services_stay_off() -> Iterator[None]:
+    """Debian's packages start what they install, unless this file forbids it; an existing one is the owner's."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+
+
+# --- Kinds: each gives the URL of a server that answers, with no database in it ---
+
+
+def start_mysql(server: Server, durable: bool = False) -> str:
+    """MariaDB, set up like a MySQL 8 in production where the two differ by default."""
+    daemon = need(mariadbd, "MariaDB server", "TEST_MYSQL_URL", "mariadb-server-core", "mariadb-client-core")
+    need(lambda: program("mariadb-dump"), "mariadb-dump", "TEST_MYSQL_URL", "mariadb-client")
+    password = secrets.token_hex(16)
+    data, setup = server.folder / "data", server.folder / "setup.sql"
+    setup.write_text(f"CREATE USER test@'127.0.0.1' IDENTIFIED BY '{password}';\nGRANT ALL ON *.* TO test@'127.0.0.1' WITH GRANT OPTION;\n")
+    if server.nobody:
+        os.chown(setup, server.nobody.pw_uid, server.nobody.pw_gid)
+    installer = need(
+        lambda: program("mariadb-install-db"), "mariadb-install-db", "TEST_MYSQL_URL", "mariadb-server-core", "mariadb-client-core"
+    )
+    server.prepare(installer, "--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=socket")
+    url = f"mysql://test:{password}@127.0.0.1:{server.port}"
+    server.start(
+        daemon,
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--init-file={setup}",
+        f"--socket={server.folder / 'sock'}",
+        f"--pid-file={server.folder / 'pid'}",
+        "--bind-address=127.0.0.1",
+        f"--port={server.port}",
+        "--skip-name-resolve",
+        "--log-warnings=1",
+        "--character-set-server=utf8mb4",
+        "--collation-server=utf8mb4_unicode_520_ci",
+        "--sql-mode=ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION",
+        "--default-time-zone=+00:00",
+        "--explicit-defaults-for-timestamp=ON",
+        "--max-allowed-packet=64M",
+        "--local-infile=ON",
+        *(f"--{name}={value}" for name, value in (DURABLE_MYSQL if durable else QUICK_MYSQL).items()),
+        answers=lambda: mysql(url).close(),
+    )
+    return url
+
+
+def start_postgres(server: Server, durable: bool = False) -> str:
+    daemon = need(postgres, "PostgreSQL 15 or newer", "TEST_POSTGRES_URL", *postgres_package())
+    password = secrets.token_hex(16)
+    secret, data = server.folder / "password", server.folder / "data"
+    secret.write_text(password)
+    if server.nobody:
+        os.chown(secret, server.nobody.pw_uid, server.nobody.pw_gid)
+    locale = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
+    options = ("--username=test", f"--pwfile={secret}", "--auth=scram-sha-256", "--encoding=UTF8", f"--locale={locale}", "--no-sync")
+    server.prepare(daemon.with_name("initdb"), f"--pgdata={data}", *options)
+    url = f"postgres://test:{password}@127.0.0.1:{server.port}"
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(server.port),
+        "unix_socket_directories": "",
+        "timezone": "UTC",
+        "max_connections": "60",
+    } | (DURABLE_POSTGRES if durable else QUICK_POSTGRES)
+    flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
+    server.start(daemon, "-D", data, *flags, answers=lambda: postgresql(url).close())
+    return url
+
+
+def postgres_package() -> list[str]:
+    """Debian 12 has postgresql-15; later ones have a newer one behind `postgresql`."""
+    if not shutil.which("apt-cache"):
+        return ["postgresql"]
+    known = subprocess.run(["apt-cache", "show", "postgresql-15"], capture_output=True).returncode == 0
+    return ["postgresql-15"] if known else ["postgresql"]
+
+
+def start_redis(server: Server) -> str:
+    daemon = need(redis_server, "Redis", "TEST_REDIS_URL", "redis-server")
+    url = f"redis://127.0.0.1:{server.port}/0"
+    options = ("--bind", "127.0.0.1", "--port", str(server.port), "--dir", server.folder, "--save", "", "--appendonly", "no")
+    server.start(daemon, *options, answers=lambda: ping(url))
+    return url
+
+
+# --- Connections ---
+
+
+def mysql(url: str) -> Any:
+    address = urlsplit(url)
+    return MySQLdb.connect(
+        host=address.hostname or "127.0.0.1",
+        port=address.port or 3306,
+        user=unquote(address.username or ""),
+        password=unquote(address.password or ""),
+        connect_timeout=10,
+        autocommit=True,
+    )
+
+
+def postgresql(url: str) -> psycopg.Connection[Any]:
+    database = urlsplit(url).path.strip("/") or "postgres"
+    return psycopg.connect(with_database(url, database), connect_timeout=10, autocommit=True)
+
+
+def ping(url: str) -> None:
+    with redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=10) as client:
+        client.ping()
+
+
+def with_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@contextlib.contextmanager
+def databases(connection: Any, names: list[str], quote: str, options: str, keep: bool) -> Iterator[None]:
+    """Empty databases of these names; dropped again, with Django's test databases beside them, unless the server itself goes."""
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        for name in names:
+            cursor.execute(f"CREATE DATABASE {quote}{name}{quote} {options}")
+        yield
+        for name in [] if keep else [f"{prefix}{name}" for name in names for prefix in ("", "test_")]:
+            cursor.execute(f"DROP DATABASE IF EXISTS {quote}{name}{quote}")
+
+
+# --- The command ---
+
+
+@contextlib.contextmanager
+def address(kind: str, folder: Path, start: Callable[[Server], str], answers: Callable[[str], object]) -> Iterator[tuple[str, bool]]:
+    """The URL of a server of this kind, and whether it is ours."""
+    variable = f"TEST_{kind.upper()}_URL"
+    given = os.environ.get(variable, "").strip()
+    if given:
+        try:
+            answers(given)
+        except (MySQLdb.Error, psycopg.Error, redis.RedisError, ValueError) as error:
+            raise Unavailable(f"{variable} is set, and the server that it names does not answer: {error}") from None
+        yield given, False
+        return
+    server = Server(folder / kind)
+    try:
+        yield start(server), True
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def servers(durable: bool = False) -> Iterator[dict[str, str]]:
+    """The variables that name the databases and the broker."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="techmarket-servers-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o711)
+        began = time.monotonic()
+        mysql_url, mysql_ours = stack.enter_context(
+            address("mysql", folder, partial(start_mysql, durable=durable), lambda url: mysql(url).close())
+        )
+        postgres_url, postgres_ours = stack.enter_context(
+            address("postgres", folder, partial(start_postgres, durable=durable), lambda url: postgresql(url).close())
+        )
+        redis_url, _ = stack.enter_context(address("redis", folder, start_redis, ping))
+        mysql_names = {variable: name if mysql_ours else f"{name}_{os.getpid()}" for variable, name in MYSQL.items()}
+        postgres_names = {variable: name if postgres_ours else f"{name}_{os.getpid()}" for variable, name in POSTGRES.items()}
+        sources, warehouse = mysql(mysql_url), postgresql(postgres_url)
+        with sources.cursor() as cursor:
+            cursor.execute("SELECT VERSION()")
+            version = cursor.fetchone()[0]
+        described = f"MySQL {version}, PostgreSQL {warehouse.info.parameter_status('server_version')}"
+        stack.enter_context(databases(sources, [*mysql_names.values()], "`", "CHARACTER SET utf8mb4", mysql_ours))
+        stack.enter_context(databases(warehouse, [*postgres_names.values()], '"', "", postgres_ours))
+        print(f"servers: {described} and Redis answer after {time.monotonic() - began:.1f} s", flush=True)
+        yield (
+            {variable: with_database(mysql_url, name) for variable, name in mysql_names.items()}
+            | {variable: with_database(postgres_url, name) for variable, name in postgres_names.items()}
+            | {"TEST_MYSQL_URL": mysql_url, "TEST_POSTGRES_URL": postgres_url, "TEST_REDIS_URL": redis_url, "CELERY_BROKER_URL": redis_url}
+        )
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    """The command's exit code. It ends when we end: at Ctrl-C it had the signal itself, and a while to tidy up."""
+    child = subprocess.Popen(command, env=environment)
+    grace = 0.0
+    try:
+        code = child.wait()
+        return code if code >= 0 else 128 - code
+    except KeyboardInterrupt:
+        grace = 10.0
+        raise
+    finally:
+        for end in (child.terminate, child.kill):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(grace)
+            end()
+            grace = 10.0
+        child.wait()
+
+
+def stop(number: int, frame: object) -> None:
+    """The first signal ends everything in order; a second one must not disturb that."""
+    for each in STOPPED_BY:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def main(arguments: list[str]) -> int:
+    durable = arguments[:1] == ["--as-in-production"]
+    command = arguments[1 + durable :]
+    if arguments[durable : 1 + durable] != ["--"] or not command:
+        print("usage: python tests/servers.py [--as-in-production] -- COMMAND...", file=sys.stderr)
+        return 2
+    for number in STOPPED_BY:
+        signal.signal(number, stop)
+    try:
+        with servers(durable) as variables:
+            return run(command, os.environ | variables)
+    except Unavailable as error:
+        line = "#" * 78
+        print(f"{line}\nNOT TESTED ON SERVERS\n{error}\n{line}", file=sys.stderr)
+        return UNAVAILABLE
+    except FileNotFoundError as error:
+        print(f"servers: {error}", file=sys.stderr)
+        return 127
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,319 @@
+"""Wrong settings are refused at start, in one line that names the variable and an example and no secret."""
+
+import ast
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from techmarket.environment import SEED_PASSWORDS, Environment, refuse_in_production, refuse_seed_broker, refuse_shared_databases
+from tests.conftest import ROOT, Cli
+
+SECRET = "canary-Пароль"
+CONFIGURATION_WRONG = 4
+GOOD_KEY = "k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB"
+EMBEDDED = Path("/nowhere/dwh.sqlite3")
+
+
+def database(url: str, servers: str = "postgres") -> dict[str, Any]:
+    return Environment({"DWH_URL": url}).database("DWH_URL", EMBEDDED, servers)
+
+
+def refused(error: pytest.ExceptionInfo[ImproperlyConfigured], name: str) -> None:
+    message = str(error.value)
+    assert message.startswith(f"{name}: ")
+    assert f"Example: {name}=" in message
+    assert "\n" not in message
+    assert SECRET not in message and quote(SECRET) not in message
+
+
+# --- Addresses ---
+
+
+@pytest.mark.parametrize("spelled", [f"p@:/%#?&=+[] {SECRET}", "Пароль", "1/x", "%41", "'\"$\\"])
+@pytest.mark.parametrize("scheme", ["postgres", "mysql"])
+def test_any_password_works_percent_encoded(spelled: str, scheme: str) -> None:
+    config = database(f"{scheme}://us%40er:{quote(spelled, safe='')}@db.example.com:6000/dwh", scheme)
+    assert (config["USER"], config["PASSWORD"], config["HOST"], config["PORT"], config["NAME"]) == (
+        "us@er",
+        spelled,
+        "db.example.com",
+        6000,
+        "dwh",
+    )
+
+
+@pytest.mark.parametrize("password", ["a/b", "1/b", "1#b", "1?b", "a#b", "a?b", "[", "1/b@c", "1:2"])
+def test_password_that_is_not_encoded_never_becomes_part_of_a_name(password: str) -> None:
+    """`u:1/b@h` would else be the host `u`, the port 1 and a database called `b@h`."""
+    try:
+        config = database(f"postgres://user:{password}@db.example.com/dwh")
+    except ImproperlyConfigured as error:
+        assert password not in str(error)
+    else:
+        assert (config["PASSWORD"], config["HOST"], config["NAME"]) == (password, "db.example.com", "dwh")
+
+
+@pytest.mark.parametrize("port", ["abc", "70000", "65536", "0", "-1", "5432x", "５４３２", "%20"])
+def test_port_that_is_none(port: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        database(f"postgres://user:{SECRET}@127.0.0.1:{port}/dwh")
+    refused(error, "DWH_URL")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://user:{SECRET}@127.0.0.1/dwh",
+        f"oracle://user:{SECRET}@127.0.0.1/dwh",
+        f"user:{SECRET}@127.0.0.1/dwh",
+        SECRET,
+        f"postgres://user:{SECRET}@127.0.0.1",
+        f"postgres://user:{SECRET}@127.0.0.1/",
+        f"postgres://user:{SECRET}@/dwh",
+        f"postgres://user:{SECRET}@:5432/dwh",
+        f"postgres://user:{SECRET}@127.0.0.1/dwh/other",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://dwh.sqlite3",
+    ],
+)
+def test_address_of_nothing_we_know(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        database(url)
+    refused(error, "DWH_URL")
+
+
+def test_trailing_newline_is_stripped() -> None:
+    assert database("postgres://user:secret@127.0.0.1:5432/dwh\n")["NAME"] == "dwh"
+    assert database("postgres://user:secret@127.0.0.1:5432\n/dwh")["PORT"] == 5432
+    assert Environment({"N": "7\n"}).number("N", 1, 1, 9) == 7
+
+
+def test_no_address_is_the_embedded_file() -> None:
+    assert database("") == {"ENGINE": "django.db.backends.sqlite3", "NAME": str(EMBEDDED)}
+    assert database("sqlite:////data/dwh.sqlite3")["NAME"] == "/data/dwh.sqlite3"
+    assert database("postgresql://u:p@[::1]/dwh?sslmode=require")["OPTIONS"] == {"sslmode": "require"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("mysql://u:p@127.0.0.1:3306/shop", "mysql://v:q@127.0.0.1:3306/shop"),
+        ("mysql://u:p@localhost/shop", "mysql://u:p@127.0.0.1:3306/shop"),
+        ("mysql://u:p@DB.example.com/shop", "mysql://u:p@db.example.com:3306/shop"),
+        ("sqlite:////data/shop.sqlite3", "sqlite:////data/../data/shop.sqlite3"),
+    ],
+)
+def test_two_aliases_on_one_database(one: str, other: str) -> None:
+    both = {"orders_db": database(one, "mysql"), "payments_db": database(other, "mysql")}
+    with pytest.raises(ImproperlyConfigured) as error:
+        refuse_shared_databases(both, {"orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"})
+    refused(error, "PAYMENTS_DB_URL")
+    assert "ORDERS_DB_URL" in str(error.value)
+
+
+def test_two_databases_of_one_server_are_fine() -> None:
+    both = {"control": database("postgres://u:p@h/control"), "dwh": database("postgres://u:p@h/dwh")}
+    refuse_shared_databases(both, {"control": "CONTROL_DB_URL", "dwh": "DWH_URL"})
+
+
+# --- Single values ---
+
+
+@pytest.mark.parametrize(
+    ("spelled", "flag"), [("False", False), ("false", False), ("0", False), ("off\n", False), ("TRUE", True), ("1", True)]
+)
+def test_flags(spelled: str, flag: bool) -> None:
+    assert Environment({"DEBUG": spelled}).flag("DEBUG", not flag) is flag
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "2", "tru", "нет"])
+def test_flag_that_is_neither(value: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"DEBUG": value}).flag("DEBUG", True)
+    refused(error, "DEBUG")
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "1000001", "1e3", "1_000", "７", "٣", "", "abc", "1.5", "0x10", "9" * 400])
+def test_number_that_is_none_or_out_of_range(value: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"ETL_BATCH_ORDERS": value}).number("ETL_BATCH_ORDERS", 20_000, 1, 1_000_000)
+    refused(error, "ETL_BATCH_ORDERS")
+
+
+@pytest.mark.parametrize("value", ["Mars/Base", "", "../../etc/passwd", "/etc/passwd", "Europe", "UTC+2", "Europe/Kyiv\x00"])
+def test_zone_that_is_none(value: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"SHOP_TIME_ZONE": value}).zone("SHOP_TIME_ZONE", "Europe/Kyiv")
+    refused(error, "SHOP_TIME_ZONE")
+
+
+@pytest.mark.parametrize("value", ["", "var", "./var", "~/var"])
+def test_folder_that_depends_on_where_you_stand(value: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"VAR_DIR": value}).folder("VAR_DIR", Path("/srv"), "/var/lib/techmarket")
+    refused(error, "VAR_DIR")
+
+
+def test_words() -> None:
+    assert Environment({"HOSTS": " a.example, ,b.example\n"}).words("HOSTS", "", "x") == ["a.example", "b.example"]
+    assert Environment({"HOSTS": ""}).words("HOSTS", "localhost", "x") == []
+
+
+# --- NAME_FILE ---
+
+
+def test_file_holds_the_value(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(f"postgres://user:{quote(SECRET)}@127.0.0.1/dwh\n")
+    assert Environment({"DWH_URL_FILE": str(tmp_path / "url")}).database("DWH_URL", EMBEDDED, "postgres")["PASSWORD"] == SECRET
+
+
+def test_both_the_value_and_its_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(SECRET)
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"SECRET_KEY": SECRET, "SECRET_KEY_FILE": str(tmp_path / "key")}).text("SECRET_KEY", "", "x")
+    refused(error, "SECRET_KEY")
+    assert "SECRET_KEY_FILE" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe\x00"])
+def test_file_without_a_value(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"SECRET_KEY_FILE": str(tmp_path / "key")}).text("SECRET_KEY", "", "x")
+    refused(error, "SECRET_KEY_FILE")
+
+
+@pytest.mark.parametrize("path", ["", "/", "/nowhere/key", f"postgres://user:{SECRET}@127.0.0.1/dwh", "\x00"])
+def test_file_that_cannot_be_read(path: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"SECRET_KEY_FILE": path}).text("SECRET_KEY", "", "x")
+    refused(error, "SECRET_KEY_FILE")
+
+
+# --- What only a laptop may do ---
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "hosts", "password"),
+    [
+        ("SECRET_KEY", "", ["etl.example.com"], "own"),
+        ("SECRET_KEY", GOOD_KEY[:49], ["etl.example.com"], "own"),
+        ("SECRET_KEY", f"django-insecure-{GOOD_KEY}", ["etl.example.com"], "own"),
+        ("SECRET_KEY", "x" * 60, ["etl.example.com"], "own"),
+        ("ALLOWED_HOSTS", GOOD_KEY, [], "own"),
+        ("ALLOWED_HOSTS", GOOD_KEY, ["etl.example.com", "*"], "own"),
+        ("DWH_URL", GOOD_KEY, ["etl.example.com"], "dwh_pass"),
+        ("DWH_URL", GOOD_KEY, ["etl.example.com"], "rootpass"),
+        ("DWH_URL", GOOD_KEY, ["etl.example.com"], "auth_pass"),
+    ],
+)
+def test_production(name: str, key: str, hosts: list[str], password: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        refuse_in_production(key, hosts, {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
+    refused(error, name)
+    assert password not in str(error.value)
+    refuse_in_production(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": "own"}}, {"dwh": "DWH_URL"})
+
+
+@pytest.mark.parametrize("password", sorted(SEED_PASSWORDS))
+def test_production_refuses_every_development_password(password: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        refuse_in_production(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
+    refused(error, "DWH_URL")
+    with pytest.raises(ImproperlyConfigured) as error:
+        refuse_seed_broker(f"redis://:{quote(password)}@redis:6379/0")
+    refused(error, "CELERY_BROKER_URL")
+    refuse_seed_broker("redis://:own@redis:6379/0")
+    refuse_seed_broker("filesystem://")
+
+
+# --- The whole, as a process ---
+
+PRODUCTION = {"DEBUG": "False", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("name", "env"),
+    [
+        ("DWH_URL", {"DWH_URL": f"postgres://user:{quote(SECRET)}@127.0.0.1:abc/dwh"}),
+        ("DEBUG", {"DEBUG": "maybe"}),
+        ("SECRET_KEY", PRODUCTION | {"SECRET_KEY": ""}),
+        ("ALLOWED_HOSTS", PRODUCTION | {"ALLOWED_HOSTS": ""}),
+        ("CSRF_TRUSTED_ORIGINS", {"CSRF_TRUSTED_ORIGINS": "etl.example.com"}),
+        ("CSRF_TRUSTED_ORIGINS", {"CSRF_TRUSTED_ORIGINS": "https://etl.example.com/"}),
+        ("PAYMENTS_DB_URL", dict.fromkeys(("ORDERS_DB_URL", "PAYMENTS_DB_URL"), f"mysql://user:{quote(SECRET)}@127.0.0.1/shop")),
+        ("ETL_LOST_AFTER_SECONDS", {"ETL_HEARTBEAT_SECONDS": "20"}),
+        ("VAR_DIR", {"VAR_DIR": "/dev/null/var"}),
+        ("STATIC_ROOT", {"STATIC_ROOT": "static"}),
+        ("METRICS_TOKEN", PRODUCTION | {"METRICS_TOKEN": "development-only-token"}),
+        ("METRICS_TOKEN", PRODUCTION | {"METRICS_TOKEN": SECRET}),
+        ("CELERY_BROKER_URL", PRODUCTION | {"CELERY_BROKER_URL": "redis://:redis_pass@127.0.0.1:6379/0"}),
+    ],
+)
+def test_start_is_refused(run_cli: Cli, name: str, env: dict[str, str]) -> None:
+    result = run_cli("check", env=env)
+    assert result.returncode == CONFIGURATION_WRONG
+    assert result.stdout == ""
+    assert re.fullmatch(rf"{name}: .+\. Example: {name}=.+\n", result.stderr), result.stderr
+    assert SECRET not in result.stderr and quote(SECRET) not in result.stderr
+
+
+def test_start_in_production(run_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{GOOD_KEY}\n")
+    env = {"DEBUG": "False", "SECRET_KEY_FILE": str(tmp_path / "key"), "ALLOWED_HOSTS": "etl.example.com"}
+    result = run_cli("check", "--deploy", "--fail-level", "WARNING", env=env)
+    assert result.returncode == 0, result.stderr
+
+
+# --- .env.example ---
+
+
+def documented() -> dict[str, str]:
+    return dict(re.findall(r"^#([A-Z][A-Z_]*)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+
+def calls() -> list[ast.Call]:
+    """The calls `env.<kind>("NAME", default...)` of settings.py."""
+    tree = ast.parse((ROOT / "techmarket" / "settings.py").read_text())
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "env"
+        and isinstance(node.args[0], ast.Constant)
+    ]
+
+
+def test_example_names_every_variable_and_no_other() -> None:
+    from techmarket.settings import VARIABLES
+
+    read = {ast.literal_eval(call.args[0]) for call in calls()} | set(VARIABLES.values())
+    assert set(documented()) == read
+
+
+def test_example_shows_the_defaults() -> None:
+    constant = {ast.literal_eval(call.args[0]): call.args[1] for call in calls()}
+    defaults = {name: str(node.value) for name, node in constant.items() if isinstance(node, ast.Constant)}
+    assert {name: documented()[name] for name in defaults} == defaults
+
+
+def test_example_explains_every_variable() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    for above, line in itertools.pairwise(lines):
+        if re.match(r"#[A-Z_]+=", line):
+            assert above.startswith("# "), line
+
+
+def test_example_copied_changes_nothing(run_cli: Cli, tmp_path: Path) -> None:
+    uncommented = re.sub(r"^#([A-Z_]+=.+)$", r"\1", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
+    (tmp_path / "env").write_text(uncommented)
+    result = run_cli("check", env={"ENV_FILE": str(tmp_path / "env")})
+    assert result.returncode == 0, result.stderr

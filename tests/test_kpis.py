@@ -1,0 +1,160 @@
+"""What people ask of the warehouse, against sums in plain Python; and the commands that a newcomer types around them."""
+
+import re
+import socket
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from apps.orchestration import api
+from apps.sources.demo import shop
+from apps.warehouse.dimensions import DimDate, DimRegion
+from apps.warehouse.facts import FactSales
+from apps.warehouse.kpis import Month, Totals, by_month, sales, totals
+from techmarket.numbers import uah, whole
+from tests.conftest import Cli
+
+in_process = pytest.mark.django_db(transaction=True, databases="__all__")
+Fact = tuple[date, str, int, Decimal, Decimal | None, Decimal]  # day, region, order, net, margin, paid
+
+
+@pytest.fixture
+def facts(transactional_db: None) -> Iterator[list[Fact]]:
+    """The loaded star, line by line, the dimensions looked up by hand. One line has no margin: its product is unknown."""
+    shop.generate(200, 7)
+    assert api.run("full").state == "succeeded"
+    FactSales.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(margin_amount=None, cost_amount=None)
+    days = dict(DimDate.objects.values_list("date_key", "date"))
+    regions = dict(DimRegion.objects.values_list("region_key", "code"))
+    rows = FactSales.objects.values_list("date_id", "region_id", "order_id", "net_amount", "margin_amount", "paid_amount")
+    yield [(days[day] or date.min, regions[region], order, net, margin, paid) for day, region, order, net, margin, paid in rows]
+
+
+def sums(facts: list[Fact]) -> Totals:
+    return Totals(
+        sum((fact[3] for fact in facts), Decimal(0)),
+        sum((fact[4] or Decimal(0) for fact in facts), Decimal(0)),
+        sum((fact[5] for fact in facts), Decimal(0)),
+        len({fact[2] for fact in facts}),
+    )
+
+
+@in_process
+def test_months(facts: list[Fact]) -> None:
+    months: dict[tuple[int, int], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        months[fact[0].year, fact[0].month].append(fact)
+    assert len(months) > 3
+    expected = []
+    for (year, month), some in sorted(months.items()):
+        of_month = sums(some)
+        expected.append(Month(year, month, of_month.net, of_month.margin, of_month.orders))
+    found = by_month(sales())
+    assert [str(month) for month in found] == [str(month) for month in expected]
+    assert found == expected
+
+
+@in_process
+def test_totals_whole_and_narrowed(facts: list[Fact]) -> None:
+    assert totals(sales()) == sums(facts)
+    days = sorted({fact[0] for fact in facts})
+    start, end = days[len(days) // 3], days[2 * len(days) // 3]
+    inside = [fact for fact in facts if start <= fact[0] <= end]
+    assert 0 < len(inside) < len(facts) and {start, end} <= {fact[0] for fact in inside}
+    assert totals(sales(start, end)) == sums(inside), "both days included"
+    for region in {fact[1] for fact in facts}:
+        assert totals(sales(region=region)) == sums([fact for fact in facts if fact[1] == region])
+        assert totals(sales(start, end, region)) == sums([fact for fact in inside if fact[1] == region])
+    assert totals(sales(region="XX")) == Totals(Decimal(0), Decimal(0), Decimal(0), 0)
+
+
+@in_process
+def test_average_and_margin(facts: list[Fact]) -> None:
+    found = totals(sales())
+    net, orders = sum(fact[3] for fact in facts), len({fact[2] for fact in facts})
+    assert abs(found.average_order * orders - net) <= Decimal("0.005") * orders and found.average_order.as_tuple().exponent == -2
+    assert abs(found.margin_percent * net / 100 - found.margin) <= Decimal("0.0005") * net
+
+
+def test_nothing_sold_divides_by_nothing() -> None:
+    nothing = Totals(Decimal(0), Decimal(0), Decimal(0), 0)
+    assert (nothing.average_order, nothing.margin_percent) == (Decimal("0.00"), Decimal("0.0"))
+
+
+# --- manage.py kpis ---
+
+
+@in_process
+def test_kpis_of_an_empty_star(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("kpis")
+    assert capsys.readouterr().out == "The star is empty. `manage.py run_etl --mode full` fills it.\n"
+
+
+@in_process
+def test_kpis_of_a_loaded_star(facts: list[Fact], capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("kpis")
+    out = " ".join(capsys.readouterr().out.split())
+    whole_shop = sums(facts)
+    assert f"In all: net {uah(whole_shop.net)} UAH, margin {whole_shop.margin_percent} %, {whole(whole_shop.orders)} orders" in out
+    assert f"{uah(whole_shop.net - whole_shop.paid)} UAH unpaid." in out
+    for month in by_month(sales()):
+        assert f"{month} {uah(month.net)} {uah(month.margin)} {month.orders}" in out
+    call_command("kpis", "--region", "KV")
+    of_kyiv = sums([fact for fact in facts if fact[1] == "KV"])
+    assert f"In all: net {uah(of_kyiv.net)} UAH" in " ".join(capsys.readouterr().out.split())
+
+
+def test_kpis_of_no_warehouse(run_cli: Cli) -> None:
+    said = run_cli("kpis")
+    assert said.returncode == 4 and said.stderr.count("\n") == 1 and "Run `manage.py migrate_all`." in said.stderr
+
+
+# --- manage.py migrate_all ---
+
+ALIASES = ("control database", "dwh", "auth_db", "catalog_db", "orders_db", "payments_db")
+
+
+def test_migrate_all_says_what_it_did(run_cli: Cli, tmp_path: Path) -> None:
+    first = run_cli("migrate_all")
+    assert (first.returncode, first.stderr) == (0, "")
+    lines = first.stdout.splitlines()
+    for alias in ALIASES:
+        assert any(re.fullmatch(rf"{alias} \(.+\.sqlite3\): [1-9]\d* migrations? applied", line) for line in lines), alias
+    second = run_cli("migrate_all")
+    assert len(second.stdout.splitlines()) == 6 and all(line.endswith(": nothing to do") for line in second.stdout.splitlines())
+    assert run_cli("migrate_all", "-v", "0").stdout == ""
+    with sqlite3.connect(tmp_path / "dwh.sqlite3") as dwh:
+        tables = {name for (name,) in dwh.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    dwh.close()
+    assert {"fact_sales", "dim_date", "etl_load"} <= tables and not {"orders", "orchestration_run"} & tables
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_migrate_all_waits_as_long_as_it_is_told(run_cli: Cli) -> None:
+    url = f"postgres://u:canary@127.0.0.1:{closed_port()}/dwh"
+    seconds = {}
+    for wait in ("0", "3"):
+        began = time.monotonic()
+        said = run_cli("migrate_all", "--wait", wait, env={"DWH_URL": url})
+        seconds[wait] = time.monotonic() - began
+        assert said.returncode == 4 and said.stderr.startswith("dwh (127.0.0.1:") and said.stderr.count("\n") == 1
+        assert "does not answer. Start it, or correct DWH_URL." in said.stderr and "canary" not in said.stderr
+    assert seconds["3"] > 3
+
+
+@pytest.mark.parametrize("wait", ["-1", "1.5", "3601", "long"])
+def test_migrate_all_refuses_a_wait_that_is_none(run_cli: Cli, wait: str) -> None:
+    said = run_cli("migrate_all", "--wait", wait)
+    assert said.returncode == 2 and said.stderr.count("\n") == 1

@@ -1,0 +1,136 @@
+"""Personal data is shown to those who may see it; the others neither see it nor find it nor guess it. Hashes are shown to nobody."""
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+
+from apps.orchestration.models import Run
+from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.sources.auth.models import Credential, Token
+from apps.sources.auth.models import User as Account
+from apps.sources.orders.models import Customer, Order
+from apps.warehouse.dimensions import DimCustomer
+from apps.warehouse.facts import FactSales
+from tests.dashboard.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
+from tests.orchestration.conftest import schedules  # noqa: F401  fixture
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+def pages() -> list[str]:
+    """Every list that shows a customer or an account, and a row of each."""
+    fact = FactSales.objects.exclude(customer__lt=0).latest("pk")
+    customer = DimCustomer.objects.get(pk=fact.customer_id)
+    rows = {
+        "dwh_dimcustomer": customer.pk,
+        "dwh_factsales": fact.pk,
+        "orders_db_customer": customer.customer_id,
+        "orders_db_order": fact.order_id,
+        "orders_db_orderitem": fact.pk,
+        "auth_db_user": Account.objects.get(customer_id=customer.customer_id).pk,
+        "auth_db_userrole": Account.objects.get(customer_id=customer.customer_id).userrole_set.get().pk,
+    }
+    lists = [reverse(f"admin:{name}_changelist") for name in rows]
+    return lists + [reverse(f"admin:{name}_change", args=[key]) for name, key in rows.items()]
+
+
+def personal() -> set[str]:
+    """All of the customers' names, e-mails and phones, and the accounts' e-mails. Employees of the same name are none."""
+    staff = set(Order.objects.exclude(employee=None).values_list("employee__last_name", flat=True))
+    people = Customer.objects.values_list("last_name", "email", "phone")
+    return ({text for person in people for text in person} | set(Account.objects.values_list("email", flat=True))) - staff - {""}
+
+
+def test_viewers_do_not_see_it(star: Run, came: Came) -> None:  # noqa: F811
+    viewer, words, hidden = came(VIEWER), personal(), 0
+    for page in pages():
+        answer = viewer.get(page)
+        said = answer.content.decode()
+        assert answer.status_code == 200 and not [text for text in words if text in said], page
+        hidden += "•••" in said
+    assert hidden >= 10, "most of these pages have something to hide"
+
+
+@pytest.mark.parametrize("group", [OPERATOR, ADMINISTRATOR])
+def test_operators_and_administrators_do(star: Run, came: Came, group: str) -> None:  # noqa: F811
+    client, customer = came(group), Customer.objects.earliest("pk")
+    said = client.get(reverse("admin:orders_db_customer_change", args=[customer.pk])).content.decode()
+    assert customer.email in said and customer.phone in said and "•••" not in said
+    assert client.get(reverse("admin:orders_db_customer_changelist"), {"q": customer.email}).context["cl"].result_count == 1
+
+
+@pytest.mark.parametrize("lookup", ["email__startswith", "email", "last_name__contains", "phone__exact"])
+def test_viewers_cannot_guess_it(star: Run, came: Came, lookup: str) -> None:  # noqa: F811
+    address = reverse("admin:orders_db_customer_changelist")
+    assert came(VIEWER).get(address, {lookup: "a"}).status_code == 400
+    assert came(OPERATOR).get(address, {lookup: "a"}).status_code == 200
+
+
+def test_viewers_cannot_search_or_sort_by_it(star: Run, came: Came) -> None:  # noqa: F811
+    viewer, customers = came(VIEWER), Customer.objects.count()
+    address, customer = reverse("admin:orders_db_customer_changelist"), Customer.objects.earliest("pk")
+    assert viewer.get(address, {"q": customer.email}).context["cl"].result_count == customers
+    by_id = [row.pk for row in viewer.get(address).context["cl"].result_list]
+    columns = came(OPERATOR).get(address).context["cl"].list_display
+    for name in ("first_name", "last_name", "email"):
+        assert [row.pk for row in viewer.get(address, {"o": columns.index(name)}).context["cl"].result_list] == by_id
+    assert [row.pk for row in viewer.get(address, {"o": columns.index("id")}).context["cl"].result_list] == by_id[::-1]
+
+
+def test_nothing_of_it_is_saved(star: Run, came: Came) -> None:  # noqa: F811
+    before = list(Customer.objects.order_by("pk").values_list("pk", "email", "first_name"))
+    for page in pages():
+        came_in = Client()
+        came_in.force_login(User.objects.filter(groups__name=VIEWER).first() or somebody())
+        came_in.get(page)
+    assert list(Customer.objects.order_by("pk").values_list("pk", "email", "first_name")) == before
+
+
+def somebody() -> User:
+    person = User.objects.create_user("viewer", is_staff=True)
+    person.groups.set([Group.objects.get(name=VIEWER)])
+    return person
+
+
+def test_hashes_are_shown_to_nobody(star: Run, client: Client) -> None:  # noqa: F811
+    olena = User.objects.create_superuser("olena", password="a long enough pass phrase")
+    client.force_login(olena)
+    secrets = {Credential.objects.earliest("pk").password_hash, Token.objects.earliest("pk").token_hash}
+    account = Credential.objects.earliest("pk").user
+    for page in (*pages(), reverse("admin:auth_db_user_change", args=[account.pk]), reverse("admin:auth_user_change", args=[olena.pk])):
+        said = client.get(page).content.decode()
+        assert not [secret for secret in secrets if secret in said] and olena.password.split("$")[-1] not in said
+    for model in ("credential", "token"):
+        assert client.get(f"/admin/auth_db/{model}/").status_code == 404
+
+
+# --- What an administrator cannot give themselves ---
+
+
+def test_an_administrator_makes_no_superuser(came: Came) -> None:  # noqa: F811
+    client, olena = came(ADMINISTRATOR), User.objects.create_superuser("olena")
+    added = client.post(reverse("admin:auth_user_add"), {"username": "petro", "usable_password": "false", "is_superuser": "on"})
+    petro = User.objects.get(username="petro")
+    assert added.status_code == 302 and petro.is_staff and not petro.is_superuser
+    form = {"username": "petro", "is_active": "on", "is_staff": "on", "is_superuser": "on", "user_permissions": ["1"], "groups": []}
+    assert client.post(reverse("admin:auth_user_change", args=[petro.pk]), form).status_code == 302
+    petro.refresh_from_db()
+    assert not petro.is_superuser and not petro.user_permissions.exists()
+    for name, form in (("auth_user_change", {"username": "mine"}), ("auth_user_delete", {"post": "yes"})):
+        assert client.post(reverse(f"admin:{name}", args=[olena.pk]), form).status_code == 403
+    assert client.get(reverse("admin:auth_user_password_change", args=[olena.pk])).status_code == 403
+    assert User.objects.get(pk=olena.pk).username == "olena"
+
+
+def test_the_three_groups_stay_as_they_are(came: Came) -> None:  # noqa: F811
+    client, viewer = came(ADMINISTRATOR), Group.objects.get(name=VIEWER)
+    for name in ("auth_group_change", "auth_group_delete"):
+        assert client.post(reverse(f"admin:{name}", args=[viewer.pk]), {"name": "x", "post": "yes"}).status_code == 403
+    assert Group.objects.filter(name=VIEWER).exists()
+
+
+def test_a_group_gives_no_more_than_its_maker_has(came: Came) -> None:  # noqa: F811
+    offered = came(ADMINISTRATOR).get(reverse("admin:auth_group_add")).context["adminform"].form.fields["permissions"].queryset
+    names = set(offered.values_list("content_type__app_label", "codename"))
+    assert ("orchestration", "start_run") in names and ("orchestration", "delete_run") not in names
