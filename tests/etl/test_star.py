@@ -259,6 +259,18 @@ def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small: N
     assert fact.margin_amount == fact.net_amount - fact.cost_amount == line.unit_price * (line.quantity + 7) - unit * (line.quantity + 7)
 
 
+def test_cost_is_kept_where_a_line_moves_to_an_order_of_another_slice(small: None, settings: Any) -> None:
+    settings.ETL_BATCH_ORDERS = 10
+    run()
+    line = a_sale().orderitem_set.order_by("id")[0]
+    before = FactSales.objects.get(pk=line.id)
+    Product.objects.all().update(cost=Decimal("12.34"))
+    OrderItem.objects.filter(id=line.id).update(order=Order.objects.filter(status="paid").order_by("-id")[0])
+    run("full")
+    fact = FactSales.objects.get(pk=line.id)
+    assert (fact.order_id == before.order_id, fact.cost_amount, fact.margin_amount) == (False, before.cost_amount, before.margin_amount)
+
+
 def test_a_line_with_another_product_takes_that_ones_cost(small: None) -> None:
     run()
     line = a_sale().orderitem_set.order_by("id")[0]

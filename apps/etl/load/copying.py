@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from django.db import connections, models
 
 from apps.etl.load.binary import TooLarge, encode
 
@@ -28,22 +29,29 @@ class Block:
 
 
 def packed(rows: pa.Table, binary: bool) -> list[Block]:
-    """Rows made ready to be copied, without a database. For `binary` they are of the kinds, and exactly the widths, that `binary` knows."""
+    """Rows made ready to be copied, without a database; for `binary` they are `narrowed`."""
     blocks = rows.to_batches(max_chunksize=BLOCK)
     return [Block(rows.schema.names, block.num_rows, pieces(block) if binary else block) for block in blocks]
+
+
+def narrowed(rows: pa.Table, model: type[models.Model]) -> pa.Table:
+    """Integers as wide as the columns of `model` are; everything else as it is."""
+    narrow = {field.column for field in model._meta.concrete_fields if field.db_type(connections["dwh"]) == "integer"}
+    kinds = [pa.int32() if field.name in narrow else field.type for field in rows.schema]
+    return rows.cast(pa.schema(zip(rows.schema.names, kinds, strict=True)))
 
 
 def pieces(rows: pa.RecordBatch) -> Pieces | pa.RecordBatch:
     """The rows themselves where an amount is too large for it."""
     try:
-        return [shape[start : start + PIECE] for shape in encode(rows) for start in range(0, len(shape), PIECE)]
+        return [part[start : start + PIECE] for part in encode(rows) for start in range(0, len(part), PIECE)]
     except TooLarge:
         return rows
 
 
 def copy(cursor: Any, table: str, rows: pa.Table) -> None:
-    """Append `rows`, whose columns are named as the table's."""
-    copy_packed(cursor, table, packed(rows, binary=False))
+    """Append `rows`, whose columns are named as the table's and as wide."""
+    copy_packed(cursor, table, packed(rows, binary=cursor.db.vendor == "postgresql"))
 
 
 def copy_packed(cursor: Any, table: str, blocks: list[Block], options: str = "") -> None:
@@ -93,7 +101,7 @@ def staged_as(cursor: Any, stage: str, table: str, columns: list[str]) -> None:
     cursor.execute(f"CREATE TEMPORARY TABLE {stage} AS SELECT {', '.join(columns)} FROM {table} WHERE 1 = 0")
 
 
-def analyze(cursor: Any, stage: str) -> None:
-    """Nobody analyzes a temporary table by itself, and the planner would take it for a thousand rows."""
+def analyze(cursor: Any, table: str, *columns: str) -> None:
+    """Nobody analyzes a temporary table by itself, and the planner would take it for a thousand rows. `columns`: those that count."""
     if cursor.db.vendor == "postgresql":
-        cursor.execute(f"ANALYZE {stage}")
+        cursor.execute(f"ANALYZE {table}" + (f" ({', '.join(columns)})" if columns else ""))

@@ -9,7 +9,7 @@ from django.apps import apps
 
 from apps.etl.counts import Written
 from apps.etl.extract import Bounds, within
-from apps.etl.load.copying import analyze, copy, staged_as
+from apps.etl.load.copying import analyze, copy, narrowed, staged_as
 from apps.etl.load.keys import Keys
 from apps.etl.load.merging import insert_new, update_changed
 from apps.etl.tables import DIM_DATE, DIMENSIONS, TARGETS, Target
@@ -63,8 +63,8 @@ class Dimensions:
         staged = self.with_keys(target, clean)
         stage = f"stage_{target.table}"
         staged_as(self.cursor, stage, target.table, staged.schema.names)
-        copy(self.cursor, stage, staged)
-        analyze(self.cursor, stage)
+        copy(self.cursor, stage, narrowed(staged, MODELS[target.table]))
+        analyze(self.cursor, stage, target.key)
         if target.table == "dim_product":
             self.repriced = self.products_that_move_facts(stage)
         columns = [target.natural, *target.columns]
@@ -123,7 +123,7 @@ class Dimensions:
         rows = self.with_keys(DIM_DATE, calendar.days(sorted(years)))
         for name, value in (("is_deleted", False), ("is_inferred", False), ("run_id", self.run_id)):
             rows = rows.append_column(name, pa.array([value] * rows.num_rows))
-        copy(self.cursor, DIM_DATE.table, rows)
+        copy(self.cursor, DIM_DATE.table, narrowed(rows, MODELS[DIM_DATE.table]))
         self.written[DIM_DATE.table].derived += rows.num_rows
 
     def flag_vanished(self, target: Target, stage: str, bounds: Bounds, still_there: Iterable[int]) -> int:
