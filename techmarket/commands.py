@@ -37,6 +37,7 @@ CODES: dict[type[EtlError], ExitCode] = {
     EtlError: ExitCode.FAILED,
 }
 TRACEBACK = 3  # the verbosity that shows it
+RECEIVED: list[str] = []  # what `interruptible` was told meanwhile: one of these, once
 SIGNALS = {signal.SIGINT: "at the terminal", signal.SIGTERM: "by SIGTERM", signal.SIGHUP: "by SIGHUP"}
 
 
@@ -99,7 +100,8 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in mine:
             signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt(SIGNALS[signal.Signals(number)])
+        RECEIVED.append(SIGNALS[signal.Signals(number)])
+        heed_signals()
 
     for number in mine:
         signal.signal(number, interrupt)
@@ -108,6 +110,24 @@ def interruptible() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, before[number])
+        RECEIVED.clear()
+
+
+def heed_signals() -> None:
+    """Raises KeyboardInterrupt where a signal came. Once may not do: where it meets a callback of C code, a destructor or a function of
+    SQLite's, it is dropped there, or comes out as an error of that library's own."""
+    if RECEIVED:
+        raise KeyboardInterrupt(*RECEIVED)
+
+
+@contextmanager
+def signals_heeded() -> Iterator[None]:
+    """What goes wrong inside after a signal came goes wrong because it came."""
+    try:
+        yield
+    except Exception:
+        heed_signals()
+        raise
 
 
 def whole_number(low: int, high: int) -> Any:

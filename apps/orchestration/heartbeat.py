@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from apps.etl.interrupts import interrupt
 from apps.orchestration.models import Run, State, Task
+from techmarket.commands import heed_signals
 from techmarket.errors import Cancelled, ClaimLost, EtlError, TimedOut
 
 LISTEN = 1.0  # seconds between two looks at what might end the work
@@ -44,6 +45,7 @@ class Heartbeat:
 
     def check(self) -> None:
         """Raises what has come to end the work."""
+        heed_signals()
         if self.cause:
             raise self.cause
 

@@ -28,6 +28,7 @@ from apps.orchestration.planning import Plan, ready, seconds_to_wait, urgency
 from apps.orchestration.results import document
 from apps.orchestration.stages import STAGES, Landed
 from apps.warehouse.loads import Load
+from techmarket.commands import signals_heeded
 from techmarket.diagnosis import close, diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, ClaimLost, EtlError, Terminal, Unreachable
 
@@ -55,7 +56,7 @@ def carry_out(run: Run, listener: Listener = silent, processes: int = 1) -> None
     stop_query_log()
     with Crew(run, processes) as crew:
         try:
-            with diagnosed("default"), Heartbeat(run.pk, worker_name()) as heart:
+            with signals_heeded(), diagnosed("default"), Heartbeat(run.pk, worker_name()) as heart:
                 work_through(run, heart, crew, listener)
                 finish(run)
         except KeyboardInterrupt as error:
@@ -128,7 +129,7 @@ def attempt(task: Task, heart: Heartbeat, listener: Listener) -> None:
         listener(task, rows, False)
 
     try:
-        with diagnosed("default"):
+        with signals_heeded(), diagnosed("default"):
             landed = STAGES[task.stage](task, report)
             if task.stage != Stage.LOAD:  # a load has asked before its commit; now it is too late to end it
                 heart.check()

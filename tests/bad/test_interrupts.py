@@ -1,10 +1,11 @@
 """Stopped from outside at every stage: the ledger says so, the warehouse is as it was, and `--resume` goes on."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from django.core.management import execute_from_command_line
 from apps.orchestration import runner
 from apps.orchestration.asking import ask
 from apps.orchestration.models import Mode, Run, State, Trigger
+from apps.orchestration.stages import STAGES
 from apps.sources.demo import shop as demo
 from apps.warehouse.loads import Load
+from techmarket.commands import interruptible
 from tests.bad.conftest import ON_SERVERS, SLOW, Shop, ended, needs_servers, one_sentence
 
 FEW = {"ETL_BATCH_ORDERS": "100"}
@@ -41,6 +44,8 @@ def cancelled(shop: Shop, result: Any, word: str, before: str) -> None:
     run = shop.runs()[-1]
     assert (run["id"], run["state"], run["cause"]) == (2, "cancelled", f"Cancelled {word}. Nothing was published.")
     assert not shop.tasks("running") and not shop.tasks("failed")
+    causes = shop.sql("default", "SELECT t.state, a.cause FROM orchestration_attempt AS a JOIN orchestration_task AS t ON t.id = a.task_id")
+    assert set(causes) <= {("cancelled", run["cause"])}
     assert shop.warehouse() == before
 
 
@@ -273,3 +278,25 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
     assert published == (place == "finish")
     assert run.state == (State.SUCCEEDED if published else State.CANCELLED)
     assert not run.tasks.filter(state=State.RUNNING).exists()
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+@pytest.mark.parametrize("outcome", ["error", "nothing"])
+def test_interrupt_that_c_code_does_not_pass_on(run: Run, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library makes an error of its own of it, or drops it: the run is cancelled all the same, and by name."""
+
+    def interrupted(task: Any, report: Any) -> Any:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        if outcome == "error":
+            raise RuntimeError("user-defined function raised exception")
+        return real(task, report)
+
+    real = STAGES["extract"]
+    monkeypatch.setitem(STAGES, "extract", interrupted)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        runner.carry_out(run)
+    run.refresh_from_db()
+    assert (run.state, run.cause) == (State.CANCELLED, "Cancelled by SIGTERM. Nothing was published.")
+    assert not Load.objects.exists()
