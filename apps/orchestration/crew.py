@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connections
 
 from apps.etl.tables import FACT_SALES
-from apps.orchestration.models import Run, Stage, State
+from apps.orchestration.models import Blame, Run, Stage, State
 
 # Slices of the fact. A process takes 0.8 s to start; fewer slices are done by then.
 WORTH_IT = 4
@@ -57,8 +57,8 @@ class Crew:
         """Queue again what members have left behind that died."""
         for member in self.members:
             if member.poll() is not None:
-                left = self.run.tasks.filter(state=State.RUNNING, worker__endswith=f":{member.pid}")
-                left.update(state=State.QUEUED, claim=None)
+                for task in self.run.tasks.filter(state=State.RUNNING, worker__endswith=f":{member.pid}"):
+                    task.move(State.RUNNING, to=State.QUEUED, claim=None, cause=f"{task.worker} has died.", blame=Blame.MACHINE)
 
 
 def has_work(run: Run) -> bool:

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext
@@ -197,6 +197,17 @@ class Task(StateRow):
             return ""
         return f"[{'' if self.low is None else self.low}, {'' if self.high is None else self.high})"
 
+    def move(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
+        """As every row; an attempt that comes to nothing is kept, since the row will tell of the next one."""
+        if State.RUNNING not in old or to == State.SUCCEEDED:
+            return super().move(*old, to=to, where=where, **fields)
+        with transaction.atomic():
+            moved = super().move(*old, to=to, where=where, **fields)
+            if moved:
+                told = {name: getattr(self, name) for name in ("worker", "started_at", "cause", "blame")}
+                Attempt.objects.create(run_id=self.run_id, task=self, number=self.attempt, **told)
+        return moved
+
     def claimed(self) -> Q:
         """That this attempt still is the one that counts."""
         return Q(claim=self.claim)
@@ -219,6 +230,24 @@ class Task(StateRow):
             cause="",
             blame="",
         )
+
+
+class Attempt(models.Model):
+    """An attempt at a task that came to nothing. One that succeeded needs no row: the task's own tells of it."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="attempts", verbose_name=_("run"))
+    task = models.ForeignKey(Task, models.CASCADE, related_name="attempts", verbose_name=_("task"))
+    number = models.IntegerField(_("number"), help_text=_("counted from 1 anew where the run was resumed"))
+    worker = models.CharField(_("worker"), max_length=120)
+    started_at = models.DateTimeField(_("started at"))
+    ended_at = models.DateTimeField(_("ended at"), db_default=Now())
+    cause = models.TextField(_("cause"), blank=True)
+    blame = models.CharField(_("blame"), max_length=16, choices=Blame, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
 
 
 class RowCount(models.Model):

@@ -51,7 +51,9 @@ def bury(task: Task) -> None:
     where = silent() & task.claimed()
     log.warning("a task's worker is silent", worker=task.worker, attempt=task.attempt, **labels(task))
     if task.run.is_active and not task.run.worker and task.attempt < settings.ETL_ATTEMPTS:
-        task.move(State.RUNNING, to=State.QUEUED, where=where, claim=None, published_at=None, not_before=None, cause=cause)
+        task.move(
+            State.RUNNING, to=State.QUEUED, where=where, claim=None, published_at=None, not_before=None, cause=cause, blame=Blame.MACHINE
+        )
         # A worker dies with the messages that it has taken and not begun: the broker would keep them for hours.
         task.run.tasks.filter(state=State.QUEUED).update(published_at=None)
     elif task.move(State.RUNNING, to=State.LOST, where=where, finished_at=Now(), cause=cause, blame=Blame.MACHINE):

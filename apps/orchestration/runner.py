@@ -273,7 +273,8 @@ def end(run: Run, error: Exception) -> None:
     if found_published(run):
         return finish(run)
     if run.worker:  # stopped between claiming a task and beginning it
-        run.tasks.filter(state=State.RUNNING, worker=run.worker).update(state=state_after(error), finished_at=Now(), **told(error))
+        for task in run.tasks.filter(state=State.RUNNING, worker=run.worker):
+            task.move(State.RUNNING, to=state_after(error), finished_at=Now(), **told(error))
     if run.move(*ACTIVE, to=state_after(error), finished_at=Now(), **told(error)):
         log_end("run", run, error, run=run.pk, mode=run.mode)
         notify(run)

@@ -58,6 +58,8 @@ def test_what_a_dead_member_had_in_hand_is_done_by_another(shop: Shop) -> None:
     assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
     assert [run["state"] for run in shop.runs()] == ["succeeded", "succeeded"]
     assert shop.sql("default", "SELECT COUNT(*) FROM orchestration_task WHERE run_id = 2 AND state <> 'succeeded'") == [(0,)]
+    lost = shop.sql("default", "SELECT worker, cause FROM orchestration_attempt")
+    assert all(worker.endswith(f":{member}") and cause == f"{worker} has died." for worker, cause in lost)
 
 
 def test_a_member_leaves_with_its_caller(shop: Shop) -> None:

@@ -66,6 +66,8 @@ def test_transient_failure_is_tried_again(post: Post, monkeypatch: pytest.Monkey
     assert {pk: attempts[pk] - 1 for pk in hit} == {pk: hit.count(pk) for pk in hit}
     assert sum(attempts.values()) == len(attempts) + 2
     assert set(run.tasks.values_list("cause", "blame")) == {("", "")}
+    kept = [(attempt.task_id, attempt.number, attempt.cause, attempt.blame) for attempt in run.attempts.all()]
+    assert kept == [(pk, hit[:place].count(pk) + 1, kind.__doc__, Blame.MACHINE) for place, pk in enumerate(hit)]
 
 
 def test_failure_of_the_control_database_is_transient_too(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

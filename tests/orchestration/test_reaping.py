@@ -45,6 +45,8 @@ def test_silent_task_is_queued_again_and_sent(post: Post) -> None:
     assert task.pk in post.take() and fresh(run).state == State.RUNNING
     tasks.perform(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).cause) == (State.SUCCEEDED, 2, "")
+    (lost,) = task.attempts.all()
+    assert (lost.number, lost.worker, lost.cause, lost.blame) == (1, "dead:1", task.cause, Blame.MACHINE)
     assert fresh(task).claim != held.claim
 
 

@@ -14,18 +14,21 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from apps.orchestration import api
 from apps.orchestration.admin.strip import WIDTH, strip
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.people import VIEWER
 from apps.orchestration.results import document
+from apps.orchestration.stages import STAGES, Landed, Report
 from apps.orchestration.tally import of_document, tallies
 from apps.orchestration.windows import days_in_words, in_words
 from apps.sources.demo import faults, shop
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from techmarket.amounts import uah, whole
+from techmarket.errors import BadData, ConnectionLost
 from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -157,6 +160,55 @@ def test_a_run_whose_details_are_forgotten_makes_none_up(viewer: Client) -> None
     said = words(viewer, address(run))
     assert "Succeeded in 3.0 s. The ledger keeps details for 365 days" in said and "0 rows" not in said and "Timeline" not in said
     assert re.search(rf" {run.pk} Succeeded Full everything olena Command line .* 3.0 s – – –", words(viewer, LIST))
+
+
+def test_earlier_attempts_and_the_log(viewer: Client, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """Two attempts at the load come to nothing, the third publishes: the page tells of each, with its worker and its error."""
+
+    def fail(task: Task, report: Report) -> Landed:
+        if task.attempt < 3:
+            raise ConnectionLost(f"Attempt {task.attempt} lost the warehouse.")
+        return load(task, report)
+
+    load = STAGES[Stage.LOAD]
+    monkeypatch.setitem(STAGES, Stage.LOAD, fail)
+    settings.ETL_RETRY_SECONDS = 0
+    shop.generate(200, 1)
+    run = api.run("full")
+    page = seen(viewer, run)
+    (attempts,) = [attempts for task, _, attempts in page["tasks"] if task.stage == Stage.LOAD]
+    assert [(attempt.number, attempt.cause) for attempt in attempts] == [(n, f"Attempt {n} lost the warehouse.") for n in (1, 2)]
+    assert all(not attempts for task, _, attempts in page["tasks"] if task.stage != Stage.LOAD)
+    lines = [line.said for line in page["log"].lines]
+    assert lines[0].startswith("Asked for by ") and lines[-1] == f"Run {run.pk}: Succeeded."
+    worker = run.worker
+    told = [f"Load: attempt {n} at {worker} came to nothing. Attempt {n} lost the warehouse." for n in (1, 2)]
+    assert [line.said for line in page["log"].lines if line.is_bad] == told
+    loaded, written = lines[-2], document(run)["tables"]["fact_sales"]["inserted"]
+    assert loaded.startswith("Load: done after ") and f"fact_sales: inserted {whole(written)}" in loaded
+    assert any(line.startswith("Extract fact_sales: done after ") and "rows landed: " in line for line in lines)
+    assert lines[-3] == told[1] and told[0] in words(viewer, address(run))
+
+
+def test_a_failed_task_tells_of_its_last_attempt_itself(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(task: Task, report: Report) -> Landed:
+        raise BadData("orders_db: no such table.")
+
+    monkeypatch.setitem(STAGES, Stage.PLAN, fail)
+    with pytest.raises(BadData):
+        api.run("full")
+    ((task, _, attempts),) = seen(viewer, Run.objects.get())["tasks"]
+    assert (task.state, task.cause, attempts) == (State.FAILED, "orders_db: no such table.", [])
+    assert words(viewer, address(task.run)).count("came to nothing. orders_db: no such table.") == 1
+
+
+def test_a_long_log_shows_its_end(viewer: Client) -> None:
+    run = with_rows(ended(), 0)
+    times = {"started_at": run.started_at, "finished_at": run.started_at}
+    Task.objects.bulk_create(Task(run=run, stage=Stage.EXTRACT, low=low, state=State.SUCCEEDED, **times) for low in range(300))
+    log = seen(viewer, run)["log"]
+    assert (len(log.lines), log.earlier, log.lines[-1].said) == (200, 103, f"Run {run.pk}: Succeeded.")
+    assert "103 earlier lines are not shown" in words(viewer, address(run))
 
 
 def test_what_changed_since_the_last_good_run(viewer: Client) -> None:

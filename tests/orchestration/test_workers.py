@@ -29,7 +29,8 @@ def test_drills_hold(drills: str, times: int) -> None:
 @pytest.mark.django_db(databases=["default", "dwh"])
 def test_a_task_whose_worker_dies_after_its_run_has_ended_is_lost() -> None:
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, asked_by="test", state=State.FAILED)
-    silent = {"worker": "dead:1", "heartbeat_at": timezone.now() - timedelta(minutes=2), "attempt": 1}
+    then = timezone.now() - timedelta(minutes=2)
+    silent = {"worker": "dead:1", "started_at": then, "heartbeat_at": then, "attempt": 1}
     task = Task.objects.create(run=run, stage=Stage.EXTRACT, state=State.RUNNING, **silent)
     reap()
     task.refresh_from_db()

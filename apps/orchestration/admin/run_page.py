@@ -16,8 +16,9 @@ from django.utils.translation import gettext_lazy
 
 from apps.etl.tables import FACT_SALES
 from apps.orchestration.admin.comparison import comparison
+from apps.orchestration.admin.log import log
 from apps.orchestration.admin.strip import strip
-from apps.orchestration.models import Blame, RowCount, Run, State, Task
+from apps.orchestration.models import Attempt, Blame, RowCount, Run, State, Task
 from apps.orchestration.results import document, moved_months
 from apps.orchestration.tally import WRITTEN, of_document, progress
 from apps.orchestration.windows import in_words
@@ -72,6 +73,7 @@ def page(run: Run, person: Any) -> dict[str, Any]:
     tally = of_document(told)
     words = {field.name: field.verbose_name for field in RowCount._meta.concrete_fields}
     tasks = list(run.tasks.defer("claim", "session", "published_at"))
+    attempts = list(run.attempts.all())
     counted = list(rows(run, person, told))
     return {
         "tally": tally,
@@ -89,8 +91,9 @@ def page(run: Run, person: Any) -> dict[str, Any]:
         "rules": [rule | {"href": rejects_of(run, table__exact=rule["table"], rule__exact=rule["rule"])} for rule in told["rejects"]],
         "rejects": list(run.rejects.defer("raw")[:MOST_REJECTS]) if tally.rejected else [],
         "all_rejects": rejects_of(run),
-        "tasks": [(task, COLOURS[State(task.state)]) for task in sorted(tasks, key=urgency)[:MOST_TASKS]],
+        "tasks": [(task, COLOURS[State(task.state)], earlier(task, attempts)) for task in sorted(tasks, key=urgency)[:MOST_TASKS]],
         "more_tasks": max(len(tasks) - MOST_TASKS, 0),
+        "log": log(run, tasks, attempts),
         "comparison": comparison(run, tally) if run.finished_at and run.state != State.SKIPPED else None,
         "months": [(date.fromisoformat(f"{month}-01"), *amounts) for month, *amounts in moved_months(told)] if run.dry_run else [],
         "parameters": list(filter(None, parameters(run))),
@@ -136,6 +139,12 @@ def rejects_of(run: Run, **narrowed: str) -> str:
 
 def urgency(task: Task) -> tuple[int, bool, int]:
     return URGENCY.index(State(task.state)), task.attempt < 2, task.pk
+
+
+def earlier(task: Task, attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Those that came to nothing, but for the last one where the task's own row tells of that."""
+    told = None if task.state in (State.QUEUED, State.RUNNING, State.SUCCEEDED) else task.started_at
+    return [attempt for attempt in attempts if attempt.task_id == task.pk and attempt.started_at != told]
 
 
 def parameters(run: Run) -> Iterable[Parameter | None]:
