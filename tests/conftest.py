@@ -9,9 +9,19 @@ from typing import Protocol
 
 import pytest
 
+from tests.servers import Unavailable, need, program
+
 ROOT = Path(__file__).resolve().parent.parent
 # What a process needs that has nothing to do with TechMarket.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG")
+
+
+def needed(name: str, *packages: str) -> Path:
+    """A program of other people that a test asks: from Debian's packages where root may install them, else the test is skipped."""
+    try:
+        return need(lambda: program(name), name, "PATH", *packages)
+    except Unavailable as error:
+        pytest.skip(str(error))
 
 
 class Cli(Protocol):

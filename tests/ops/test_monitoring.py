@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from apps.orchestration.models import Run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needed
 from tests.dashboard.conftest import no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
@@ -72,7 +71,12 @@ def test_compose_mounts_what_is_there() -> None:
     assert [path.name for path in where[provider["options"]["path"]].iterdir()] == ["techmarket.json"]
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian's package prometheus) is not here")
 def test_alerts_fire_when_they_should_and_else_not() -> None:
-    said = subprocess.run(["promtool", "test", "rules", "tests/ops/alerts_test.yml"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = subprocess.run(
+        [needed("promtool", "prometheus"), "test", "rules", "tests/ops/alerts_test.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert said.returncode == 0, said.stdout + said.stderr

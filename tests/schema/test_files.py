@@ -17,7 +17,7 @@ from apps.schema.columns import EXAMPLES, ORIGINS, example, origin
 from apps.schema.files import files, stale
 from apps.schema.layout import arranged
 from apps.schema.tables import Database, described
-from tests.conftest import PASSED_ON, ROOT
+from tests.conftest import PASSED_ON, ROOT, needed
 
 DATABASES = described()
 COLUMNS = {
@@ -128,10 +128,11 @@ def test_a_picture_is_xml_with_every_column(database: Database) -> None:
         assert table.name in words and not [column.name for column in table.columns if column.name not in words]
 
 
-@pytest.mark.skipif(not (shutil.which("plantuml") and shutil.which("dot")), reason="needs Debian's plantuml and graphviz")
 def test_plantuml_draws_every_file(tmp_path: Path) -> None:
+    needed("dot", "graphviz")
+    plantuml = needed("plantuml", "plantuml")
     sources = sorted((ROOT / "docs" / "er").glob("*.puml"))
-    result = subprocess.run(["plantuml", "-tsvg", "-o", str(tmp_path), *map(str, sources)], capture_output=True, text=True)
+    result = subprocess.run([plantuml, "-tsvg", "-o", str(tmp_path), *map(str, sources)], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "") and len(sources) == len(DATABASES)
     for database in DATABASES:
         drawn = (tmp_path / f"{database.name}.svg").read_text()
