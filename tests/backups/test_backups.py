@@ -17,6 +17,7 @@ from django.conf import settings
 
 from apps.backups import manifest
 from apps.backups.stores.mysql import LOCK_WAIT
+from apps.backups.stores.postgres import misfit
 from techmarket.errors import BackupDamaged
 from tests.backups.conftest import backed_up, backups, contents, neighbours, tables, wipe
 from tests.bad.conftest import FILES, Shop, administer, ended, needs_files, needs_root, needs_servers, one_sentence, passwords
@@ -259,6 +260,24 @@ def replace(programs: Path, script: str) -> None:
         (programs / name).unlink(missing_ok=True)
         (programs / name).write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec {shutil.which("mysqldump")} --version\n{script}\n')
         (programs / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("server", "program", "wrong"),
+    [
+        (15, "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", ""),
+        (15, "pg_dump (PostgreSQL) 16.4", ""),
+        (18, "pg_dump (PostgreSQL) 18.1", ""),
+        (15, "pg_dump (PostgreSQL) 14.9", "older"),
+        (15, "pg_restore (PostgreSQL) 17.2", "too new to restore there"),
+        (16, "pg_restore (PostgreSQL) 17.2", "too new to restore there"),
+        (17, "pg_dump (PostgreSQL) 18.1", ""),
+        (15, "?", "older"),
+    ],
+)
+def test_programs_of_other_versions(server: int, program: str, wrong: str) -> None:
+    """pg_restore 17 sets transaction_timeout, at which PostgreSQL 15 gives up: seen in a container with the wrong client."""
+    assert misfit(server, program) == wrong
 
 
 @needs_servers

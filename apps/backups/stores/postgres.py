@@ -1,5 +1,6 @@
 """PostgreSQL: pg_dump and pg_restore, both in one transaction."""
 
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ VARIABLES = {
 }
 LONGEST_NAME = 63
 LOCK_TIMEOUT = "10s"
+# The pg_restore from which on `SET transaction_timeout` comes first, which no older server knows.
+SETS_TIMEOUT = 17
 
 
 class PostgreSQL(Store):
@@ -35,14 +38,13 @@ class PostgreSQL(Store):
         return self.client("pg_dump").version
 
     def client(self, name: str) -> clients.Client:
-        """Of the server's own version where it is here: an older one refuses, a newer one may write what the server cannot read."""
+        """Of the server's own version where it is here."""
         with self.session() as connection:
             major = int(connection.get_database_version()[0])
         package = f"postgresql-client-{major} (or postgresql-client)"
         client = clients.find(self.place, package, f"/usr/lib/postgresql/{major}/bin/{name}", name)
-        theirs = next((word for word in client.version.split() if word[0].isdigit()), "0").split(".")[0]
-        if int("".join(filter(str.isdigit, theirs)) or 0) < major:
-            raise Misconfigured(f"{self.place} is PostgreSQL {major}, and {name} here is older. Install Debian's package {package}.")
+        if wrong := misfit(major, client.version):
+            raise Misconfigured(f"{self.place} is PostgreSQL {major}, and {name} here is {wrong}. Install Debian's package {package}.")
         return client
 
     def environment(self) -> Mapping[str, str]:
@@ -108,3 +110,15 @@ class PostgreSQL(Store):
         create, drop = f'CREATE DATABASE "{name}" TEMPLATE template0', f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
         with self.throwaway(create, drop, f"ALTER ROLE {self.settings.get('USER')} CREATEDB"):
             yield type(self)(self.alias, name)
+
+
+def misfit(server: int, version: str) -> str:
+    """What is wrong with a program of this version, as it says it, for a server of this major one; empty where nothing is.
+
+    An older one refuses to dump. What a newer one dumps may not come back: better to hear of that at the backup.
+    """
+    found = re.search(r"\b[0-9]+", version)
+    program = int(found[0]) if found else 0
+    if program < server:
+        return "older"
+    return "too new to restore there" if program >= SETS_TIMEOUT > server else ""
