@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
+from techmarket.sentences import gettext_noop as _
 
 
 class ExitCode(IntEnum):
@@ -38,7 +39,7 @@ CODES: dict[type[EtlError], ExitCode] = {
 }
 TRACEBACK = 3  # the verbosity that shows it
 RECEIVED: list[str] = []  # what `interruptible` was told meanwhile: one of these, once
-SIGNALS = {signal.SIGINT: "at the terminal", signal.SIGTERM: "by SIGTERM", signal.SIGHUP: "by SIGHUP"}
+SIGNALS = {signal.SIGINT: _("at the terminal"), signal.SIGTERM: _("by SIGTERM"), signal.SIGHUP: _("by SIGHUP")}
 
 
 class Command(BaseCommand):

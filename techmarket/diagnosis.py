@@ -13,74 +13,79 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from techmarket import errors
 from techmarket.errors import EtlError
+from techmarket.sentences import gettext_noop as _
 
 MIGRATE = "Run `manage.py migrate_all`."
-OPTION = (errors.Misconfigured, "{place}: {variable} has an option that the driver refuses: {said}. Correct it.")
-TLS = (errors.Misconfigured, "{place}: no encrypted connection: {said}. Correct the server or {variable}.")
-FULL = (errors.Transient, "{place} has no free connection{kept}. Run it again later.")
+KEPT = _("; nothing was published")
+CONTROL = _("control database ({where})")
+READ_ONLY = _("{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}.")
+OPTION = (errors.Misconfigured, _("{place}: {variable} has an option that the driver refuses: {said}. Correct it."))
+TLS = (errors.Misconfigured, _("{place}: no encrypted connection: {said}. Correct the server or {variable}."))
+FULL = (errors.Transient, _("{place} has no free connection{kept}. Run it again later."))
 MYSQL: dict[int, tuple[type[EtlError], str]] = {
-    1044: (errors.AccessDenied, "{place} refuses user {user} this database. Grant it SELECT there."),
-    1045: (errors.AccessDenied, "{place} refuses user {user} or its password. Correct {variable}."),
-    1129: (errors.AccessDenied, "{place} has blocked this host after failed attempts. Run FLUSH HOSTS there."),
-    1130: (errors.AccessDenied, "{place} refuses user {user} from this host. Allow it, or correct {variable}."),
-    1142: (errors.AccessDenied, "{place} denies user {user} a table: {said}. Grant it there."),
-    1143: (errors.AccessDenied, "{place} denies user {user} a column: {said}. Grant it there."),
-    1698: (errors.AccessDenied, "{place} refuses user {user}. Correct {variable}."),
-    1049: (errors.Misconfigured, "{place} has no database {name}. Create it, or correct {variable}."),
-    1146: (errors.NotMigrated, "{place} lacks a table: {said}. " + MIGRATE),
-    1054: (errors.SchemaDrift, "{place} lacks a column: {said}. Bring the source and apps/etl/tables.py in step."),
-    1412: (errors.Transient, "{place} changed a table while it was read{kept}. Run it again."),
-    1205: (errors.LockTimeout, "{place}: waited too long for a lock{kept}. Run it again."),
-    1213: (errors.Transient, "{place}: deadlock{kept}. Run it again."),
-    1021: (errors.NoSpace, "{place}: its disk is full{kept}. Free space there, then run it again."),
+    1044: (errors.AccessDenied, _("{place} refuses user {user} this database. Grant it SELECT there.")),
+    1045: (errors.AccessDenied, _("{place} refuses user {user} or its password. Correct {variable}.")),
+    1129: (errors.AccessDenied, _("{place} has blocked this host after failed attempts. Run FLUSH HOSTS there.")),
+    1130: (errors.AccessDenied, _("{place} refuses user {user} from this host. Allow it, or correct {variable}.")),
+    1142: (errors.AccessDenied, _("{place} denies user {user} a table: {said}. Grant it there.")),
+    1143: (errors.AccessDenied, _("{place} denies user {user} a column: {said}. Grant it there.")),
+    1698: (errors.AccessDenied, _("{place} refuses user {user}. Correct {variable}.")),
+    1049: (errors.Misconfigured, _("{place} has no database {name}. Create it, or correct {variable}.")),
+    1146: (errors.NotMigrated, _("{place} lacks a table: {said}. Run `manage.py migrate_all`.")),
+    1054: (errors.SchemaDrift, _("{place} lacks a column: {said}. Bring the source and apps/etl/tables.py in step.")),
+    1412: (errors.Transient, _("{place} changed a table while it was read{kept}. Run it again.")),
+    1205: (errors.LockTimeout, _("{place}: waited too long for a lock{kept}. Run it again.")),
+    1213: (errors.Transient, _("{place}: deadlock{kept}. Run it again.")),
+    1021: (errors.NoSpace, _("{place}: its disk is full{kept}. Free space there, then run it again.")),
     1040: FULL,
     1203: FULL,
     1226: FULL,
-    1969: (errors.Transient, "{place}: the statement took longer than the server allows{kept}. Run it again."),
-    3024: (errors.Transient, "{place}: the statement took longer than the server allows{kept}. Run it again."),
+    1969: (errors.Transient, _("{place}: the statement took longer than the server allows{kept}. Run it again.")),
+    3024: (errors.Transient, _("{place}: the statement took longer than the server allows{kept}. Run it again.")),
     2026: TLS,
-    2002: (errors.Unreachable, "{place} does not answer. Start it, or correct {variable}."),
-    2003: (errors.Unreachable, "{place} does not answer. Start it, or correct {variable}."),
-    2005: (errors.Unreachable, "{place}: the host's name is unknown. Correct {variable}."),
+    2002: (errors.Unreachable, _("{place} does not answer. Start it, or correct {variable}.")),
+    2003: (errors.Unreachable, _("{place} does not answer. Start it, or correct {variable}.")),
+    2005: (errors.Unreachable, _("{place}: the host's name is unknown. Correct {variable}.")),
 }
 SQLITE: dict[str, tuple[type[EtlError], str]] = {
     "unable to open": (
         errors.Unreachable,
-        "{place} cannot be opened for writing. Give this user the right to the file and its folder, or correct {variable}.",
+        _("{place} cannot be opened for writing. Give this user the right to the file and its folder, or correct {variable}."),
     ),
-    "not a database": (errors.Unreachable, "{place} is not an SQLite file. Correct {variable}."),
-    "malformed": (errors.Unreachable, "{place} is damaged: {said}. Restore it from a backup."),
-    "no such table": (errors.NotMigrated, "{place} lacks a table: {said}. " + MIGRATE),
-    "no such column": (errors.SchemaDrift, "{place} lacks a column: {said}. Bring the source and apps/etl/tables.py in step."),
-    "readonly": (errors.ReadOnly, "{place} is read-only. Give this user the right to write the file and its folder."),
-    "locked": (errors.LockTimeout, "{place} is locked by another program{kept}. Run it again when it has ended."),
-    "disk I/O": (errors.Terminal, "{place}: the disk does not take or give what is asked{kept}. Look at the disk, then run it again."),
-    "full": (errors.NoSpace, "{place}: the disk is full{kept}. Free space, then run it again."),
+    "not a database": (errors.Unreachable, _("{place} is not an SQLite file. Correct {variable}.")),
+    "malformed": (errors.Unreachable, _("{place} is damaged: {said}. Restore it from a backup.")),
+    "no such table": (errors.NotMigrated, _("{place} lacks a table: {said}. Run `manage.py migrate_all`.")),
+    "no such column": (errors.SchemaDrift, _("{place} lacks a column: {said}. Bring the source and apps/etl/tables.py in step.")),
+    "readonly": (errors.ReadOnly, _("{place} is read-only. Give this user the right to write the file and its folder.")),
+    "locked": (errors.LockTimeout, _("{place} is locked by another program{kept}. Run it again when it has ended.")),
+    "disk I/O": (errors.Terminal, _("{place}: the disk does not take or give what is asked{kept}. Look at the disk, then run it again.")),
+    "full": (errors.NoSpace, _("{place}: the disk is full{kept}. Free space, then run it again.")),
 }
 # Our own two databases: no declaration decides what is in them, their migrations do.
-COLUMN = (errors.NotMigrated, "{place} lacks a column: {said}. " + MIGRATE)
+COLUMN = (errors.NotMigrated, _("{place} lacks a column: {said}. Run `manage.py migrate_all`."))
 POSTGRES: dict[str, tuple[type[EtlError], str]] = {
-    "28": (errors.AccessDenied, "{place} refuses user {user} or its password. Correct {variable}."),
-    "3D000": (errors.Misconfigured, "{place} has no database {name}. Create it, or correct {variable}."),
-    "42P01": (errors.NotMigrated, "{place} lacks a table: {said}. " + MIGRATE),
-    "3F000": (errors.NotMigrated, "{place} lacks a schema: {said}. " + MIGRATE),
+    "28": (errors.AccessDenied, _("{place} refuses user {user} or its password. Correct {variable}.")),
+    "3D000": (errors.Misconfigured, _("{place} has no database {name}. Create it, or correct {variable}.")),
+    "42P01": (errors.NotMigrated, _("{place} lacks a table: {said}. Run `manage.py migrate_all`.")),
+    "3F000": (errors.NotMigrated, _("{place} lacks a schema: {said}. Run `manage.py migrate_all`.")),
     "42703": COLUMN,
-    "42501": (errors.AccessDenied, "{place} denies user {user} this: {said}. Grant it."),
-    "25006": (errors.ReadOnly, "{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}."),
+    "42501": (errors.AccessDenied, _("{place} denies user {user} this: {said}. Grant it.")),
+    "25006": (errors.ReadOnly, READ_ONLY),
     "53300": FULL,
-    "53": (errors.NoSpace, "{place} is full: {said}{kept}. Free space there, then run it again."),
+    "53": (errors.NoSpace, _("{place} is full: {said}{kept}. Free space there, then run it again.")),
     "55P03": (
         errors.LockTimeout,
-        "{place}: another session holds a lock on the star{kept}. Run it again when it has ended.",
+        _("{place}: another session holds a lock on the star{kept}. Run it again when it has ended."),
     ),
-    "40": (errors.Transient, "{place}: {said}{kept}. Run it again."),
-    "57014": (errors.Transient, "{place}: the statement was cancelled{kept}. Run it again."),
-    "57": (errors.ConnectionLost, "{place} is stopping or starting{kept}. Run it again."),
-    "08": (errors.ConnectionLost, "{place} closed the connection{kept}. Run it again."),
+    "40": (errors.Transient, _("{place}: {said}{kept}. Run it again.")),
+    "57014": (errors.Transient, _("{place}: the statement was cancelled{kept}. Run it again.")),
+    "57": (errors.ConnectionLost, _("{place} is stopping or starting{kept}. Run it again.")),
+    "08": (errors.ConnectionLost, _("{place} closed the connection{kept}. Run it again.")),
 }
 MYSQL_LOST = (2006, 2013, 2027, 2055, 1053, 1317, 1927)
-LOST = (errors.ConnectionLost, "{place} closed the connection{kept}. Run it again.")
-AWAY = (errors.Unreachable, "{place} does not answer. Start it, or correct {variable}.")
+LOST = (errors.ConnectionLost, _("{place} closed the connection{kept}. Run it again."))
+UNKNOWN = (errors.Terminal, _("{place}: {said}{kept}. See to it there, then run it again."))
+AWAY = (errors.Unreachable, _("{place} does not answer. Start it, or correct {variable}."))
 # Looked up in this order, in the words of libpq and psycopg.
 WITHOUT_STATE: list[tuple[tuple[type[EtlError], str], tuple[str, ...]]] = [
     (POSTGRES["28"], ("authentication failed", "no password supplied", "no pg_hba.conf entry", 'role "', "permission denied for database")),
@@ -97,10 +102,9 @@ WITHOUT_STATE: list[tuple[tuple[type[EtlError], str], tuple[str, ...]]] = [
 def place(alias: str) -> str:
     """How a message names a database: its alias and where it is, without user or password."""
     config = settings.DATABASES[alias]
-    name = "control database" if alias == "default" else alias
-    if config["ENGINE"].endswith("sqlite3"):
-        return f"{name} ({config['NAME']})"
-    return f"{name} ({config['HOST']}:{config.get('PORT') or 'default port'})"
+    file = config["ENGINE"].endswith("sqlite3")
+    where = str(config["NAME"]) if file else f"{config['HOST']}:{config.get('PORT') or 'default port'}"
+    return CONTROL.format(where=where) if alias == "default" else f"{alias} ({where})"
 
 
 def server(connection: BaseDatabaseWrapper) -> str:
@@ -124,25 +128,24 @@ def diagnose(error: Exception, alias: str) -> EtlError:
             variable=settings.VARIABLES[alias],
             said=first_line(cause),
             # Of the control database we know no such thing: it may fail after the warehouse has committed.
-            kept="" if alias == "default" else "; nothing was published",
+            kept="" if alias == "default" else KEPT,
         )
     )
 
 
 def lookup(cause: BaseException) -> tuple[type[EtlError], str]:
-    unknown = (errors.Terminal, "{place}: {said}{kept}. See to it there, then run it again.")
     if isinstance(cause, MySQLdb.Error):
         code = cause.args[0] if cause.args else 0
         if code in MYSQL_LOST:
             return AWAY if "handshake" in str(cause) or "initial communication" in str(cause) else LOST
-        return MYSQL.get(code, unknown)
+        return MYSQL.get(code, UNKNOWN)
     if isinstance(cause, sqlite3.Error):
-        return next((row for words, row in SQLITE.items() if words in str(cause)), unknown)
+        return next((row for words, row in SQLITE.items() if words in str(cause)), UNKNOWN)
     if isinstance(cause, psycopg.Error):
         if cause.sqlstate:
-            return next((row for state, row in POSTGRES.items() if cause.sqlstate.startswith(state)), unknown)
+            return next((row for state, row in POSTGRES.items() if cause.sqlstate.startswith(state)), UNKNOWN)
         return lookup_without_state(str(cause))
-    return unknown
+    return UNKNOWN
 
 
 def lookup_without_state(words: str) -> tuple[type[EtlError], str]:

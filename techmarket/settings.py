@@ -231,7 +231,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"amounts": "techmarket.amounts"},
+            "libraries": {"amounts": "techmarket.amounts", "sentences": "techmarket.sentences"},
         },
     }
 ]

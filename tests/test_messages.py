@@ -18,7 +18,7 @@ from tests.conftest import ROOT, needed
 
 CATALOGS = sorted(path for top in ("techmarket", "apps") for path in (ROOT / top).rglob("locale/uk/LC_MESSAGES/django.po"))
 OURS = ("orders_db", "catalog_db", "payments_db", "auth_db", "dwh", "orchestration")
-HOLES = re.compile(r"%\(\w+\)[sd]|%[sd%]|<[^>]+>")
+HOLES = re.compile(r"%\(\w+\)[sd]|%[sd%]|<[^>]+>|\{\w+\}")
 
 
 def read(path: Path) -> Catalog:

@@ -8,8 +8,17 @@ from typing import Any, Protocol
 from apps.etl.counts import Counts, Written
 from apps.etl.tables import DIM_DATE, FACT_SALES, TARGETS
 from apps.etl.transform.sales import METHODS, SALES
+from techmarket.sentences import gettext_noop as _
 
 FACT_KEYS = {reference.key: reference.dimension for reference in FACT_SALES.references} | {"category_key": "dim_category"}
+NONE, ROWS, SOME = _("0 rows"), _("{count} rows"), _("{count} rows: {ids}")
+UNIQUE, NOT_NULL, LISTED = _("unique {column}"), _("not null {column}"), _("accepted values {column}")
+RELATIONSHIP, VALID, INVALID = _("relationship {column}"), _("validated foreign key"), _("no validated foreign key")
+SHARE_DELETED, SHARE_REJECTED, AT_MOST = _("share deleted"), _("share rejected"), _("at most {share} of {count}")
+NET_IS, MARGIN_IS = _("net = gross - discount"), _("margin = net - cost")
+BALANCE, READ, ACCOUNTED = _("balance"), _("{count} read"), _("{count} accounted for")
+LINES, NET, PAID = _("reconciliation lines"), _("reconciliation net"), _("reconciliation paid")
+WARNINGS = _("e-mail can be parsed"), _("e-mail can be parsed {slice}")  # of the transform, which knows no language
 # A share of fewer rows than this says nothing.
 ENOUGH = 100
 
@@ -69,12 +78,12 @@ class Relationship:
     rows: str
 
     def run(self, cursor: Any) -> list[Result]:
-        name = f"relationship {self.column}"
+        name = RELATIONSHIP.format(column=self.column)
         if cursor.db.vendor == "postgresql":
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             cursor.execute(VALIDATED, [self.table, self.dimension, self.column])
-            observed = "validated foreign key" if cursor.fetchone() else "no validated foreign key"
-            return [Result(name, self.table, observed == "validated foreign key", "validated foreign key", observed)]
+            valid = cursor.fetchone() is not None
+            return [Result(name, self.table, valid, VALID, VALID if valid else INVALID)]
         orphans = (
             f"SELECT COUNT(*) FROM (SELECT DISTINCT {self.column} FROM {self.table} WHERE {self.rows}) AS k "
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.dimension} AS d WHERE d.{self.column} = k.{self.column})"
@@ -89,7 +98,7 @@ WHERE c.contype = 'f' AND c.convalidated AND c.conrelid = %s::regclass AND c.con
 
 
 def none_of(name: str, table: str, count: int) -> Result:
-    return Result(name, table, count == 0, "0 rows", f"{count} rows")
+    return Result(name, table, count == 0, NONE, ROWS.format(count=count))
 
 
 def equal(name: str, table: str, expected: Decimal, observed: Decimal) -> Result:
@@ -108,7 +117,7 @@ class Share:
 
     def run(self, cursor: Any) -> list[Result]:
         passed = self.of < ENOUGH or self.count * 100 <= self.limit * self.of
-        return [Result(self.name, self.table, passed, f"at most {self.limit} % of {self.of}", str(self.count))]
+        return [Result(self.name, self.table, passed, AT_MOST.format(share=f"{self.limit} %", count=self.of), str(self.count))]
 
 
 @dataclass(frozen=True)
@@ -121,12 +130,12 @@ class Warned:
 
     def result(self) -> Result:
         some = ", ".join(self.rows[:5]) + (", ..." if len(self.rows) > 5 else "")
-        observed = f"{len(self.rows)} rows" + (f": {some}" if some else "")
-        return Result(self.name, self.table, not self.rows, "0 rows", observed, blocking=False)
+        observed = SOME.format(count=len(self.rows), ids=some) if some else NONE
+        return Result(self.name, self.table, not self.rows, NONE, observed, blocking=False)
 
 
 def unique(table: str, column: str) -> NoRows:
-    return NoRows(f"unique {column}", table, f"SELECT COUNT({column}) - COUNT(DISTINCT {column}) FROM {table}")
+    return NoRows(UNIQUE.format(column=column), table, f"SELECT COUNT({column}) - COUNT(DISTINCT {column}) FROM {table}")
 
 
 def not_listed(column: str, values: Iterable[str]) -> str:
@@ -145,16 +154,16 @@ def relationships(due: str) -> list[Check]:
 def fact_checks(vendor: str, due: str, lines: int, net: int, paid: int) -> OneScan:
     """Rules for the fact's rows `due`; and their number, net and paid money (kopiykas) must be what the transform accepted."""
     net_amount, margin = to_the_kopiyka(vendor, "gross_amount - discount_amount"), to_the_kopiyka(vendor, "net_amount - cost_amount")
-    rules = {f"not null {column}": f"{column} IS NULL" for column in FACT_KEYS} | {
-        "accepted values order_status": not_listed("order_status", SALES),
-        "accepted values payment_method": not_listed("payment_method", (*METHODS, "mixed", "none")),
-        "net = gross - discount": f"{to_the_kopiyka(vendor, 'net_amount')} <> {net_amount}",
-        "margin = net - cost": f"{to_the_kopiyka(vendor, 'margin_amount')} <> {margin}",
+    rules = {NOT_NULL.format(column=column): f"{column} IS NULL" for column in FACT_KEYS} | {
+        LISTED.format(column="order_status"): not_listed("order_status", SALES),
+        LISTED.format(column="payment_method"): not_listed("payment_method", (*METHODS, "mixed", "none")),
+        NET_IS: f"{to_the_kopiyka(vendor, 'net_amount')} <> {net_amount}",
+        MARGIN_IS: f"{to_the_kopiyka(vendor, 'margin_amount')} <> {margin}",
     }
     sums = {
-        "reconciliation lines": (Decimal(lines), "COUNT(*)"),
-        "reconciliation net": (uah(net), money(vendor, "net_amount")),
-        "reconciliation paid": (uah(paid), money(vendor, "paid_amount")),
+        LINES: (Decimal(lines), "COUNT(*)"),
+        NET: (uah(net), money(vendor, "net_amount")),
+        PAID: (uah(paid), money(vendor, "paid_amount")),
     }
     return OneScan(FACT_SALES.table, due, rules, sums)
 
@@ -166,8 +175,8 @@ def balance(counts: Mapping[str, Counts], written: Mapping[str, Written]) -> lis
         sums = [count.loaded + count.filtered + count.rejected]
         if table in written:
             sums.append(written[table].staged + count.filtered + count.rejected)
-        expected = f"{count.read} read"
-        results.append(Result("balance", table, all(each == count.read for each in sums), expected, f"{sums[-1]} accounted for"))
+        expected, observed = READ.format(count=count.read), ACCOUNTED.format(count=sums[-1])
+        results.append(Result(BALANCE, table, all(each == count.read for each in sums), expected, observed))
     return results
 
 

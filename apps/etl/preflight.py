@@ -10,8 +10,9 @@ from django.db import connections, transaction
 from apps.etl.interrupts import stoppable
 from apps.etl.snapshot import kill_query
 from apps.etl.tables import SOURCES, Kind, Source
-from techmarket.diagnosis import diagnosed, place
+from techmarket.diagnosis import READ_ONLY, diagnosed, place
 from techmarket.errors import ReadOnly, SchemaDrift
+from techmarket.sentences import gettext_noop as _
 
 # Column types by kind, as MySQL, MariaDB and SQLite spell their beginnings.
 TYPES = {
@@ -22,6 +23,7 @@ TYPES = {
     Kind.DATE: ("date",),
     Kind.TEXT: ("varchar", "char", "text", "tinytext", "mediumtext", "longtext", "enum"),
 }
+OTHER_TYPE = _("{place}: {column} is {found}, not {wanted}. Bring the source and apps/etl/tables.py in step.")
 EXACT_MONEY = "decimal(12,2)"
 
 
@@ -40,10 +42,8 @@ def check_source(source: Source) -> None:
     for column in source.columns:
         found = types[column.name]
         if not fits(found, column.kind, cursor.db.vendor):
-            raise SchemaDrift(
-                f"{place(source.alias)}: {source.table}.{column.name} is {found}, not {TYPES[column.kind][0]}. "
-                "Bring the source and apps/etl/tables.py in step."
-            )
+            where = f"{source.table}.{column.name}"
+            raise SchemaDrift(OTHER_TYPE.format(place=place(source.alias), column=where, found=found, wanted=TYPES[column.kind][0]))
 
 
 def stop_of(cursor: Any) -> Callable[[], None]:
@@ -79,4 +79,4 @@ def check_warehouse() -> None:
         if cursor.db.vendor == "postgresql":
             cursor.execute("SHOW transaction_read_only")
             if cursor.fetchone()[0] == "on":
-                raise ReadOnly(f"{place('dwh')} is read-only (a standby, or default_transaction_read_only). Correct DWH_URL.")
+                raise ReadOnly(READ_ONLY.format(place=place("dwh"), variable="DWH_URL"))

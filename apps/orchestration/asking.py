@@ -17,6 +17,12 @@ from apps.orchestration.reaping import reap
 from apps.orchestration.runner import end, worker_name
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
+from techmarket.sentences import gettext_noop
+
+OVERLAPS = gettext_noop("Skipped: overlaps {run}.")
+OVERLAPPED = gettext_noop("Skipped: overlaps a run that has just ended. Run it again.")
+ACTIVE_STATES = [gettext_noop("queued"), gettext_noop("running")]
+ACTIVE_RUN = gettext_noop("run {run} by {person}, {state} since {since}, last heartbeat {beat}")
 
 
 class CannotResume(Exception):
@@ -78,7 +84,7 @@ def ask_again(run: Run, asked_by: str, trigger: Trigger, reason: str = "", queue
 
 def skipped(wanted: dict[str, Any]) -> Run:
     active = active_run()
-    cause = f"Skipped: overlaps {described(active)}." if active else "Skipped: overlaps a run that has just ended. Run it again."
+    cause = OVERLAPS.format(run=described(active)) if active else OVERLAPPED
     return Run.objects.create(**wanted, state=State.SKIPPED, overlaps=active, cause=cause, finished_at=Now())
 
 
@@ -103,7 +109,7 @@ def active_run() -> Run | None:
 def described(run: Run) -> str:
     since = run.created_at.astimezone().strftime("%H:%M:%S")
     beat = run.heartbeat_at.astimezone().strftime("%H:%M:%S")
-    return f"run {run.pk} by {run.asked_by}, {run.state} since {since}, last heartbeat {beat}"
+    return ACTIVE_RUN.format(run=run.pk, person=run.asked_by, state=run.state, since=since, beat=beat)
 
 
 def resume(number: int, queue: bool = False) -> Run:

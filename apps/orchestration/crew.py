@@ -16,9 +16,11 @@ from django.db import connections
 
 from apps.etl.tables import FACT_SALES
 from apps.orchestration.models import Blame, Run, Stage, State
+from techmarket.sentences import gettext_noop as _
 
 # Slices of the fact. A process takes 0.8 s to start; fewer slices are done by then.
 WORTH_IT = 4
+DIED = _("{worker} has died.")
 PATIENCE = 15.0  # seconds: a member hears within two that its run has ended
 LOOK = 0.05
 
@@ -48,7 +50,7 @@ class Crew:
         if slices < WORTH_IT or connections["default"].vendor == "sqlite":
             return
         command = [sys.executable, "-m", "apps.orchestration.member", str(self.run.pk)]
-        for _ in range(self.size - 1):
+        for _number in range(self.size - 1):
             # In a session of its own: at Ctrl-C the caller ends the run, and members hear of that from the ledger.
             member = subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
             self.members.append(member)
@@ -58,7 +60,7 @@ class Crew:
         for member in self.members:
             if member.poll() is not None:
                 for task in self.run.tasks.filter(state=State.RUNNING, worker__endswith=f":{member.pid}"):
-                    task.move(State.RUNNING, to=State.QUEUED, claim=None, cause=f"{task.worker} has died.", blame=Blame.MACHINE)
+                    task.move(State.RUNNING, to=State.QUEUED, claim=None, cause=DIED.format(worker=task.worker), blame=Blame.MACHINE)
 
 
 def has_work(run: Run) -> bool:

@@ -16,7 +16,11 @@ from apps.etl.interrupts import interrupt
 from apps.orchestration.models import Run, State, Task
 from techmarket.commands import heed_signals
 from techmarket.errors import Cancelled, ClaimLost, EtlError, TimedOut
+from techmarket.sentences import gettext_noop as _
 
+CANCELLED = _("Cancelled by {person}. Nothing was published.")
+TIMED_OUT = _("The run took longer than its limit of {seconds} s. Nothing was published.")
+ENDED = _("Run {run} was ended by somebody else. Nothing was published from here.")
 LISTEN = 1.0  # seconds between two looks at what might end the work
 
 
@@ -76,7 +80,7 @@ class Heartbeat:
         if overdue(run):
             return timed_out(run)
         if not run.is_active:
-            return ClaimLost(f"Run {run.pk} was ended by somebody else. Nothing was published from here.")
+            return ClaimLost(ENDED.format(run=run.pk))
         claim = self.claim  # may end or change meanwhile: then the ledger's answer is about another task
         if claim and not Task.objects.filter(claim=claim).exists() and self.claim == claim:
             return ClaimLost()
@@ -85,7 +89,7 @@ class Heartbeat:
 
 def cancelled(run: Run) -> Cancelled:
     why = f": {run.reason.rstrip('.')}" if run.reason else ""
-    return Cancelled(f"Cancelled by {run.cancelled_by}{why}. Nothing was published.")
+    return Cancelled(CANCELLED.format(person=f"{run.cancelled_by}{why}"))
 
 
 def overdue(run: Run) -> bool:
@@ -94,4 +98,4 @@ def overdue(run: Run) -> bool:
 
 
 def timed_out(run: Run) -> TimedOut:
-    return TimedOut(f"The run took longer than its limit of {settings.RUN_LIMITS[run.mode]} s. Nothing was published.")
+    return TimedOut(TIMED_OUT.format(seconds=settings.RUN_LIMITS[run.mode]))

@@ -15,7 +15,9 @@ from apps.orchestration.notices import notify
 from apps.orchestration.runner import finish, labels
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
+from techmarket.sentences import gettext_noop as _
 
+UNHEARD_OF = _("{worker} has not been heard of since {instant} UTC. Nothing was published.")
 log = structlog.get_logger()
 
 
@@ -75,7 +77,7 @@ def bury_alone(run: Run) -> None:
 
 
 def unheard_of(row: Run | Task) -> str:
-    return f"{row.worker} has not been heard of since {row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC. Nothing was published."
+    return UNHEARD_OF.format(worker=row.worker, instant=f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S}")
 
 
 def lose(run: Run, cause: str, where: Q = ANY) -> None:

@@ -31,10 +31,13 @@ from apps.warehouse.loads import Load
 from techmarket.commands import signals_heeded
 from techmarket.diagnosis import close, diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, ClaimLost, EtlError, Terminal, Unreachable
+from techmarket.sentences import gettext_noop as _
 
 log = structlog.get_logger()
 # Rows of one INSERT of rejects: a table that is dirty throughout has as many as it has rows.
 REJECTS = 1_000
+CANCELLED = _("Cancelled {how}. Nothing was published.")
+UNEXPECTED = _("Unexpected {said}. Nothing was published.")
 BACKOFF = 4  # each wait is so many times the one before
 
 Listener = Callable[[Task, int, bool], None]  # the task; rows more; whether it has ended
@@ -297,7 +300,7 @@ def found_published(run: Run) -> bool:
 
 
 def by_signal(error: KeyboardInterrupt) -> Cancelled:
-    return Cancelled(f"Cancelled {str(error) or 'at the terminal'}. Nothing was published.")
+    return Cancelled(CANCELLED.format(how=str(error) or "at the terminal"))
 
 
 def state_after(error: Exception) -> State:
@@ -307,7 +310,8 @@ def state_after(error: Exception) -> State:
 def told(error: Exception) -> dict[str, Any]:
     """The cause and the blame, as run and task record them."""
     if not isinstance(error, EtlError):
-        error = Terminal(f"Unexpected {type(error).__name__}: {error}".rstrip(". ") + ". Nothing was published.")
+        said = f"{type(error).__name__}: {error}".rstrip(":. ")
+        error = Terminal(UNEXPECTED.format(said=said))
     return {"cause": str(error), "blame": error.blame}
 
 

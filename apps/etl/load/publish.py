@@ -26,10 +26,12 @@ from apps.etl.tables import DIMENSIONS, FACT_SALES, Target
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ChecksRefused, Unbalanced
+from techmarket.sentences import gettext_noop as _
 
 WAREHOUSE = "dwh"
 # Any number, as long as nothing else in the warehouse uses it: only one load at a time, whoever started it.
 LOCK = 7_301_015
+REFUSED = _("The checks refused to publish: {checks}. Nothing was published.")
 LOCK_TIMEOUT = "5s"
 
 
@@ -161,7 +163,7 @@ def run_checks(order: Order, cursor: Any, published: Published, staged: Staged) 
         *checks.relationships(due(order)),
         checks.fact_checks(cursor.db.vendor, due(order), loaded, staged.net, staged.paid),
         *(
-            checks.Share("share rejected", table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
+            checks.Share(checks.SHARE_REJECTED, table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
             for table, count in order.counts.items()
         ),
         share_deleted(cursor, staged.written),
@@ -175,7 +177,7 @@ def share_deleted(cursor: Any, written: Written) -> checks.Share:
     if written.deleted >= checks.ENOUGH:
         cursor.execute("SELECT COUNT(*) FROM fact_sales")
         rows = int(cursor.fetchone()[0]) + written.deleted - written.inserted
-    return checks.Share("share deleted", FACT_SALES.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
+    return checks.Share(checks.SHARE_DELETED, FACT_SALES.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
 
 
 def refuse(published: Published) -> None:
@@ -184,8 +186,8 @@ def refuse(published: Published) -> None:
         return
     said = "; ".join(f"{result.table}: {result.name}: expected {result.expected}, observed {result.observed}" for result in failed[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-    kind = Unbalanced if any(result.name == "balance" for result in failed) else ChecksRefused
-    error = kind(f"The checks refused to publish: {said}{more}. Nothing was published.")
+    kind = Unbalanced if any(result.name == checks.BALANCE for result in failed) else ChecksRefused
+    error = kind(REFUSED.format(checks=f"{said}{more}"))
     error.results = published.checks
     raise error
 

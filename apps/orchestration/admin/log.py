@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from apps.orchestration.admin.strip import BAD
 from apps.orchestration.models import Attempt, RowCount, Run, Stage, State, Task
 from techmarket.amounts import lasting, whole
+from techmarket.sentences import in_language
 
 MOST = 200
 # An instant that several lines share: what was asked comes before what came of it.
@@ -45,13 +46,18 @@ def of_run(run: Run) -> Iterator[Line]:
     if run.started_at:
         yield Line(run.started_at, ASKED, _("The run started at %s") % run.worker if run.worker else _("The run started"))
     if run.finished_at:
-        yield Line(run.finished_at, ENDED, f"{run}: {run.get_state_display()}. {run.cause}".strip(), run.state in BAD)
+        yield Line(run.finished_at, ENDED, f"{run}: {run.get_state_display()}. {in_language(run.cause)}".strip(), run.state in BAD)
 
 
 def of_attempts(tasks: Iterable[Task], attempts: Iterable[Attempt]) -> Iterator[Line]:
     names = {task.pk: name(task) for task in tasks}
     for attempt in attempts:
-        told = {"task": names[attempt.task_id], "number": whole(attempt.number), "worker": attempt.worker, "cause": attempt.cause}
+        told = {
+            "task": names[attempt.task_id],
+            "number": whole(attempt.number),
+            "worker": attempt.worker,
+            "cause": in_language(attempt.cause),
+        }
         yield Line(
             attempt.ended_at, HAPPENED, _("%(task)s: attempt %(number)s at %(worker)s came to nothing. %(cause)s") % told, is_bad=True
         )

@@ -18,6 +18,7 @@ from apps.orchestration.tally import Tally, tallies
 from apps.orchestration.windows import in_words
 from techmarket.amounts import clock, lasting, whole
 from techmarket.readonly import ReadOnlyAdmin
+from techmarket.sentences import in_language
 
 NOTHING = "–"
 BARE = "orchestration/run/bare.html"
@@ -101,7 +102,8 @@ class RunAdmin(Starting, ReadOnlyAdmin):
 
     @display(description=_("cause"))
     def told(self, run: Run) -> str:
-        return run.cause if len(run.cause) <= CAUSE else run.cause[:CAUSE] + "…"
+        cause = in_language(run.cause)
+        return cause if len(cause) <= CAUSE else cause[:CAUSE] + "…"
 
 
 def tally(run: Run) -> Tally:

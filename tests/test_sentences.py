@@ -1,0 +1,80 @@
+"""What the ledger says in English is read in Ukrainian on a Ukrainian page; what nobody has declared stays as it is."""
+
+import re
+
+import psycopg
+import pytest
+from django.utils.translation import override
+
+from apps.orchestration import api
+from apps.orchestration.models import CheckResult, Reject, Trigger
+from apps.sources.demo import faults, shop
+from techmarket.diagnosis import diagnose
+from techmarket.sentences import DECLARED, in_language
+
+# What is the same in every language: columns, listed values, programs and units.
+NAMES = re.compile(
+    r"[a-z]+(_[a-z]+)+|DECIMAL\(12,2\)|UTF-8|e-mail|\b(id|name|quantity|discount|amount|status|method|email|sku)\b|[A-Z]{5,}"
+)
+
+
+def ukrainian(said: str) -> str:
+    with override("uk"):
+        return in_language(said)
+
+
+def foreign(said: str) -> list[str]:
+    """Words that are left in another language."""
+    return re.findall(r"[A-Za-z]{2,}", NAMES.sub("", ukrainian(said)))
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+def test_rejects_and_checks_of_a_shop_with_every_fault() -> None:
+    shop.generate(60, 1)
+    faults.plant()
+    run = api.run("full")
+    reasons = set(Reject.objects.filter(run=run).values_list("reason", flat=True))
+    assert len(reasons) > 15
+    for reason in reasons:
+        allowed = reason.partition(" is none of ")[2].split(", ")
+        assert set(foreign(reason)) <= set(allowed), reason
+    checks = CheckResult.objects.filter(run=run).values_list("name", "expected", "observed")
+    assert checks and not [words for check in checks for words in check if foreign(words)]
+    with override("en"):
+        assert all(in_language(reason) == reason for reason in reasons)
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+def test_causes() -> None:
+    run = api.start("full", Trigger.CLI, "olena")
+    skipped = api.start("full", Trigger.API, "petro")
+    assert ukrainian(skipped.cause).startswith(f"Пропущено: накладається на запуск {run.pk} (olena; у черзі від ")
+    lost = diagnose(psycopg.OperationalError("connection failed: timeout"), "dwh")
+    assert re.fullmatch(r"dwh \(.*\) не відповідає\. Запустіть його або виправте DWH_URL\.", ukrainian(str(lost)))
+    deadlock = diagnose(psycopg.errors.DeadlockDetected("deadlock detected"), "default")
+    assert re.fullmatch(r"керівна база \(.*\): deadlock detected\. Повторіть запуск\.", ukrainian(str(deadlock)))
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("", ""),
+        ("What nobody declared.", "What nobody declared."),
+        ("Cancelled at the terminal. Nothing was published.", "Скасовано з термінала. Нічого не опубліковано."),
+        ("Cancelled by olena: wrong day. Nothing was published.", "Скасовано (olena: wrong day). Нічого не опубліковано."),
+        (
+            "dwh (db:5432): deadlock; nothing was published. Run it again.",
+            "dwh (db:5432): взаємне блокування; нічого не опубліковано. Повторіть запуск.",
+        ),
+        ("{place} <b>does not answer</b>", "{place} <b>does not answer</b>"),
+    ],
+)
+def test_sentence(said: str, read: str) -> None:
+    assert ukrainian(said) == read
+
+
+def test_each_template_is_recognised_as_itself() -> None:
+    """Or as one that says the same: the more words of its own a template has, the earlier it is tried."""
+    for sentence in DECLARED:
+        filled = re.sub(r"\{(\w+)\}", lambda hole: "" if hole[1] == "kept" else f"<{hole[1]}>", sentence)
+        assert ukrainian(filled) != filled, sentence
