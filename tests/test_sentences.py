@@ -52,7 +52,7 @@ def test_causes() -> None:
     lost = diagnose(psycopg.OperationalError("connection failed: timeout"), "dwh")
     assert re.fullmatch(r"dwh \(.*\) не відповідає\. Запустіть його або виправте DWH_URL\.", ukrainian(str(lost)))
     deadlock = diagnose(psycopg.errors.DeadlockDetected("deadlock detected"), "default")
-    assert re.fullmatch(r"керівна база \(.*\): deadlock detected\. Повторіть запуск\.", ukrainian(str(deadlock)))
+    assert re.fullmatch(r"база керування \(.*\): deadlock detected\. Повторіть запуск\.", ukrainian(str(deadlock)))
 
 
 @pytest.mark.parametrize(
