@@ -188,7 +188,7 @@ logs.configure(LOG_FORMAT)
 # --- Django --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # only urls.py needs the admin: a command starts 0.1 s earlier without it
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -4,6 +4,8 @@ from django.views.generic import RedirectView
 
 from techmarket import health
 
+admin.autodiscover()  # settings.py leaves that to here
+
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
