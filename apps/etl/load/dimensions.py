@@ -20,6 +20,12 @@ MODELS: dict[str, type[Dimension]] = {
     model._meta.db_table: model for model in apps.get_app_config("dwh").get_models() if issubclass(model, Dimension)
 }
 FRESH = {"is_deleted": "FALSE", "is_inferred": "FALSE"}
+# Not by NOT EXISTS, which SQLite answers with a search through the stage for each row.
+FLAG_VANISHED = """
+UPDATE {table} SET is_deleted = TRUE, run_id = {run} WHERE {key} IN (
+    SELECT t.{key} FROM {table} AS t WHERE {where} AND NOT t.is_deleted AND NOT t.is_inferred EXCEPT SELECT {key} FROM {stage}
+)
+"""
 
 
 class Dimensions:
@@ -130,11 +136,7 @@ class Dimensions:
         kept = [int(natural) for natural in still_there]
         rejected = [f"t.{target.natural} NOT IN ({', '.join(map(str, kept))})"] if kept else []
         due = " AND ".join([f"t.{target.key} > 0", *within(f"t.{target.natural}", bounds), *rejected])
-        self.cursor.execute(
-            f"UPDATE {target.table} AS t SET is_deleted = TRUE, run_id = {self.run_id} "
-            f"WHERE {due} AND NOT t.is_deleted AND NOT t.is_inferred "
-            f"AND NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE s.{target.key} = t.{target.key})"
-        )
+        self.cursor.execute(FLAG_VANISHED.format(table=target.table, stage=stage, key=target.key, where=due, run=self.run_id))
         return int(self.cursor.rowcount)
 
     def products_that_move_facts(self, stage: str) -> list[int]:

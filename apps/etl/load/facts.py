@@ -145,6 +145,14 @@ class Facts:
         return int(self.cursor.rowcount)
 
 
+# Not those that only moved to another slice's order. With NOT EXISTS instead of EXCEPT, SQLite looked through all of CHANGED for
+# each row: 130 000 that vanished at once took hours.
+DELETE_VANISHED = (
+    f"DELETE FROM fact_sales WHERE order_item_id IN "
+    f"(SELECT {STORED} FROM {CHANGED} WHERE order_item_id IS NULL EXCEPT SELECT order_item_id FROM {CHANGED})"
+)
+
+
 class Merge:
     """Stage a slice, compare it with what the fact table has of its orders, keep what differs; in the end write that.
 
@@ -201,11 +209,7 @@ class Merge:
         )
 
     def delete_vanished(self) -> int:
-        """Not those that only moved to another slice's order."""
-        self.cursor.execute(
-            f"DELETE FROM fact_sales WHERE order_item_id IN (SELECT {STORED} FROM {CHANGED} WHERE order_item_id IS NULL) "
-            f"AND NOT EXISTS (SELECT 1 FROM {CHANGED} AS s WHERE s.order_item_id = fact_sales.order_item_id)"
-        )
+        self.cursor.execute(DELETE_VANISHED)
         return int(self.cursor.rowcount)
 
 
