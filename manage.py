@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-CONFIGURATION_WRONG, CANCELLED = 4, 130
+CANCELLED = 130
 
 
 def main() -> None:
@@ -24,16 +24,11 @@ def main() -> None:
 
 
 def execute() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
-    from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    try:
-        settings.INSTALLED_APPS  # noqa: B018  reads the environment now, so that a wrong value is refused before any command starts
-    except ImproperlyConfigured as error:
-        print(error, file=sys.stderr)
-        sys.exit(CONFIGURATION_WRONG)
+    from techmarket.environment import refuse_at_start
+
+    refuse_at_start()
     execute_from_command_line(sys.argv)
 
 

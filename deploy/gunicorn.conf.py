@@ -4,7 +4,9 @@ import os
 
 from django.conf import settings
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
+from techmarket.environment import refuse_at_start
+
+refuse_at_start()
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))

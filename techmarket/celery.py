@@ -1,7 +1,6 @@
 """The Celery app. Its tasks are in apps/orchestration/tasks.py."""
 
 import logging.config
-import os
 
 from celery import Celery
 from celery.signals import heartbeat_sent, setup_logging
@@ -9,8 +8,9 @@ from django.conf import settings
 
 from techmarket import logs
 from techmarket.alive import sign
+from techmarket.environment import refuse_at_start
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
+refuse_at_start()
 
 app = Celery("techmarket")
 app.config_from_object("django.conf:settings", namespace="CELERY")

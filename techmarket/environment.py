@@ -1,6 +1,8 @@
 """Reads the environment and refuses what is wrong, naming the variable and an example, never the value of a secret."""
 
+import os
 import re
+import sys
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import environ
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -34,6 +37,19 @@ SEED_PASSWORDS = {
 }
 DEVELOPMENT_TOKEN = "development-only-token"  # noqa: S105
 DEVELOPMENT_PASSWORD = "with DEBUG=false the development password is refused"  # noqa: S105
+
+
+CONFIGURATION_WRONG = 4  # the exit code, of commands as of servers
+
+
+def refuse_at_start() -> None:
+    """Reads the settings now: what is wrong there ends the process with one sentence, whichever program it is."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
+    try:
+        settings.INSTALLED_APPS  # noqa: B018
+    except ImproperlyConfigured as error:
+        print(error, file=sys.stderr)
+        sys.exit(CONFIGURATION_WRONG)
 
 
 class Environment:

@@ -21,7 +21,10 @@ from techmarket.environment import (
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-environ.Env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+ENV_FILE = Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+if "ENV_FILE" in os.environ and not (ENV_FILE.exists() and os.access(ENV_FILE, os.R_OK)):
+    raise refusal("ENV_FILE", "cannot read the file that it names", "/etc/techmarket/env")
+environ.Env.read_env(ENV_FILE)
 env = Environment(os.environ)
 
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
@@ -85,7 +88,7 @@ if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):
     try:
         (VAR_DIR / "test").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refusal("VAR_DIR", f"cannot make the folder ({type(error).__name__})", "/var/lib/techmarket") from None
+        raise refusal("VAR_DIR", f"cannot write there ({error.strerror})", "/var/lib/techmarket") from None
 
 # --- Runs ----------------------------------------------------------------------------------------------------------
 SHOP_TIME_ZONE = env.zone("SHOP_TIME_ZONE", "Europe/Kyiv")

@@ -1,6 +1,6 @@
-import os
-
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
+from techmarket.environment import refuse_at_start
+
+refuse_at_start()
 application = get_wsgi_application()

@@ -2,7 +2,10 @@
 
 import ast
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +14,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from techmarket.environment import SEED_PASSWORDS, Environment, refuse_in_production, refuse_seed_broker, refuse_shared_databases
-from tests.conftest import ROOT, Cli
+from tests.conftest import PASSED_ON, ROOT, Cli
 
 SECRET = "canary-Пароль"
 CONFIGURATION_WRONG = 4
@@ -250,6 +253,7 @@ PRODUCTION = {"DEBUG": "False", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.ex
         ("PAYMENTS_DB_URL", dict.fromkeys(("ORDERS_DB_URL", "PAYMENTS_DB_URL"), f"mysql://user:{quote(SECRET)}@127.0.0.1/shop")),
         ("ETL_LOST_AFTER_SECONDS", {"ETL_HEARTBEAT_SECONDS": "20"}),
         ("VAR_DIR", {"VAR_DIR": "/dev/null/var"}),
+        ("ENV_FILE", {"ENV_FILE": "/nowhere/env"}),
         ("STATIC_ROOT", {"STATIC_ROOT": "static"}),
         ("METRICS_TOKEN", PRODUCTION | {"METRICS_TOKEN": "development-only-token"}),
         ("METRICS_TOKEN", PRODUCTION | {"METRICS_TOKEN": SECRET}),
@@ -262,6 +266,24 @@ def test_start_is_refused(run_cli: Cli, name: str, env: dict[str, str]) -> None:
     assert result.stdout == ""
     assert re.fullmatch(rf"{name}: .+\. Example: {name}=.+\n", result.stderr), result.stderr
     assert SECRET not in result.stderr and quote(SECRET) not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("celery", "-A", "techmarket", "worker"),
+        ("celery", "-A", "techmarket", "beat"),
+        ("gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", "techmarket.wsgi"),
+        ("gunicorn", "--config", "deploy/gunicorn.conf.py", "techmarket.wsgi"),
+    ],
+    ids=" ".join,
+)
+def test_servers_refuse_it_as_commands_do(program: tuple[str, ...]) -> None:
+    """gunicorn says more, in lines of its own; nobody shows a traceback."""
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"ENV_FILE": os.devnull, "DWH_URL": "foo"}
+    result = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    said = "DWH_URL: the address must begin with postgres:// or sqlite:///. Example: DWH_URL=postgres://"
+    assert (result.returncode, result.stderr.count(said), "Traceback" in result.stderr) == (CONFIGURATION_WRONG, 1, False), result.stderr
 
 
 def test_start_in_production(run_cli: Cli, tmp_path: Path) -> None:

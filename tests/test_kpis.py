@@ -111,6 +111,13 @@ def test_kpis_of_a_loaded_star(facts: list[Fact], capsys: pytest.CaptureFixture[
     assert f"In all: net {uah(of_kyiv.net)} UAH" in " ".join(capsys.readouterr().out.split())
 
 
+@in_process
+def test_kpis_of_a_region_that_there_is_not(facts: list[Fact], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        call_command("kpis", "--region", "ZZ")
+    assert (end.value.code, capsys.readouterr()) == (2, ("", "There is no region 'ZZ'. There are: DP, KH, KV, LV, OD.\n"))
+
+
 def test_kpis_of_no_warehouse(run_cli: Cli) -> None:
     said = run_cli("kpis")
     assert said.returncode == 4 and said.stderr.count("\n") == 1 and "Run `manage.py migrate_all`." in said.stderr

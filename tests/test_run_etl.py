@@ -65,7 +65,7 @@ def test_handed_to_the_workers_and_cancelled(small_shop: None, capsys: pytest.Ca
     number = said(capsys, "--mode", "full", "--no-wait").strip()
     assert Run.objects.get(pk=number).state == State.QUEUED
     said(capsys, "--mode", "full", code=ExitCode.SKIPPED)
-    said(capsys, "--cancel", number, "--reason", "wrong day")
+    assert said(capsys, "--cancel", number, "--reason", "wrong day") == f"Run {number} is cancelled.\n"
     run = Run.objects.get(pk=number)
     assert run.state == State.CANCELLED and "wrong day" in run.cause
     said(capsys, "--cancel", number, code=ExitCode.USAGE)

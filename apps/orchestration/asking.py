@@ -107,8 +107,7 @@ def active_run() -> Run | None:
 
 
 def described(run: Run) -> str:
-    since = run.created_at.astimezone().strftime("%H:%M:%S")
-    beat = run.heartbeat_at.astimezone().strftime("%H:%M:%S")
+    since, beat = (f"{at.astimezone():%H:%M:%S %Z}" for at in (run.created_at, run.heartbeat_at))
     return ACTIVE_RUN.format(run=run.pk, person=run.asked_by, state=run.state, since=since, beat=beat)
 
 

@@ -70,8 +70,8 @@ TOMORROW = "TOMORROW"
         ("--resume", "--resume"),
         # --cancel
         ("--cancel x", "a whole number"),
-        ("--cancel 1 --mode full", "--cancel and --reason go together"),
-        ("--reason late", "--cancel and --reason go together"),
+        ("--cancel 1 --mode full", "--cancel goes with --reason at most"),
+        ("--reason late", "--reason with --cancel alone"),
         ("--cancel 1 --reason " + "x" * 256, "at most 255 characters"),
     ],
 )

@@ -67,11 +67,12 @@ def test_next_instants_in_both_time_zones(say: Say) -> None:
 
 @in_process
 def test_pause_and_resume(say: Say) -> None:
-    assert say("--pause", DAILY) == (0, "", "")
+    assert say("--pause", DAILY) == (0, f"{DAILY}: paused, incremental. At 02:00 AM UTC\n", "")
     assert not PeriodicTask.objects.get(name=DAILY).enabled and Schedule.objects.get(name=DAILY).enabled_since is None
     out = say()[1]
     assert f"{DAILY}: paused, incremental. At 02:00 AM UTC\n{WEEKLY}: on" in out
-    assert say("--resume", DAILY) == (0, "", "")
+    code, out, err = say("--resume", DAILY)
+    assert (code, err) == (0, "") and out.startswith(f"{DAILY}: on, incremental. ") and out.count("  next  ") == 5
     schedule = Schedule.objects.get(name=DAILY)
     assert schedule.enabled_since and schedule.paused_at and schedule.enabled_since > schedule.paused_at
     assert f"{DAILY}: on" in say()[1]

@@ -2,8 +2,11 @@
 
 import getpass
 import json
+import logging
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -90,7 +93,7 @@ class Command(BaseCommand):
         """To its end, here or at the workers. How it ended is in the ledger, whatever ended it."""
         quiet = options["quiet"] or options["json"]
         try:
-            with progress(run, quiet) as listener:
+            with silence(options["quiet"]), progress(run, quiet) as listener:
                 if run.worker:
                     api.carry_out(run, listener, settings.ETL_PROCESSES)
                 else:
@@ -111,12 +114,14 @@ class Command(BaseCommand):
 
     def cancel(self, options: dict[str, Any]) -> None:
         if options["cancel"] is None or any(options[name] for name in BESIDE_CANCEL):
-            raise Usage("--cancel and --reason go together, and without anything else.")
+            raise Usage("--cancel goes with --reason at most, and --reason with --cancel alone.")
         if len(options["reason"]) > MOST_REASON:
             raise Usage(f"--reason: at most {MOST_REASON} characters.")
         run = api.cancel(options["cancel"], user(), options["reason"])
         if run is None:
-            stop(f"There is no active run {options['cancel']}.", ExitCode.USAGE)
+            stop(f"There is no active run {options['cancel']}. `manage.py run_etl` starts one.", ExitCode.USAGE)
+        if not options["quiet"]:
+            self.stdout.write(f"{run} ends within ten seconds." if run.is_active else f"{run} is cancelled.")
 
     def report(self, run: Run, options: dict[str, Any]) -> None:
         run.refresh_from_db()
@@ -132,6 +137,17 @@ class Command(BaseCommand):
             forget_output()
             if not isinstance(error, BrokenPipeError):
                 stop(f"{run} has {run.state}, but its report cannot be written: {error.strerror}. It is in the admin.", ExitCode.FAILED)
+
+
+@contextmanager
+def silence(wanted: bool) -> Iterator[None]:
+    """Where the log is for a collector, it tells of a run that goes well too."""
+    if wanted:
+        logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def worth_showing(run: Run) -> bool:

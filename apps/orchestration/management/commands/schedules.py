@@ -36,6 +36,7 @@ class Command(BaseCommand):
         for word in ("pause", "resume"):
             if options[word] is not None:
                 pause(options[word], enabled=word == "resume")
+                self.stdout.write("\n".join(described(options[word])))
                 return
         for word in ("run_now", "backfill", "skip"):
             if options[word] is not None:

@@ -8,9 +8,11 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Column, Table
 
+from apps.warehouse.dimensions import DimRegion
 from apps.warehouse.kpis import Month, Totals, by_month, sales, totals
 from techmarket.commands import Command as BaseCommand
 from techmarket.diagnosis import diagnosed
+from techmarket.errors import Usage
 from techmarket.numbers import uah, whole
 
 BAR = 40
@@ -24,15 +26,25 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         with diagnosed("dwh"):
+            refuse_unknown(options["region"])
             facts = sales(region=options["region"])
             months, sums = by_month(facts), totals(facts)
         screen = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
         if not months:
-            screen.print("The star is empty. `manage.py run_etl --mode full` fills it.")
+            empty = (
+                "There is no sale of that region." if options["region"] else "The star is empty. `manage.py run_etl --mode full` fills it."
+            )
+            screen.print(empty)
             return
         screen.print(chart(months))
         screen.print(summary(sums))
         screen.print("Open the admin: `manage.py createsuperuser` once, then `manage.py runserver`, then http://127.0.0.1:8000/")
+
+
+def refuse_unknown(region: str | None) -> None:
+    known = list(DimRegion.objects.filter(region_key__gt=0).order_by("code").values_list("code", flat=True))
+    if region is not None and known and region not in known:
+        raise Usage(f"There is no region {region!r}. There are: {', '.join(known)}.")
 
 
 def chart(months: list[Month]) -> Table:
