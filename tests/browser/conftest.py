@@ -1,10 +1,12 @@
 """A browser on the pages of a live server, as somebody of one of the three groups."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.db import connections
 from django.test import Client
 from playwright.sync_api import Browser, Page
 from pytest_django.live_server_helper import LiveServer
@@ -28,6 +30,27 @@ def browser() -> Iterator[Browser]:
                 yield started
         except Unavailable as error:
             pytest.fail(str(error))
+
+
+@pytest.fixture(autouse=True)
+def at_rest(transactional_db: None) -> Iterator[None]:
+    """The tables are emptied when nobody is at work in them any more: a page's last request, or a worker's last statement, may outlive
+    both page and worker, and the two would wait for each other's locks."""
+    yield
+    for alias in ("default", "dwh"):
+        if connections[alias].vendor == "postgresql":
+            deadline = time.monotonic() + 10
+            while others_at_work(alias) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+
+def others_at_work(alias: str) -> int:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT COUNT(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND state <> 'idle'"
+        )
+        return int(cursor.fetchone()[0])
 
 
 @pytest.fixture
