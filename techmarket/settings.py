@@ -259,6 +259,7 @@ UNFOLD = {
     "SITE_TITLE": "TechMarket",
     "SITE_HEADER": "TechMarket",
     "SITE_SYMBOL": "warehouse",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "apps.dashboard.navigation.icon"}],
     "SITE_URL": None,  # the admin is all there is
     "DASHBOARD_CALLBACK": "apps.dashboard.first_page.fill",
     "SIDEBAR": {"navigation": "apps.dashboard.navigation.sidebar"},

@@ -84,3 +84,7 @@ def items(request: HttpRequest, icons: dict[str, str]) -> list[dict[str, Any]]:
 
 def stylesheet(request: HttpRequest) -> str:
     return static("dashboard/pages.css")
+
+
+def icon(request: HttpRequest) -> str:
+    return static("dashboard/icon.svg")
