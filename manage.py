@@ -26,9 +26,9 @@ def main() -> None:
 def execute() -> None:
     from django.core.management import execute_from_command_line
 
-    from techmarket.environment import refuse_at_start
+    from techmarket.environment import set_up
 
-    refuse_at_start()
+    set_up()
     execute_from_command_line(sys.argv)
 
 

@@ -3,10 +3,10 @@
 import sys
 import time
 
-import django
+from techmarket.environment import set_up
 
 if __name__ == "__main__":
-    django.setup()
+    set_up()
 
 from apps.orchestration.crew import LOOK, has_work, is_orphan
 from apps.orchestration.heartbeat import Heartbeat
