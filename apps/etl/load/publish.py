@@ -31,6 +31,8 @@ from techmarket.sentences import gettext_noop as _
 WAREHOUSE = "dwh"
 # Any number, as long as nothing else in the warehouse uses it: only one load at a time, whoever started it.
 LOCK = 7_301_015
+FAILED = _("{table}: {name}: expected {expected}, observed {observed}")
+MORE = _("{checks}; and {count} more")
 REFUSED = _("The checks refused to publish: {checks}. Nothing was published.")
 LOCK_TIMEOUT = "5s"
 
@@ -184,10 +186,11 @@ def refuse(published: Published) -> None:
     failed = [result for result in published.checks if result.blocking and not result.passed]
     if not failed:
         return
-    said = "; ".join(f"{result.table}: {result.name}: expected {result.expected}, observed {result.observed}" for result in failed[:3])
-    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    said = "; ".join(FAILED.format(**vars(result)) for result in failed[:3])
+    if len(failed) > 3:
+        said = MORE.format(checks=said, count=len(failed) - 3)
     kind = Unbalanced if any(result.name == checks.BALANCE for result in failed) else ChecksRefused
-    error = kind(REFUSED.format(checks=f"{said}{more}"))
+    error = kind(REFUSED.format(checks=said))
     error.results = published.checks
     raise error
 
