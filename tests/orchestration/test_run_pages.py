@@ -17,8 +17,9 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from apps.orchestration import api
+from apps.orchestration.admin.log import log
 from apps.orchestration.admin.strip import WIDTH, strip
-from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
+from apps.orchestration.models import Attempt, CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.people import VIEWER
 from apps.orchestration.results import document
 from apps.orchestration.stages import STAGES, Landed, Report
@@ -202,12 +203,21 @@ def test_a_failed_task_tells_of_its_last_attempt_itself(viewer: Client, monkeypa
     assert words(viewer, address(task.run)).count("came to nothing. orders_db: no such table.") == 1
 
 
+def test_an_attempt_whose_task_has_come_since_waits_for_the_next_page() -> None:
+    run = with_rows(ended())
+    task = run.tasks.latest("pk")
+    attempt = Attempt.objects.create(run=run, task=task, number=1, worker="vm:1", started_at=timezone.now(), cause="Lost.")
+    known = [each for each in run.tasks.all() if each != task]
+    assert not [line for line in log(run, known, [attempt]).lines if line.is_bad]
+    assert [line.is_bad for line in log(run, [*known, task], [attempt]).lines].count(True) == 1
+
+
 def test_a_long_log_shows_its_end(viewer: Client) -> None:
     run = with_rows(ended(), 0)
     times = {"started_at": run.started_at, "finished_at": run.started_at}
     Task.objects.bulk_create(Task(run=run, stage=Stage.EXTRACT, low=low, state=State.SUCCEEDED, **times) for low in range(300))
-    log = seen(viewer, run)["log"]
-    assert (len(log.lines), log.earlier, log.lines[-1].said) == (200, 103, f"Run {run.pk}: Succeeded.")
+    shown = seen(viewer, run)["log"]
+    assert (len(shown.lines), shown.earlier, shown.lines[-1].said) == (200, 103, f"Run {run.pk}: Succeeded.")
     assert "103 earlier lines are not shown" in words(viewer, address(run))
 
 

@@ -50,8 +50,9 @@ def of_run(run: Run) -> Iterator[Line]:
 
 
 def of_attempts(tasks: Iterable[Task], attempts: Iterable[Attempt]) -> Iterator[Line]:
+    """Of a run at work, tasks may have come or gone between the two looks at the ledger: the next page has them."""
     names = {task.pk: name(task) for task in tasks}
-    for attempt in attempts:
+    for attempt in (attempt for attempt in attempts if attempt.task_id in names):
         told = {
             "task": names[attempt.task_id],
             "number": whole(attempt.number),
