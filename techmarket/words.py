@@ -47,6 +47,7 @@ UNFOLD = (
     _("You have been successfully logged out from the administration"),
 )
 BEAT = (
+    _("Periodic Tasks"),
     _("crontab"),
     _("crontabs"),
     _("periodic task"),

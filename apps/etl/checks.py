@@ -11,7 +11,7 @@ from apps.etl.transform.sales import METHODS, SALES
 from techmarket.sentences import gettext_noop as _
 
 FACT_KEYS = {reference.key: reference.dimension for reference in FACT_SALES.references} | {"category_key": "dim_category"}
-NONE, ROWS, SOME = _("0 rows"), _("{count} rows"), _("{count} rows: {ids}")
+NONE, ONE, ROWS, SOME = _("0 rows"), _("1 row"), _("{count} rows"), _("{rows} (id {ids})")
 UNIQUE, NOT_NULL, LISTED = _("unique {column}"), _("not null {column}"), _("accepted values {column}")
 RELATIONSHIP, VALID, INVALID = _("relationship {column}"), _("validated foreign key"), _("no validated foreign key")
 SHARE_DELETED, SHARE_REJECTED, AT_MOST = _("share deleted"), _("share rejected"), _("at most {share} of {count}")
@@ -97,8 +97,12 @@ WHERE c.contype = 'f' AND c.convalidated AND c.conrelid = %s::regclass AND c.con
 """
 
 
+def rows(count: int) -> str:
+    return ONE if count == 1 else ROWS.format(count=count)
+
+
 def none_of(name: str, table: str, count: int) -> Result:
-    return Result(name, table, count == 0, NONE, ROWS.format(count=count))
+    return Result(name, table, count == 0, NONE, rows(count))
 
 
 def equal(name: str, table: str, expected: Decimal, observed: Decimal) -> Result:
@@ -130,7 +134,7 @@ class Warned:
 
     def result(self) -> Result:
         some = ", ".join(self.rows[:5]) + (", ..." if len(self.rows) > 5 else "")
-        observed = SOME.format(count=len(self.rows), ids=some) if some else NONE
+        observed = SOME.format(rows=rows(len(self.rows)), ids=some) if some else NONE
         return Result(self.name, self.table, not self.rows, NONE, observed, blocking=False)
 
 

@@ -134,13 +134,13 @@ def chunks(ids: list[int]) -> Iterator[list[int]]:
 
 
 def extract_dimension(target: Target, bounds: Bounds = (None, None), known: str = "") -> dict[str, pa.Table]:
-    """The tables that make one dimension or a slice of it, by name; none, where their fingerprint is the one that is `known` already.
+    """The rows that make one dimension or a slice of it, by table; none, where their fingerprint is the one that is `known` already.
 
     Tables of one source come from one snapshot, with their fingerprint, which the first of them carries.
     """
     with ExitStack() as stack:
         snapshots = {alias: stack.enter_context(open_snapshot(alias)) for alias in in_order(source.alias for source in target.sources)}
-        found = fingerprint(target, snapshots)
+        found = fingerprint(target, snapshots, bounds)
         if found and found == known:
             return {}
         batches = {
@@ -149,9 +149,9 @@ def extract_dimension(target: Target, bounds: Bounds = (None, None), known: str 
     return batches | {target.source.table: note(batches[target.source.table], fingerprint=found)}
 
 
-def fingerprint(target: Target, snapshots: Mapping[str, Snapshot]) -> str:
-    """Of the source tables, and of what is read from them; empty where a source has none to give."""
-    parts = [snapshots[source.alias].fingerprint(source) for source in target.sources]
+def fingerprint(target: Target, snapshots: Mapping[str, Snapshot], bounds: Bounds) -> str:
+    """Of the source rows, and of what is read from them; empty where a source has none to give."""
+    parts = [snapshots[source.alias].fingerprint(source, " AND ".join(within(source.sliced_by, bounds))) for source in target.sources]
     return "; ".join([*parts, f"columns {zlib.crc32(repr(target).encode())}"]) if all(parts) else ""
 
 

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 class OrchestrationConfig(AppConfig):
     name = "apps.orchestration"
     label = "orchestration"
-    verbose_name = _("Runs")
+    verbose_name = _("Ledger")
 
     def ready(self) -> None:
         from apps.orchestration import people, schedules  # noqa: F401  the schedules listen to what is saved, in every process

@@ -314,6 +314,9 @@ class Reject(models.Model):
         indexes = [models.Index(fields=["run", "table", "rule"])]
         permissions = [("view_raw", "Can see personal data and the raw content of rejects")]
 
+    def __str__(self) -> str:
+        return f"{self.table} {self.row_id}"
+
 
 class CheckResult(models.Model):
     """What a check expected of the rows or of the warehouse before the publish, and what it saw."""

@@ -18,6 +18,7 @@ from apps.etl.batch import decode
 from apps.etl.checks import Result, Warned
 from apps.etl.counts import Counts, Written
 from apps.etl.extract import Bounds, extract_dimension, extract_sales
+from apps.etl.fingerprints import known
 from apps.etl.load import Order, publish
 from apps.etl.load.session import SessionName
 from apps.etl.notes import note, noted
@@ -82,12 +83,12 @@ def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | N
 
 
 def known_fingerprint(task: Task) -> str:
-    """Of a dimension as it was last published: what has it still need not be read again. A full run takes nothing for granted."""
+    """Of the slice as it was last published: what has it still need not be read again. A full run takes nothing for granted."""
     if task.run.mode == Mode.FULL:
         return ""
     with diagnosed("dwh"):
         latest = Load.objects.order_by("-published_at").first()
-    return str(latest.fingerprints.get(task.subject, "")) if latest else ""
+    return known(latest.fingerprints, task.subject, (task.low, task.high)) if latest else ""
 
 
 def batches_of(task: Task) -> list[Batch]:

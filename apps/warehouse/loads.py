@@ -16,7 +16,9 @@ class Load(models.Model):
     )
     counts = models.JSONField(_("counts"), help_text=_("rows by table: inserted, updated, unchanged, deleted, derived"))
     fingerprints = models.JSONField(
-        _("fingerprints"), default=dict, help_text=_("by dimension: what its source tables were like when it was last read")
+        _("fingerprints"),
+        default=dict,
+        help_text=_("by dimension, of its slices: what their source rows were like when they were last read"),
     )
     published_at = models.DateTimeField(_("published at"), db_index=True, help_text=_("when the rows were written, by the worker's clock"))
 

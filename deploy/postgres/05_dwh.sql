@@ -142,7 +142,7 @@ CREATE TABLE "etl_load" (
     "window_end"      timestamp with time zone NULL,  -- excluded; empty for a full run
     "high_water_mark" timestamp with time zone NULL,  -- changes before this instant of the sources' clocks are in the warehouse
     "counts"          jsonb NOT NULL,  -- rows by table: inserted, updated, unchanged, deleted, derived
-    "fingerprints"    jsonb NOT NULL,  -- by dimension: what its source tables were like when it was last read
+    "fingerprints"    jsonb NOT NULL,  -- by dimension, of its slices: what their source rows were like when they were last read
     "published_at"    timestamp with time zone NOT NULL  -- when the rows were written, by the worker's clock
 );
 CREATE INDEX "etl_load_run_id_193b816c" ON "etl_load" ("run_id");

@@ -1,5 +1,6 @@
 """The ground that the benchmark stands on: the shop, the databases emptied, one in a hundred orders changed."""
 
+import compileall
 import os
 import sys
 import tempfile
@@ -24,6 +25,9 @@ def manage(*arguments: str, **env: str) -> Cost:
 
 
 def build_shop(orders: int) -> None:
+    """For code that is compiled, as the image has it: where Python is told to write no bytecode, each start took 0.08 s more."""
+    for package in ("apps", "techmarket"):
+        compileall.compile_dir(ROOT / package, quiet=2)
     manage("migrate_all", "-v", "0")
     manage("generate_data", "--replace", "--quiet", f"--orders={orders}")
 

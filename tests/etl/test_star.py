@@ -141,7 +141,7 @@ def test_an_unparsable_email_is_loaded_and_warned_about(small: None) -> None:
         "e-mail can be parsed",
         "dim_customer",
         False,
-        f"1 rows: {customer.id}",
+        f"1 row (id {customer.id})",
     )
 
 

@@ -15,6 +15,7 @@ from apps.etl import checks
 from apps.etl.checks import Result
 from apps.etl.counts import Counts, Written
 from apps.etl.extract import TOUCHED, Bounds, Window
+from apps.etl.fingerprints import Slice, kept_with
 from apps.etl.interrupts import stoppable
 from apps.etl.load import facts
 from apps.etl.load.ahead import ahead
@@ -58,7 +59,7 @@ class Order:
 @dataclass
 class Published:
     written: dict[str, Written] = field(default_factory=dict)
-    fingerprints: dict[str, str] = field(default_factory=dict)  # of the dimensions that were loaded
+    fingerprints: dict[str, list[Slice]] = field(default_factory=dict)  # of the dimensions that were loaded
     checks: list[Result] = field(default_factory=list)
     net_by_month: dict[str, tuple[str, str]] = field(default_factory=dict)  # dry run: month -> UAH before, after
 
@@ -121,15 +122,10 @@ def load_all(order: Order, cursor: Any, published: Published) -> Staged:
 
 def load_dimension(order: Order, dimensions: Dimensions, target: Target, published: Published) -> None:
     rejected = order.rejected_ids.get(target.source.table, ()) if target.sources else ()
-    slices: list[Bounds] = []
-    fingerprints = set()
     for bounds, clean in order.batches(target.table):
         dimensions.load(target, clean, bounds, rejected)
-        slices.append(bounds)
-        fingerprints.add(noted(clean, "fingerprint"))
+        published.fingerprints.setdefault(target.table, []).append((*bounds, noted(clean, "fingerprint")))
         order.report(target.table, clean.num_rows)
-    if slices:
-        published.fingerprints[target.table] = fingerprints.pop() if len(fingerprints) == 1 and is_whole(slices) else ""
 
 
 def load_facts(order: Order, cursor: Any, dimensions: Dimensions) -> Staged:
@@ -146,11 +142,6 @@ def load_facts(order: Order, cursor: Any, dimensions: Dimensions) -> Staged:
         order.report(FACT_SALES.table, slice.rows)
     staged.written = loading.finish()
     return staged
-
-
-def is_whole(slices: list[Bounds]) -> bool:
-    """Whether slices, in order, leave nothing out: one of a dimension is not read where its source has not changed."""
-    return [None, *(high for _, high in slices)] == [*(low for low, _ in slices), None]
 
 
 def due(order: Order) -> str:
@@ -205,7 +196,7 @@ def write_load(order: Order, published: Published) -> None:
         window_end=order.window.end if order.window else None,
         high_water_mark=order.mark,
         counts={table: written.by_name() for table, written in published.written.items()},
-        fingerprints=(before.fingerprints if before else {}) | published.fingerprints,
+        fingerprints=kept_with(published.fingerprints, before.fingerprints if before else {}),
         published_at=datetime.now(UTC),
     )
 

@@ -136,7 +136,7 @@ def customer_added(rng: np.random.Generator) -> bool:
 
 
 def order_added(rng: np.random.Generator) -> bool:
-    """An order of this moment: every second one is paid at once, the others wait with a pending payment."""
+    """Every second one is paid at once, the others wait with a pending payment."""
     order_id, total = trade.add_order(rng)
     method = trade.any_method(rng)
     if rng.integers(2):

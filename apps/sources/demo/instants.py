@@ -12,7 +12,8 @@ from apps.sources.demo.draw import Ints, chosen
 Instants = npt.NDArray[np.datetime64]
 
 KYIV = ZoneInfo("Europe/Kyiv")  # not the setting: the same seed gives the same shop everywhere
-FIRST_DAY = datetime(2024, 1, 1).date()
+OPENED = datetime(2024, 1, 1, tzinfo=KYIV)
+FIRST_DAY = OPENED.date()
 DAYS = 731  # to 2025-12-31, the last day included
 MICROSECOND = 1
 SECOND = 1_000_000 * MICROSECOND

@@ -1,19 +1,23 @@
 """Single acts of the shop's services: an order is added and moves on, money is captured and given back."""
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 from django.db import transaction
 from django.db.models import Max
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from apps.sources.catalog.models import Product, ProductStatus
+from apps.sources.demo import instants
 from apps.sources.demo.books import Books
 from apps.sources.demo.orders import DISCOUNTS, WEB_PERCENT
 from apps.sources.orders.models import Customer, Employee, Order, OrderItem, OrderStatus
 from apps.sources.payments.models import Payment, PaymentMethod, PaymentStatus
 
 KOPIYKA = Decimal("0.01")
+BETWEEN_ORDERS = timedelta(hours=2)
 
 
 def any_method(rng: np.random.Generator, but: str = "") -> str:
@@ -69,7 +73,7 @@ def add_order(rng: np.random.Generator) -> tuple[int, Decimal]:
             customer_id=customer_id,
             employee_id=seller(rng, region_id),
             region_id=region_id,
-            order_date=Now(),
+            order_date=next_moment(),
             status=OrderStatus.NEW,
             total_amount=total,
         )
@@ -77,6 +81,14 @@ def add_order(rng: np.random.Generator) -> tuple[int, Decimal]:
             line.order_id = order.id
             line.save(force_insert=True)
     return order.id, total
+
+
+def next_moment() -> datetime:
+    """The shop's clock: a while after its latest sound order. Orders of today would leave a hole of months behind the demo's two years."""
+    now = timezone.now()
+    sound = Order.objects.filter(order_date__range=(instants.OPENED, now)).order_by("-id")
+    latest = sound.values_list("order_date", flat=True).first() or now
+    return min(latest + BETWEEN_ORDERS, now)
 
 
 def products(rng: np.random.Generator) -> list[Product]:
