@@ -77,6 +77,9 @@ def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:  #
         assert "Неділя, " in instant_in_words(next_due(WEEKLY)[0]) and " Київ (лишається " in instant_in_words(next_due(WEEKLY)[0])
     PeriodicTask.objects.filter(name=WEEKLY).update(enabled=False)
     assert "Paused: no run by itself" in client.get(schedule_page(WEEKLY)).content.decode()
+    client.cookies["django_language"] = "uk"
+    shown = client.get(schedule_page(WEEKLY)).content.decode()
+    assert "Планувальник" in shown and "Periodic" not in shown
 
 
 # --- Crontabs that cannot be ---
