@@ -11,6 +11,7 @@ from apps.orchestration.models import CheckResult, Reject, Trigger
 from apps.sources.demo import faults, shop
 from techmarket.diagnosis import diagnose
 from techmarket.sentences import DECLARED, in_language
+from tests.conftest import Cli
 
 # What is the same in every language: columns, listed values, programs and units.
 NAMES = re.compile(
@@ -42,6 +43,13 @@ def test_rejects_and_checks_of_a_shop_with_every_fault() -> None:
     assert checks and not [words for check in checks for words in check if foreign(words)]
     with override("en"):
         assert all(in_language(reason) == reason for reason in reasons)
+
+
+def test_a_command_knows_what_the_pages_know(run_cli: Cli) -> None:
+    """`report --language uk` runs without the admin."""
+    counts = "from techmarket.sentences import DECLARED; before = len(DECLARED); import techmarket.urls; print(before, len(DECLARED))"
+    known, declared = run_cli("shell", "-v", "0", "-c", counts).stdout.split()
+    assert known == declared
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")

@@ -9,6 +9,7 @@ class OrchestrationConfig(AppConfig):
     verbose_name = _("Ledger")
 
     def ready(self) -> None:
-        from apps.orchestration import people, schedules  # noqa: F401  the schedules listen to what is saved, in every process
+        # In every process the schedules listen to what is saved, and reasons are known.
+        from apps.orchestration import people, reasons, schedules  # noqa: F401
 
         post_migrate.connect(people.fill_groups, sender=self)

@@ -25,7 +25,7 @@ from unfold.paginator import InfinitePaginator
 from apps.etl.tables import SOURCES
 from apps.orchestration.models import Reject, Run
 from techmarket.readonly import HIDDEN, RAW, ReadOnlyAdmin
-from techmarket.sentences import gettext_noop, in_language
+from techmarket.sentences import in_language
 
 RULES = {
     "bad_date": _("no date, or none that exists"),
@@ -48,31 +48,6 @@ RULES = {
     "unknown_role": _("unknown role"),
     "unknown_status": _("unknown status"),
 }
-# What apps/etl/transform says of a row; it knows no Django, and so no language.
-REASONS = (
-    gettext_noop("{column} is empty"),
-    gettext_noop("{column} is negative"),
-    gettext_noop("{column} is none of {allowed}"),
-    gettext_noop("another row has the same {column}"),
-    gettext_noop("{column} is not a whole number"),
-    gettext_noop("{column} is not an amount within DECIMAL(12,2)"),
-    gettext_noop("{column} is not a date and time"),
-    gettext_noop("{column} is not a date"),
-    gettext_noop("{column} is neither 0 nor 1"),
-    gettext_noop("{column} is not valid UTF-8, or longer than the warehouse's column"),
-    gettext_noop("the order has no date"),
-    gettext_noop("order_date is before 2015"),
-    gettext_noop("order_date is in the future"),
-    gettext_noop("the order names no customer"),
-    gettext_noop("the payment names no order"),
-    gettext_noop("quantity is less than 1"),
-    gettext_noop("quantity is more than the warehouse's column holds"),
-    gettext_noop("unit_price x quantity is not within DECIMAL(12,2)"),
-    gettext_noop("discount is more than unit_price x quantity"),
-    gettext_noop("amount is not positive"),
-    gettext_noop("its order is rejected"),
-    gettext_noop("its order is not in orders_db"),
-)
 TABLES = {source.table: source.alias for source in SOURCES.values()}
 AGES = (("1", _("the last day")), ("7", _("the last 7 days")), ("30", _("the last 30 days")), ("older", _("older than 30 days")))
 RECENT, OFFERED = 200, 10  # runs that are looked at for rejects, and of them those that the filter names
