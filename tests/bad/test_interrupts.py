@@ -66,7 +66,8 @@ def resumed(shop: Shop, before: str) -> None:
 )
 def test_signal_while_it_reads(shop: Shop, stage: str, number: int, word: str) -> None:
     before = shop.warehouse()
-    process = shop.start("run_etl", "--mode", "full", env=SLOW)
+    # The suite itself may run under nohup.
+    process = shop.start("run_etl", "--mode", "full", env=SLOW, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     shop.waits_for(shop.running(stage), process)
     process.send_signal(number)
     cancelled(shop, ended(process), word, before)
