@@ -143,16 +143,18 @@ def extract_dimension(target: Target, bounds: Bounds = (None, None), known: str 
         found = fingerprint(target, snapshots, bounds)
         if found and found == known:
             return {}
-        batches = {
-            source.table: snapshots[source.alias].table(source, " AND ".join(within(source.sliced_by, bounds))) for source in target.sources
-        }
+        batches = {source.table: snapshots[source.alias].table(source, in_slice(source, bounds)) for source in target.sources}
     return batches | {target.source.table: note(batches[target.source.table], fingerprint=found)}
 
 
 def fingerprint(target: Target, snapshots: Mapping[str, Snapshot], bounds: Bounds) -> str:
     """Of the source rows, and of what is read from them; empty where a source has none to give."""
-    parts = [snapshots[source.alias].fingerprint(source, " AND ".join(within(source.sliced_by, bounds))) for source in target.sources]
+    parts = [snapshots[source.alias].fingerprint(source, in_slice(source, bounds)) for source in target.sources]
     return "; ".join([*parts, f"columns {zlib.crc32(repr(target).encode())}"]) if all(parts) else ""
+
+
+def in_slice(source: Source, bounds: Bounds) -> str:
+    return " AND ".join(within(source.sliced_by, bounds))
 
 
 def in_order(names: Iterable[str]) -> list[str]:
