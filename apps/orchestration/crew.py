@@ -3,6 +3,7 @@
 On two cores they make a first full load of a million orders 1.4 times as fast: MySQL, Python and PostgreSQL no longer wait in turn.
 """
 
+import logging
 import select
 import subprocess
 import sys
@@ -49,7 +50,8 @@ class Crew:
         slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table).count()
         if slices < WORTH_IT or connections["default"].vendor == "sqlite":
             return
-        command = [sys.executable, "-m", "apps.orchestration.member", str(self.run.pk)]
+        unlogged = logging.root.manager.disable  # the level up to which `--quiet` keeps the log silent, here and there
+        command = [sys.executable, "-m", "apps.orchestration.member", str(self.run.pk), str(unlogged)]
         for _number in range(self.size - 1):
             # In a session of its own: at Ctrl-C the caller ends the run, and members hear of that from the ledger.
             member = subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603

@@ -1,5 +1,6 @@
-"""One member of a crew, a process of its own: `python -m apps.orchestration.member RUN`."""
+"""One member of a crew, a process of its own: `python -m apps.orchestration.member RUN`, and what its caller does not log."""
 
+import logging
 import sys
 import time
 
@@ -8,12 +9,16 @@ from techmarket.environment import set_up
 if __name__ == "__main__":
     set_up()
 
+import structlog
+
 from apps.orchestration.crew import LOOK, has_work, is_orphan
 from apps.orchestration.heartbeat import Heartbeat
 from apps.orchestration.models import Run, Stage
 from apps.orchestration.planning import ready, seconds_to_wait, urgency
 from apps.orchestration.runner import execute, stop_query_log, worker_name
-from techmarket.errors import EtlError
+from techmarket.diagnosis import diagnosed
+
+log = structlog.get_logger("apps.orchestration.member")  # as a program it is `__main__`, of which no level is declared
 
 
 def take_part(run: Run) -> None:
@@ -27,8 +32,17 @@ def take_part(run: Run) -> None:
                 time.sleep(LOOK)
 
 
-if __name__ == "__main__":
+def main(run_id: str, unlogged: str) -> None:
+    """Of what ends the run the ledger tells, and the caller; what ends this process alone costs the run some speed. Neither is for
+    the caller's stderr: only a collector of logs hears of it."""
+    logging.disable(int(unlogged))
     try:
-        take_part(Run.objects.get(pk=int(sys.argv[1])))
-    except EtlError:
-        sys.exit(1)  # the ledger has it
+        with diagnosed("default"):
+            take_part(Run.objects.get(pk=int(run_id)))
+    except Exception as error:
+        log.info("member has left", run=int(run_id), cause=str(error), exc_info=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

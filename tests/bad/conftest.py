@@ -110,6 +110,14 @@ class Shop:
         return lambda: any(stage == task for task, _ in self.tasks("running"))
 
 
+def cut_postgres(shop: Shop, alias: str) -> None:
+    shop.sql(
+        alias,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'techmarket'",
+    )
+
+
 def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
     out, err = process.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

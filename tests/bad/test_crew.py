@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from tests.bad.conftest import Shop, needs_servers
+from tests.bad.conftest import PATIENCE, SECRET, Shop, cut_postgres, needs_servers
+from tests.conftest import PASSED_ON, ROOT
 
 pytestmark = needs_servers
 # 600 orders in 60 slices: enough for a member to be there before they are done.
@@ -70,3 +73,49 @@ def test_a_member_leaves_with_its_caller(shop: Shop) -> None:
     process.kill()
     assert gone(member, 10)
     process.communicate(timeout=10)
+
+
+def member_of_a_run_that_waits(shop: Shop, **env: str) -> "subprocess.Popen[str]":
+    """A member beside nobody: run 2 is planned next year, and so it looks at the ledger again and again."""
+    assert shop.run("run_etl", "--mode", "full", "--no-wait").returncode == 0
+    shop.sql("default", "UPDATE orchestration_task SET not_before = NOW() + INTERVAL '1 year' WHERE run_id = 2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apps.orchestration.member", "2", "0"],
+        env={name: os.environ[name] for name in PASSED_ON if name in os.environ} | shop.env | env,
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    shop.started.append(process)
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'techmarket'"
+    shop.waits_for(lambda: shop.sql("default", f"{sessions} AND query LIKE '%orchestration_task%'"), process)
+    return process
+
+
+def test_a_member_that_is_cut_off_leaves_without_a_word(shop: Shop) -> None:
+    """Between two tasks, where no attempt records it: a traceback of its stood on the command's stderr, beside the one sentence."""
+    process = member_of_a_run_that_waits(shop)
+    cut_postgres(shop, "default")
+    assert process.wait(PATIENCE) == 1 and process.communicate() == ("", "")
+
+
+def test_a_collector_hears_why_a_member_left(shop: Shop) -> None:
+    process = member_of_a_run_that_waits(shop, LOG_FORMAT="json")
+    cut_postgres(shop, "default")
+    assert process.wait(PATIENCE) == 1  # before the pipe to it is closed: that too would end it
+    out, err = process.communicate()
+    assert (out, err.count("\n")) == ("", 1)
+    assert '"member has left"' in err and "control database (127.0.0.1:" in err and SECRET not in err
+
+
+def test_quiet_keeps_the_log_of_members_silent_too(shop: Shop) -> None:
+    result = shop.run("run_etl", "--mode", "full", "--quiet", env=SHARED | {"LOG_FORMAT": "json"})
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert len(workers(shop)) == 2
+
+
+def test_who_asks_for_a_traceback_gets_a_run_in_one_process(shop: Shop) -> None:
+    assert shop.run("run_etl", "--mode", "full", "-v", "3", env=SHARED).returncode == 0
+    assert len(workers(shop)) == 1

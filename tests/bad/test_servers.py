@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from django.conf import settings
 
-from tests.bad.conftest import SECRET, SLOW, Shop, administer, ended, needs_root, needs_servers, one_sentence
+from tests.bad.conftest import SECRET, SLOW, Shop, administer, cut_postgres, ended, needs_root, needs_servers, one_sentence
 from tests.bad.test_databases import fill, refused, small_disk, succeeds
 from tests.bad.test_interrupts import warehouse_held
 
@@ -170,14 +170,6 @@ def test_source_cuts_an_extract(shop: Shop) -> None:
     result = ended(process)
     one_sentence(result, 1, "orders_db (127.0.0.1:", "closed the connection; nothing was published. Run it again.")
     failed(shop, result.stderr, before)
-
-
-def cut_postgres(shop: Shop, alias: str) -> None:
-    shop.sql(
-        alias,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'techmarket'",
-    )
 
 
 def failed(shop: Shop, said: str, before: str) -> None:

@@ -95,7 +95,8 @@ class Command(BaseCommand):
         try:
             with silence(options["quiet"]), progress(run, quiet) as listener:
                 if run.worker:
-                    api.carry_out(run, listener, settings.ETL_PROCESSES)
+                    # Whoever looks for a bug wants its traceback: it must happen here, not in a process beside this one.
+                    api.carry_out(run, listener, 1 if options["verbosity"] >= TRACEBACK else settings.ETL_PROCESSES)
                 else:
                     api.follow(run, listener, None if quiet else self.no_worker)
         except (Exception, KeyboardInterrupt) as error:
