@@ -50,8 +50,8 @@ class Crew:
         slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table).count()
         if slices < WORTH_IT or connections["default"].vendor == "sqlite":
             return
-        unlogged = logging.root.manager.disable  # the level up to which `--quiet` keeps the log silent, here and there
-        command = [sys.executable, "-m", "apps.orchestration.member", str(self.run.pk), str(unlogged)]
+        level = logging.root.manager.disable  # up to which `--quiet` keeps the log silent, here and there
+        command = [sys.executable, "-m", "apps.orchestration.member", str(self.run.pk), str(level)]
         for _number in range(self.size - 1):
             # In a session of its own: at Ctrl-C the caller ends the run, and members hear of that from the ledger.
             member = subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603

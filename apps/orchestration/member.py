@@ -1,4 +1,4 @@
-"""One member of a crew, a process of its own: `python -m apps.orchestration.member RUN`, and what its caller does not log."""
+"""One member of a crew, a process of its own: `python -m apps.orchestration.member RUN LEVEL`; its caller logs nothing up to that level."""
 
 import logging
 import sys
@@ -17,6 +17,7 @@ from apps.orchestration.models import Run, Stage
 from apps.orchestration.planning import ready, seconds_to_wait, urgency
 from apps.orchestration.runner import execute, stop_query_log, worker_name
 from techmarket.diagnosis import diagnosed
+from techmarket.errors import EtlError
 
 log = structlog.get_logger("apps.orchestration.member")  # as a program it is `__main__`, of which no level is declared
 
@@ -32,15 +33,15 @@ def take_part(run: Run) -> None:
                 time.sleep(LOOK)
 
 
-def main(run_id: str, unlogged: str) -> None:
+def main(run_id: str, level: str) -> None:
     """Of what ends the run the ledger tells, and the caller; what ends this process alone costs the run some speed. Neither is for
     the caller's stderr: only a collector of logs hears of it."""
-    logging.disable(int(unlogged))
+    logging.disable(int(level))
     try:
         with diagnosed("default"):
             take_part(Run.objects.get(pk=int(run_id)))
     except Exception as error:
-        log.info("member has left", run=int(run_id), cause=str(error), exc_info=True)
+        log.info("member has left", run=int(run_id), cause=str(error), exc_info=not isinstance(error, EtlError))
         sys.exit(1)
 
 
