@@ -67,14 +67,17 @@ class Shop:
         return self.urls[alias].rsplit("/", 1)[1]
 
     def start(self, *args: str, env: dict[str, str] | None = None, **options: Any) -> "subprocess.Popen[str]":
+        return self.start_python(str(ROOT / "manage.py"), *args, env=env, **options)
+
+    def start_python(self, *args: str, env: dict[str, str] | None = None, **options: Any) -> "subprocess.Popen[str]":
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), *args],
+            [sys.executable, *args],
             env=passed_on | self.env | (env or {}),
-            stdin=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
+            **{"cwd": ROOT} | pipes | options,
         )
         self.started.append(process)
         return process
