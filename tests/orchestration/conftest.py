@@ -29,7 +29,7 @@ def small_shop(transactional_db: None, settings: Settings) -> dict[str, int]:
 @pytest.fixture
 def schedules(transactional_db: None) -> None:
     """As the migration makes them: a test that empties the tables takes them away."""
-    importlib.import_module("apps.orchestration.migrations.0002_schedules").make_schedules(installed, None)
+    importlib.import_module("apps.orchestration.migrations.0001_initial").create_schedules(installed, None)
 
 
 @pytest.fixture
