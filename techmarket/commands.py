@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import gettext_noop as _
 
 
 class ExitCode(IntEnum):

@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from techmarket import errors
 from techmarket.errors import EtlError
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import gettext_noop as _
 
 MIGRATE = "Run `manage.py migrate_all`."
 KEPT = _("; nothing was published")

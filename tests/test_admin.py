@@ -14,15 +14,15 @@ from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from pytest_django.fixtures import Settings
 
+from apps.console import urls  # noqa: F401  registers the pages
+from apps.demo import changes, faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
 from apps.orchestration.schedules import keep_promises
 from apps.sources.auth.models import Credential, Token
 from apps.sources.catalog.models import Product
-from apps.sources.demo import changes, faults, shop
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
-from techmarket import urls  # noqa: F401  registers the pages
 from tests.orchestration.conftest import post, schedules  # noqa: F401  fixtures
 from tests.orchestration.post import ago, fresh
 

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from django.utils.translation import override
 
+from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Reject, Trigger
-from apps.sources.demo import faults, shop
 from techmarket.diagnosis import diagnose
-from techmarket.sentences import DECLARED, in_language
+from techmarket.messages import DECLARED, in_language
 from tests.conftest import Cli
 
 # What is the same in every language: columns, listed values, programs and units.
@@ -47,7 +47,7 @@ def test_rejects_and_checks_of_a_shop_with_every_fault() -> None:
 
 def test_a_command_knows_what_the_pages_know(run_cli: Cli) -> None:
     """`report --language uk` runs without the admin."""
-    counts = "from techmarket.sentences import DECLARED; before = len(DECLARED); import techmarket.urls; print(before, len(DECLARED))"
+    counts = "from techmarket.messages import DECLARED; before = len(DECLARED); import apps.console.urls; print(before, len(DECLARED))"
     known, declared = run_cli("shell", "-v", "0", "-c", counts).stdout.split()
     assert known == declared
 

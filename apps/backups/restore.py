@@ -12,7 +12,7 @@ from apps.backups.backup import Listener, silent
 from apps.backups.manifest import Dump, Manifest
 from apps.backups.measure import differences
 from apps.backups.stores import Store, store
-from apps.orchestration.asking import active_run, described
+from apps.orchestration.requests import active_run, described
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import BackupDamaged, EtlError, Misconfigured, NotMigrated, Usage
 

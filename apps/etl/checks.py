@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from apps.etl.counts import Counts, Written
 from apps.etl.tables import DIM_DATE, FACT_SALES, TARGETS
 from apps.etl.transform.sales import METHODS, SALES
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import gettext_noop as _
 
 FACT_KEYS = {reference.key: reference.dimension for reference in FACT_SALES.references} | {"category_key": "dim_category"}
 NONE, ONE, ROWS, SOME = _("0 rows"), _("1 row"), _("{count} rows"), _("{rows} (id {ids})")

@@ -12,7 +12,7 @@ from apps.etl.snapshot import kill_query
 from apps.etl.tables import SOURCES, Kind, Source
 from techmarket.diagnosis import READ_ONLY, diagnosed, place
 from techmarket.errors import ReadOnly, SchemaDrift
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import gettext_noop as _
 
 # Column types by kind, as MySQL, MariaDB and SQLite spell their beginnings.
 TYPES = {

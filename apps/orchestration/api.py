@@ -18,18 +18,18 @@ import pyarrow.compute as pc
 from django.conf import settings
 
 from apps.etl.extract import Window, extract_dimension, extract_sales
-from apps.etl.notes import note
+from apps.etl.metadata import note
 from apps.etl.tables import FACT_SALES, TARGETS, Kind
 from apps.etl.transform import Outcome
 from apps.etl.transform import transform as transform_batches
-from apps.orchestration.asking import CannotResume, cancel, resume
-from apps.orchestration.asking import ask as start
-from apps.orchestration.asking import ask_again as rerun
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.reaping import reap
+from apps.orchestration.requests import CannotResume, cancel, resume
+from apps.orchestration.requests import ask as start
+from apps.orchestration.requests import ask_again as rerun
 from apps.orchestration.results import counts_by_table, document
-from apps.orchestration.runner import Listener, carry_out, silent, tell_of_others
-from apps.orchestration.windows import between, last_days, today
+from apps.orchestration.window import between, last_days, today
+from apps.orchestration.worker.loop import Listener, carry_out, silent, tell_of_others
+from apps.orchestration.worker.recovery import reap
 
 __all__ = [
     "CannotResume",

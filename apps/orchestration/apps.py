@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -10,6 +9,4 @@ class OrchestrationConfig(AppConfig):
 
     def ready(self) -> None:
         # In every process the schedules listen to what is saved, and reasons are known.
-        from apps.orchestration import people, reasons, schedules  # noqa: F401
-
-        post_migrate.connect(people.fill_groups, sender=self)
+        from apps.orchestration import reasons, schedules  # noqa: F401

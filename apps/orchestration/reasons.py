@@ -1,6 +1,6 @@
 """Why a row is rejected, as apps/etl/transform says it: it knows no Django, and so no language. Declared here in every process."""
 
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import gettext_noop as _
 
 REASONS = (
     _("{column} is empty"),

@@ -12,9 +12,9 @@ from django.dispatch import receiver
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
-from apps.orchestration.asking import ask
 from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
-from apps.orchestration.windows import between, business_date
+from apps.orchestration.requests import ask
+from apps.orchestration.window import between, business_date
 from techmarket.errors import Usage
 
 TASK = "techmarket.scheduled"

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from apps.orchestration.models import Run, Stage, Task
 from apps.orchestration.results import document, moved_months
-from apps.orchestration.runner import Listener, silent
 from apps.orchestration.tally import WRITTEN
+from apps.orchestration.worker.loop import Listener, silent
 from techmarket.numbers import uah, whole
 
 WIDTH = 120  # where the output is no terminal

@@ -8,8 +8,8 @@ import django
 
 django.setup()
 
+from apps.demo import changes
 from apps.orchestration import api
-from apps.sources.demo import changes
 
 api.run("full", asked_by="a_week_day_by_day.py")
 for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"):

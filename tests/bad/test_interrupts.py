@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from django.core.management import execute_from_command_line
 
-from apps.orchestration import runner
-from apps.orchestration.asking import ask
+from apps.demo import shop as demo
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.stages import STAGES
-from apps.sources.demo import shop as demo
+from apps.orchestration.requests import ask
+from apps.orchestration.worker import loop
+from apps.orchestration.worker.stages import STAGES
 from apps.warehouse.loads import Load
 from techmarket.commands import interruptible
 from tests.bad.conftest import ON_SERVERS, SLOW, Shop, ended, needs_servers, one_sentence
@@ -248,10 +248,10 @@ def test_what_comes_after_the_commit_does_not_undo_it(run: Run, error: BaseExcep
             raise error
         real(task, landed)
 
-    real: Callable[..., None] = runner.land
-    monkeypatch.setattr(runner, "land", land)
+    real: Callable[..., None] = loop.land
+    monkeypatch.setattr(loop, "land", land)
     with pytest.raises(type(error)):
-        runner.carry_out(run)
+        loop.carry_out(run)
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.SUCCEEDED, "")
     assert set(run.tasks.values_list("state", "cause")) == {(State.SUCCEEDED, "")}
@@ -269,12 +269,12 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
             real(*args)
         raise KeyboardInterrupt
 
-    target: Any = runner.Task if place == "claim" else runner
+    target: Any = loop.Task if place == "claim" else loop
     name = "claim_for" if place == "claim" else place
     real = getattr(target, name)
     monkeypatch.setattr(target, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runner.carry_out(run)
+        loop.carry_out(run)
     run.refresh_from_db()
     published = Load.objects.filter(run_uuid=run.uuid).exists()
     assert published == (place == "finish")
@@ -298,7 +298,7 @@ def test_interrupt_that_c_code_does_not_pass_on(run: Run, outcome: str, monkeypa
     real = STAGES["extract"]
     monkeypatch.setitem(STAGES, "extract", interrupted)
     with pytest.raises(KeyboardInterrupt), interruptible():
-        runner.carry_out(run)
+        loop.carry_out(run)
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.CANCELLED, "Cancelled by SIGTERM. Nothing was published.")
     assert not Load.objects.exists()

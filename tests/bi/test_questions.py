@@ -17,7 +17,7 @@ from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import sales
 from apps.warehouse.report import Share, report, sold_between
 from tests.bi.metabase import rendered
-from tests.dashboard.conftest import star  # noqa: F401  fixture
+from tests.console.conftest import star  # noqa: F401  fixture
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = [

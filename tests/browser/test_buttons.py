@@ -10,11 +10,11 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from playwright.sync_api import Page, expect
 
+from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.demo import changes, shop
 from apps.orchestration import api
 from apps.orchestration.models import Decision, Due, Mode, Reject, Run, Stage, State, Trigger
-from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.sources.catalog.models import Product
-from apps.sources.demo import changes, shop
 from apps.sources.orders.models import Customer, OrderItem
 from tests.browser.axe import faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage

@@ -6,11 +6,11 @@ import pytest
 from django.core.cache import cache
 from playwright.sync_api import Page, expect
 
+from apps.console.groups import OPERATOR, VIEWER
+from apps.demo import shop
 from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.people import OPERATOR, VIEWER
 from apps.sources.catalog.models import Product
-from apps.sources.demo import shop
 from apps.sources.orders.models import Employee, Region
 from apps.warehouse.dimensions import DimProduct
 from tests.browser.axe import faults

@@ -7,10 +7,10 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from apps.console.groups import VIEWER
+from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
-from apps.orchestration.people import VIEWER
-from apps.sources.demo import faults, shop
 from tests.browser.axe import faults as grave
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
 from tests.browser.test_first_page import HARM

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db import connections
 
-from apps.orchestration.asking import ask
 from apps.orchestration.models import Mode, Reject, Run, State, Trigger
+from apps.orchestration.requests import ask
 from apps.orchestration.results import document
-from apps.orchestration.runner import carry_out
+from apps.orchestration.worker.loop import carry_out
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion, FactSales
 from tests import oracle
 from tests.oracle import NOT_APPLICABLE, UNKNOWN, Row

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
+from apps.demo import changes, faults, shop
 from apps.etl.load.copying import staged_as
 from apps.etl.load.dimensions import FLAG_VANISHED
 from apps.etl.load.facts import DELETE_VANISHED, Merge
 from apps.orchestration.models import Batch, CheckResult, Mode, Reject, RowCount, Run, Task
 from apps.orchestration.results import document
-from apps.orchestration.windows import between, last_days, today
+from apps.orchestration.window import between, last_days, today
 from apps.sources.auth.models import User, UserRole
 from apps.sources.catalog.models import Category, Product
-from apps.sources.demo import changes, faults, shop
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimProduct, FactSales, Load

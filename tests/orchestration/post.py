@@ -9,9 +9,9 @@ from typing import Any
 from django.db import connections
 from django.utils import timezone
 
-from apps.orchestration import tasks
-from apps.orchestration.asking import ask
 from apps.orchestration.models import Mode, Run, Stage, Task, Trigger
+from apps.orchestration.requests import ask
+from apps.orchestration.worker import tasks
 from apps.warehouse.models import FactSales, Load
 
 

@@ -6,12 +6,12 @@ import pytest
 from django.db import IntegrityError, transaction
 from pytest_django.fixtures import Settings
 
+from apps.demo import changes
 from apps.etl import extract
 from apps.orchestration import api
 from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.runner import forget
-from apps.orchestration.stages import STAGES, Landed, Report
-from apps.sources.demo import changes
+from apps.orchestration.worker.loop import forget
+from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
 from tests.orchestration.post import Post, ago, asked, at_once, fresh, star

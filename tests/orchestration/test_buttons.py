@@ -10,14 +10,15 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django.fixtures import Settings
 
-from apps.orchestration import api, delivery
+from apps.console.groups import OPERATOR, VIEWER
+from apps.demo import changes
+from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Trigger
-from apps.orchestration.people import OPERATOR, VIEWER
-from apps.orchestration.windows import between, today
-from apps.sources.demo import changes
+from apps.orchestration.window import between, today
+from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
-from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came, came  # noqa: F401  fixture
 from tests.orchestration.post import Post, ago, asked, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")

@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from apps.orchestration import api, stages, tasks
-from apps.orchestration.asking import cancel
-from apps.orchestration.delivery import advance
+from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.reaping import reap
-from apps.orchestration.stages import STAGES, Landed, Report
+from apps.orchestration.requests import cancel
+from apps.orchestration.worker import stages, tasks
+from apps.orchestration.worker.delivery import advance
+from apps.orchestration.worker.recovery import reap
+from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled
 from tests.orchestration.post import Post, asked, fresh, star
 

@@ -8,10 +8,11 @@ import pytest
 from django.db import OperationalError
 from pytest_django.fixtures import Settings
 
-from apps.orchestration import api, runner, stages, tasks
+from apps.orchestration import api
 from apps.orchestration.models import Blame, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.reaping import reap
-from apps.orchestration.stages import STAGES, Landed, Report
+from apps.orchestration.worker import loop, stages, tasks
+from apps.orchestration.worker.recovery import reap
+from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.models import Load
 from techmarket.errors import BadData, ChecksRefused, ConnectionLost, EtlError, LockTimeout, TimedOut
@@ -42,14 +43,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, stage: Stage, times: int, error: Ca
 
 
 def test_control_database_that_fails_between_two_tasks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = runner.ready
+    real = loop.ready
 
     def ready(run: Run) -> list[Task]:
         if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists():
             raise locked()
         return real(run)
 
-    monkeypatch.setattr(runner, "ready", ready)
+    monkeypatch.setattr(loop, "ready", ready)
     run = api.start(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(LockTimeout):
         api.carry_out(run)

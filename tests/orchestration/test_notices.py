@@ -10,10 +10,11 @@ import pytest
 import structlog
 from pytest_django.fixtures import Settings
 
-from apps.orchestration import api, notices
+from apps.monitoring import notices
+from apps.orchestration import api
 from apps.orchestration.models import Decision, Due, Run, Schedule, Stage, State, Task, Trigger
-from apps.orchestration.reaping import reap
-from apps.orchestration.stages import STAGES, Landed, Report
+from apps.orchestration.worker.recovery import reap
+from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import BadData
 from tests.conftest import Cli
 from tests.orchestration.post import Post, ago, asked, at_once, fresh

@@ -9,11 +9,12 @@ from django.db.models import Count
 from kombu.exceptions import OperationalError
 from pytest_django.fixtures import Settings
 
-from apps.orchestration import api, delivery, runner, tasks
+from apps.orchestration import api
 from apps.orchestration.models import Blame, Mode, RowCount, Run, Stage, State, Task, Trigger
-from apps.orchestration.reaping import reap
-from apps.orchestration.runner import execute, land
-from apps.orchestration.stages import Landed
+from apps.orchestration.worker import delivery, loop, tasks
+from apps.orchestration.worker.loop import execute, land
+from apps.orchestration.worker.recovery import reap
+from apps.orchestration.worker.stages import Landed
 from apps.warehouse.models import Load
 from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
 
@@ -73,7 +74,7 @@ def test_late_worker_lands_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) 
             tasks.perform(mine.pk)
         land(mine, landed)
 
-    monkeypatch.setattr(runner, "land", later)
+    monkeypatch.setattr(loop, "land", later)
     tasks.perform(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).batches.count()) == (State.SUCCEEDED, 2, 3)
     post.work()
@@ -138,8 +139,8 @@ def test_load_that_was_published_and_not_recorded_has_succeeded(
     def die(task: Task, landed: Landed) -> None:
         raise Died
 
-    monkeypatch.setattr(runner, "land", die)
-    with pytest.raises(Died), runner.Heartbeat(run.pk, "here:1") as heart:
+    monkeypatch.setattr(loop, "land", die)
+    with pytest.raises(Died), loop.Heartbeat(run.pk, "here:1") as heart:
         execute(task, heart)
     assert fresh(task).state == State.RUNNING and star()[1] == 1
     connections["dwh"].close()  # the reaper ends the session of the dead, which was ours

@@ -12,12 +12,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from apps.console.groups import OPERATOR, VIEWER
+from apps.console.rejects import FORMULA, RULES, TABLES
 from apps.etl.transform.rows import UNREADABLE
-from apps.orchestration.admin.rejects import FORMULA, RULES, TABLES
 from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
-from apps.orchestration.people import OPERATOR, VIEWER
 from tests.conftest import ROOT
-from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came, came  # noqa: F401  fixture
 from tests.orchestration.post import ago
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")

@@ -16,21 +16,21 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from apps.console.groups import VIEWER
+from apps.console.runs.log import log
+from apps.console.runs.timeline import WIDTH, strip
+from apps.demo import faults, shop
 from apps.orchestration import api
-from apps.orchestration.admin.log import log
-from apps.orchestration.admin.strip import WIDTH, strip
 from apps.orchestration.models import Attempt, CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
-from apps.orchestration.people import VIEWER
 from apps.orchestration.results import document
-from apps.orchestration.stages import STAGES, Landed, Report
 from apps.orchestration.tally import of_document, tallies
-from apps.orchestration.windows import days_in_words, in_words
-from apps.sources.demo import faults, shop
+from apps.orchestration.window import days_in_words, in_words
+from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from techmarket.amounts import uah, whole
 from techmarket.errors import BadData, ConnectionLost
-from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came, came  # noqa: F401  fixture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = reverse("admin:orchestration_run_changelist")

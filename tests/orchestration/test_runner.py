@@ -9,15 +9,16 @@ import pytest
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from apps.demo import changes
 from apps.etl.tables import DIMENSIONS, FACT_SALES
-from apps.orchestration import api, runner, stages, tasks
-from apps.orchestration.asking import ask
-from apps.orchestration.heartbeat import Heartbeat
+from apps.orchestration import api
 from apps.orchestration.models import Batch, CheckResult, Mode, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.planning import ready
-from apps.orchestration.runner import carry_out, execute, worker_name
-from apps.orchestration.stages import STAGES, Landed, Report
-from apps.sources.demo import changes
+from apps.orchestration.requests import ask
+from apps.orchestration.worker import loop, stages, tasks
+from apps.orchestration.worker.heartbeat import Heartbeat
+from apps.orchestration.worker.loop import carry_out, execute, worker_name
+from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
 from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
 
@@ -171,7 +172,7 @@ def test_run_goes_on_where_the_last_look_came_too_early(monkeypatch: pytest.Monk
             return []
         return tasks
 
-    monkeypatch.setattr(runner, "ready", early)
+    monkeypatch.setattr(loop, "ready", early)
     run = ask(Mode.FULL, Trigger.CLI, "test")
     carry_out(run)
     assert fresh(run).state == State.SUCCEEDED and missed

@@ -8,11 +8,11 @@ from django.utils import timezone
 from django.utils.translation import override
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
-from apps.orchestration.admin.schedules import in_words, instant_in_words
+from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.console.schedules import in_words, instant_in_words
 from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
-from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.orchestration.schedules import fire, next_due
-from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came, came  # noqa: F401  fixture
 from tests.orchestration.post import Post, ago, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]

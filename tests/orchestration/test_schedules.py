@@ -10,9 +10,10 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
-from apps.orchestration import schedules, tasks
+from apps.orchestration import schedules
 from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
 from apps.orchestration.schedules import answer, due_instants, fire, gap, held, keep_promises, next_due, pause
+from apps.orchestration.worker import tasks
 from techmarket.celery import app
 from techmarket.errors import Usage
 from tests.orchestration.post import Post, at_once, fresh

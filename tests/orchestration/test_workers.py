@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.reaping import reap
+from apps.orchestration.worker.recovery import reap
 from tests.conftest import ROOT
 
 on_servers = pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="needs servers")

@@ -22,12 +22,12 @@ from apps.etl.load.ahead import ahead
 from apps.etl.load.dimensions import Dimensions
 from apps.etl.load.facts import Facts, stage_touched
 from apps.etl.load.session import Session, SessionName
-from apps.etl.notes import noted
+from apps.etl.metadata import noted
 from apps.etl.tables import DIMENSIONS, FACT_SALES, Target
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ChecksRefused, Unbalanced
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import gettext_noop as _
 
 WAREHOUSE = "dwh"
 # Any number, as long as nothing else in the warehouse uses it: only one load at a time, whoever started it.

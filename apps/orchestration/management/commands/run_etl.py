@@ -17,9 +17,9 @@ from django.db import connection
 from apps.orchestration import api
 from apps.orchestration.models import Blame, Mode, Run, State, Trigger
 from apps.orchestration.results import document
-from apps.orchestration.runner import by_signal, end, worker_name
 from apps.orchestration.terminal import progress, show
-from apps.orchestration.windows import MOST_DAYS, between, business_day, last_days
+from apps.orchestration.window import MOST_DAYS, between, business_day, last_days
+from apps.orchestration.worker.loop import by_signal, end, worker_name
 from techmarket.commands import TRACEBACK, ExitCode, forget_output, stop, whole_number
 from techmarket.commands import Command as BaseCommand
 from techmarket.errors import Usage
