@@ -4,10 +4,10 @@ from typing import Any
 
 from django_celery_beat.schedulers import DatabaseScheduler
 
-from techmarket.liveness import sign
+from techmarket.liveness import touch_liveness_file
 
 
 class Scheduler(DatabaseScheduler):
     def tick(self, *args: Any, **options: Any) -> float:
-        sign("beat")
+        touch_liveness_file("beat")
         return float(super().tick(*args, **options))

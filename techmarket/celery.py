@@ -8,7 +8,7 @@ from django.conf import settings
 
 from techmarket import logs
 from techmarket.environment import refuse_at_start
-from techmarket.liveness import sign
+from techmarket.liveness import touch_liveness_file
 
 refuse_at_start()
 
@@ -23,7 +23,7 @@ if settings.CELERY_BROKER_URL.startswith("filesystem"):
 @heartbeat_sent.connect
 def worker_lives(**kwargs: object) -> None:
     """Every two seconds, from the loop that also takes the messages: a worker that takes none does not sign."""
-    sign("worker")
+    touch_liveness_file("worker")
 
 
 @setup_logging.connect

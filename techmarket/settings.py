@@ -214,7 +214,7 @@ INSTALLED_APPS = [
     "apps.schema",
 ]
 MIDDLEWARE = [
-    "apps.monitoring.readiness.Probes",  # before the redirect to HTTPS and the look at the Host header
+    "apps.monitoring.middleware.MonitoringMiddleware",  # before the redirect to HTTPS and the check of the Host header
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Q
 
-from techmarket.routers import home
+from techmarket.routers import find_database
 
 NAMES = VIEWER, OPERATOR, ADMINISTRATOR = "viewer", "operator", "administrator"
 SHOWN = ("orchestration", "dwh", "auth_db", "catalog_db", "orders_db", "payments_db", "django_celery_beat")
@@ -18,7 +18,7 @@ PEOPLE = ("user", "group")
 
 def fill_groups(using: str, **kwargs: Any) -> None:
     """After every migrate, not in a migration: Django makes the permissions only then, of new models too."""
-    if using != home(Group._meta.app_label):
+    if using != find_database(Group._meta.app_label):
         return
     sees = Q(content_type__app_label__in=SHOWN, codename__startswith="view_") & ~Q(codename__in=(*SECRET, "view_raw"))
     operates = sees | Q(content_type__app_label="orchestration", codename__in=OPERATES)

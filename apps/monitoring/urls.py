@@ -1,9 +1,10 @@
 from django.urls import path
 
-from apps.monitoring import metrics, readiness
+from apps.monitoring.metrics import metrics
+from apps.monitoring.readyz import healthz, readyz
 
 urlpatterns = [
-    path("healthz", readiness.healthz),
-    path("readyz", readiness.readyz),
-    path("metrics", metrics.metrics),
+    path("healthz", healthz),
+    path("readyz", readyz),
+    path("metrics", metrics),
 ]

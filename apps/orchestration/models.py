@@ -1,8 +1,10 @@
 """The ledger: what was asked, by whom, what happened, and every row accounted for. `runner.py` is its only writer."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -55,6 +57,11 @@ class Blame(models.TextChoices):
 
 
 ANY = Q()
+
+
+def is_silent() -> Q:
+    """Match rows whose worker has sent no heartbeat for ETL_LOST_AFTER_SECONDS, by the control database's clock."""
+    return Q(heartbeat_at__lt=Now() - timedelta(seconds=settings.ETL_LOST_AFTER_SECONDS))
 
 
 class StateRow(models.Model):

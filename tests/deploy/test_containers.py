@@ -75,7 +75,7 @@ def test_worker_and_beat_sign(settings: Settings, tmp_path: Path, monkeypatch: p
 
 def test_full_disk_ends_nobody(settings: Settings) -> None:
     settings.VAR_DIR = Path("/dev/null")
-    liveness.sign("worker")
+    liveness.touch_liveness_file("worker")
 
 
 def healthcheck(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":

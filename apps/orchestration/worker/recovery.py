@@ -1,7 +1,6 @@
 """What silent workers leave behind is put in order: by beat every few seconds, and before every new run."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import structlog
 from django.conf import settings
@@ -9,7 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.etl.load.session import end_session
-from apps.orchestration.models import ACTIVE, ANY, Blame, RowCount, Run, Stage, State, Task
+from apps.orchestration.models import ACTIVE, ANY, Blame, RowCount, Run, Stage, State, Task, is_silent
 from apps.orchestration.signals import run_ended
 from apps.orchestration.worker.delivery import advance
 from apps.orchestration.worker.loop import finish, labels
@@ -32,13 +31,8 @@ def reap() -> None:
             advance(run)
 
 
-def silent() -> Q:
-    """By the control database's clock, as the heartbeats are."""
-    return Q(heartbeat_at__lt=Now() - timedelta(seconds=settings.ETL_LOST_AFTER_SECONDS))
-
-
 def silent_tasks() -> Iterator[Task]:
-    yield from Task.objects.filter(silent(), state=State.RUNNING).select_related("run")
+    yield from Task.objects.filter(is_silent(), state=State.RUNNING).select_related("run")
 
 
 def bury(task: Task) -> None:
@@ -50,7 +44,7 @@ def bury(task: Task) -> None:
         if load:
             return published(task, load)
     cause = unheard_of(task)
-    where = silent() & task.claimed()
+    where = is_silent() & task.claimed()
     log.warning("a task's worker is silent", worker=task.worker, attempt=task.attempt, **labels(task))
     if task.run.is_active and not task.run.worker and task.attempt < settings.ETL_ATTEMPTS:
         task.move(
@@ -73,7 +67,7 @@ def published(task: Task, load: Load) -> None:
 
 def bury_alone(run: Run) -> None:
     """A run that one process carried out, and that died between two tasks."""
-    lose(run, unheard_of(run), silent())
+    lose(run, unheard_of(run), is_silent())
 
 
 def unheard_of(row: Run | Task) -> str:

@@ -12,7 +12,7 @@ from apps.backups.terminal import progress, show
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop
 from techmarket.diagnosis import MIGRATE, diagnosed
-from techmarket.migrations import pending
+from techmarket.migrations import count_pending_migrations
 
 
 class Command(BaseCommand):
@@ -53,6 +53,6 @@ class Command(BaseCommand):
                 self.stderr.write(f"{alias}: no rights granted to {', '.join(roles)}: no such role here, or it is not ours to grant.")
         for alias in chosen.databases:
             with diagnosed(alias):
-                steps = pending(alias)
+                steps = count_pending_migrations(alias)
             if steps:
                 self.stderr.write(f"{alias} is older than this code by {steps} migrations. {MIGRATE}")

@@ -1,4 +1,4 @@
-"""manage.py ping: whether every part answers."""
+"""manage.py ping: ask every part, with details."""
 
 import json
 import sys
@@ -9,42 +9,55 @@ from django.core.management.base import CommandParser
 from rich.markup import escape
 from rich.table import Column, Table
 
-from apps.monitoring.pinging import Answer, ask_all
+from apps.monitoring.probes import Answer, Use, ask_probes, probes_for
 from apps.orchestration.terminal import console
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode
 
+DEADLINE_S = 12.0  # for all parts together
+# /readyz and the metrics call the control database "control"; `ping` shows the databases by their aliases.
+SHOWN_NAMES = {"control": "default"}
+
 
 class Command(BaseCommand):
     help = (
-        "Ask every database, the broker, the workers and beat: version, latency, tables, rights. What does not answer is told on stderr. "
-        "Exit codes: 0 all is well, 4 something is unreachable or not ready."
+        "Ask every database, the broker, the workers and beat, and show their versions, latency, tables and rights. What cannot be used "
+        "is explained on stderr. Exit codes: 0 everything can be used, 4 something is unreachable or not ready."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-        parser.add_argument("--databases", action="store_true", help="only the databases, for who has no workers")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+        parser.add_argument("--databases", action="store_true", help="ask only the databases, where no workers run")
 
     def handle(self, **options: Any) -> None:
-        answers = ask_all(others=not options["databases"])
+        probes = [probe for probe in probes_for(Use.PING) if probe.alias or not options["databases"]]
+        answers = ask_probes(probes, DEADLINE_S, detailed=True)
         troubles = [answer.trouble for answer in answers if answer.trouble]
         if options["json"]:
-            document = {"well": not troubles, "parts": [asdict(answer) for answer in answers]}
+            document = {"well": not troubles, "parts": [describe(answer) for answer in answers]}
             self.stdout.write(json.dumps(document, indent=2, ensure_ascii=False))
         else:
-            console().print(table(answers))
+            console().print(build_table(answers))
         for trouble in troubles:
             print(" ".join(trouble.split()), file=sys.stderr)
         if troubles:
             sys.exit(ExitCode.CONFIGURATION)
 
 
-def table(answers: list[Answer]) -> Table:
-    shown = Table("part", "where", "what", Column("ms", justify="right"), "tables", "rights", "", header_style="bold")
+def describe(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a part of the JSON document."""
+    part = asdict(answer) | {"name": SHOWN_NAMES.get(answer.name, answer.name)}
+    del part["kind"]
+    return part
+
+
+def build_table(answers: list[Answer]) -> Table:
+    table = Table("part", "where", "what", Column("ms", justify="right"), "tables", "rights", "", header_style="bold")
     for answer in answers:
         tables = {None: "", True: "migrated", False: "[red]not ready[/red]"}[answer.migrated]
         where = answer.place.partition(" (")[2].removesuffix(")") or answer.place
-        speed = "" if answer.latency_ms is None else f"{answer.latency_ms:.1f}"
-        well = "[red]trouble[/red]" if answer.trouble else "[green]well[/green]"
-        shown.add_row(answer.name, escape(where), answer.version, speed, tables, answer.rights, well)
-    return shown
+        latency = "" if answer.latency_ms is None else f"{answer.latency_ms:.1f}"
+        state = "[red]trouble[/red]" if answer.trouble else "[green]well[/green]"
+        name = SHOWN_NAMES.get(answer.name, answer.name)
+        table.add_row(name, escape(where), answer.version, latency, tables, answer.rights, state)
+    return table

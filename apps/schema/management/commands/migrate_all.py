@@ -12,7 +12,7 @@ from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
 from techmarket.diagnosis import diagnosed, place
 from techmarket.errors import ConnectionLost, Unreachable
-from techmarket.migrations import pending
+from techmarket.migrations import count_pending_migrations
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         for alias in settings.DATABASES:
             with diagnosed(alias):
                 wait_for(alias, until)
-                steps = pending(alias)
+                steps = count_pending_migrations(alias)
                 call_command("migrate", database=alias, verbosity=0, interactive=False, skip_checks=True)
             if options["verbosity"]:
                 done = f"{steps} migration{'' if steps == 1 else 's'} applied" if steps else "nothing to do"

@@ -11,9 +11,9 @@ from apps.etl.tables import SOURCES
 from apps.schema.management.commands.migrate_all import wait_for
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
-from techmarket.diagnosis import MIGRATE, diagnosed, place
+from techmarket.diagnosis import diagnosed
 from techmarket.errors import NotMigrated
-from techmarket.migrations import missing, pending
+from techmarket.migrations import require_migrations
 
 
 class Command(BaseCommand):
@@ -43,7 +43,10 @@ def wait_for_sources(until: float) -> None:
 
 
 def wait_for_migrations(alias: str, until: float) -> None:
-    while steps := pending(alias):
-        if time.monotonic() > until:
-            raise NotMigrated(f"{place(alias)} {missing(steps)}. {MIGRATE}")
+    while True:
+        try:
+            return require_migrations(alias)
+        except NotMigrated:
+            if time.monotonic() > until:
+                raise
         time.sleep(1)

@@ -1,0 +1,294 @@
+"""The parts of TechMarket and how each is probed. PROBES is the one list behind /readyz, `manage.py ping` and the metric `up`.
+
+A probe asks one part: the control database, the warehouse, a source, the broker, the workers or beat. /readyz and the metric need to
+know only whether a part can be used; `ping` asks for details too.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Flag, auto
+from functools import partial
+from urllib.parse import urlsplit
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Max
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from apps.etl.preflight import check_source
+from apps.etl.tables import SOURCES
+from techmarket.celery import app
+from techmarket.diagnosis import diagnosed, place, server
+from techmarket.errors import AccessDenied, EtlError, ReadOnly, Unreachable
+from techmarket.liveness import read_liveness_time
+from techmarket.migrations import require_migrations
+
+log = structlog.get_logger()
+QUICK_DEADLINE_S = 3.0  # for all parts together; Kubernetes and Compose give a probe five
+CONNECTION_TIMEOUT_S = 5  # for one step of one probe: to connect, or to read an answer
+WORKER_REPLY_TIMEOUT_S = 1.5
+# Beat writes to the database every three minutes what it has sent.
+BEAT_MAX_SILENCE = timedelta(minutes=5)
+NO_ANSWER = "It has not answered in time."
+UNEXPECTED = "An unexpected error."
+START = "Start one: `make run`, or `celery -A techmarket {part}`."
+MAY_WRITE_SQL = {
+    "mysql": (
+        "SELECT NOT @@global.read_only AND EXISTS (SELECT 1 FROM ("
+        "SELECT grantee, privilege_type FROM information_schema.user_privileges UNION ALL "
+        "SELECT grantee, privilege_type FROM information_schema.schema_privileges WHERE DATABASE() LIKE table_schema UNION ALL "
+        "SELECT grantee, privilege_type FROM information_schema.table_privileges WHERE table_schema = DATABASE()"
+        ") AS rights WHERE privilege_type = 'INSERT' AND grantee = "
+        "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), ''''))"
+    ),
+    "postgresql": (
+        "SELECT current_setting('transaction_read_only') = 'off' AND COALESCE(bool_and(has_table_privilege(oid, 'INSERT')), "
+        "has_schema_privilege(current_schema(), 'CREATE')) FROM pg_class "
+        "WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace"
+    ),
+}
+
+
+class Use(Flag):
+    """Who asks a probe."""
+
+    READYZ = auto()
+    METRICS = auto()
+    PING = auto()
+
+
+@dataclass
+class Answer:
+    """What one part answered.
+
+    `latency_ms` is the time of one query on an open connection. `trouble` is empty where the part can be used; else it names the
+    part, the cause and the next step, for an operator. `kind` is the kind of trouble, without names or addresses, for anybody.
+    """
+
+    name: str
+    place: str = ""
+    version: str = ""
+    latency_ms: float | None = None
+    migrated: bool | None = None
+    rights: str = ""
+    trouble: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Declares one part and who asks it.
+
+    `ask(answer, detailed)` raises an EtlError where the part cannot be used, and fills `answer` with the details if they are wanted.
+    `alias` is the part's key in settings.DATABASES, empty where the part is not a database.
+    """
+
+    name: str
+    uses: Use
+    ask: Callable[[Answer, bool], None]
+    find_place: Callable[[], str] = str
+    alias: str = ""
+
+    def run(self, answer: Answer, detailed: bool) -> None:
+        """Ask, and write trouble into `answer` instead of raising it."""
+        try:
+            self.ask(answer, detailed)
+        except EtlError as error:
+            answer.trouble, answer.kind = str(error), str(type(error).__doc__)
+        except Exception as error:
+            answer.trouble = f"{answer.place or self.name}: unexpected {type(error).__name__}: {error}. This is a bug."
+            answer.kind = UNEXPECTED
+        finally:
+            connections.close_all()  # this thread's own
+
+
+def ask_probes(probes: Iterable[Probe], deadline_s: float, detailed: bool) -> list[Answer]:
+    """Return the answers in the order of `probes`, all asked at once. Raises nothing, and returns within `deadline_s` seconds."""
+    answers = [(probe, Answer(probe.name, probe.find_place())) for probe in probes]
+    # Daemon threads, not a pool: a pool's threads would delay the end of the process until their drivers give up.
+    threads = [threading.Thread(target=probe.run, args=(answer, detailed), daemon=True) for probe, answer in answers]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + deadline_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [
+        without_answer(answer, deadline_s) if thread.is_alive() else answer for thread, (_, answer) in zip(threads, answers, strict=True)
+    ]
+
+
+def ask_quickly(probes: Iterable[Probe]) -> list[Answer]:
+    """Ask only whether the parts can be used, within QUICK_DEADLINE_S, and log those that cannot."""
+    answers = ask_probes(probes, QUICK_DEADLINE_S, detailed=False)
+    for answer in answers:
+        if answer.trouble:
+            log.warning("a part is not ready", part=answer.name, cause=answer.trouble)
+    return answers
+
+
+def without_answer(answer: Answer, deadline_s: float) -> Answer:
+    """Return a new answer: the thread, which is still running, may yet write to the old one."""
+    trouble = f"{answer.place or answer.name} gives no answer within {deadline_s:.0f} s. Check it there."
+    return Answer(answer.name, answer.place, trouble=trouble, kind=NO_ANSWER)
+
+
+# --- Databases ---
+
+
+def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
+    connection = limit_waiting(alias)
+    with diagnosed(alias):
+        connection.ensure_connection()
+        if detailed:
+            answer.version = server(connection)
+            answer.latency_ms = measure_latency(connection)
+            answer.rights = "write" if may_write(connection) else "read only"
+        answer.migrated = False
+        check_tables(alias)
+        answer.migrated = True
+    if answer.rights == "read only" and alias in settings.WAREHOUSE:
+        user = connection.settings_dict["USER"]
+        raise ReadOnly(f"{answer.place} does not take writes of user {user!r}. Grant them, or correct the server.")
+
+
+def limit_waiting(alias: str) -> BaseDatabaseWrapper:
+    """Return this thread's connection, set to give up on a silent server after CONNECTION_TIMEOUT_S."""
+    connection = connections[alias]
+    limits = {
+        "mysql": {"connect_timeout": CONNECTION_TIMEOUT_S, "read_timeout": CONNECTION_TIMEOUT_S},
+        "postgresql": {"connect_timeout": CONNECTION_TIMEOUT_S},
+    }
+    options = connection.settings_dict["OPTIONS"] | limits.get(connection.vendor, {})
+    connection.settings_dict = connection.settings_dict | {"OPTIONS": options}
+    return connection
+
+
+def measure_latency(connection: BaseDatabaseWrapper) -> float:
+    """Return the milliseconds of one SELECT on an open connection."""
+    with connection.cursor() as cursor:
+        start = time.perf_counter()
+        cursor.execute("SELECT 1")
+        cursor.fetchone()
+        return milliseconds_since(start)
+
+
+def milliseconds_since(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 2)
+
+
+def may_write(connection: BaseDatabaseWrapper) -> bool:
+    """Return True if the connection's user may insert rows."""
+    if connection.vendor == "sqlite":
+        return os.access(connection.settings_dict["NAME"], os.W_OK)
+    with connection.cursor() as cursor:
+        cursor.execute(MAY_WRITE_SQL[connection.vendor])
+        return bool(cursor.fetchone()[0])
+
+
+def check_tables(alias: str) -> None:
+    """Check a source for the columns that a run reads, whoever created them, and our own databases for their migrations."""
+    for source in SOURCES.values():
+        if source.alias == alias:
+            check_source(source)
+    if alias in settings.WAREHOUSE:
+        require_migrations(alias)
+
+
+# --- Broker, workers, beat ---
+
+
+def find_broker() -> str:
+    """Return the broker's name and address, without its password."""
+    if uses_files():
+        return f"broker ({settings.BROKER_DIR})"
+    address = urlsplit(settings.CELERY_BROKER_URL)
+    return f"broker ({address.hostname}:{address.port or 6379})"
+
+
+def uses_files() -> bool:
+    return bool(settings.CELERY_BROKER_URL.startswith("filesystem"))
+
+
+def ask_broker(answer: Answer, detailed: bool) -> None:
+    if uses_files():
+        if not os.access(settings.BROKER_DIR, os.W_OK):
+            raise Unreachable(f"{answer.place} cannot be written. Give this user the right to the folder, or correct VAR_DIR.")
+        answer.version = "files"
+        return
+    timeouts = {"socket_timeout": CONNECTION_TIMEOUT_S, "socket_connect_timeout": CONNECTION_TIMEOUT_S}
+    try:
+        with redis.Redis.from_url(settings.CELERY_BROKER_URL, **timeouts) as client:
+            client.ping()
+            if detailed:
+                start = time.perf_counter()
+                client.ping()
+                answer.latency_ms = milliseconds_since(start)
+                answer.version = f"Redis {client.info('server')['redis_version']}"
+    except redis.AuthenticationError:
+        raise AccessDenied(f"{answer.place} refuses its password. Correct CELERY_BROKER_URL.") from None
+    except (redis.RedisError, OSError):
+        raise Unreachable(f"{answer.place} does not answer. Start it, or correct CELERY_BROKER_URL.") from None
+
+
+def ask_workers(answer: Answer, detailed: bool) -> None:
+    try:
+        ask_broker(Answer("broker", find_broker()), detailed=False)
+    except EtlError:
+        raise Unreachable("workers: cannot be asked while the broker does not answer.") from None
+    names = sorted(name for reply in app.control.ping(timeout=WORKER_REPLY_TIMEOUT_S) for name in reply)
+    if not names:
+        raise Unreachable(f"workers: none answers. {START.format(part='worker')}")
+    answer.place = ", ".join(names)
+    answer.version = f"{len(names)} alive"
+
+
+def ask_beat(answer: Answer, detailed: bool) -> None:
+    """Compare beat's last sign with the time: what it wrote to the database or the file in VAR_DIR, whichever is later.
+
+    The file is fresher, because every tick touches it, but it exists only where beat shares our VAR_DIR.
+    """
+    limit_waiting("default")
+    try:
+        with diagnosed("default"):
+            last_sent = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]
+    except EtlError:
+        raise Unreachable("beat: cannot be asked while the control database is not ready.") from None
+    seen = max((instant for instant in (last_sent, read_liveness_time("beat")) if instant), default=None)
+    if seen is None:
+        raise Unreachable(f"beat: has never been seen. {START.format(part='beat')}")
+    age = max(timezone.now() - seen, timedelta())
+    answer.version = f"{age.total_seconds():.0f} s ago"
+    if age > BEAT_MAX_SILENCE:
+        raise Unreachable(f"beat: has given no sign since {seen:%Y-%m-%d %H:%M:%S} UTC. {START.format(part='beat')}")
+
+
+# --- The list ---
+
+ALWAYS = Use.READYZ | Use.METRICS | Use.PING
+
+
+def declare_database(name: str, uses: Use, alias: str) -> Probe:
+    return Probe(name, uses, partial(ask_database, alias), partial(place, alias), alias)
+
+
+# /readyz does not ask the sources: a web process without them is still of use, and a run reports which of them is down.
+PROBES = (
+    declare_database("control", ALWAYS, "default"),
+    declare_database("dwh", ALWAYS, "dwh"),
+    *(declare_database(alias, Use.PING, alias) for alias in settings.SOURCES),
+    Probe("broker", ALWAYS, ask_broker, find_broker),
+    Probe("workers", Use.PING, ask_workers),
+    Probe("beat", Use.PING, ask_beat),
+)
+
+
+def probes_for(use: Use) -> list[Probe]:
+    return [probe for probe in PROBES if use in probe.uses]
