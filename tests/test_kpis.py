@@ -18,7 +18,7 @@ from apps.orchestration import api
 from apps.warehouse.dimensions import DimDate, DimRegion
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import Month, Totals, by_month, sales, totals
-from techmarket.numbers import uah, whole
+from techmarket.formats import format_count, format_uah
 from tests.conftest import Cli
 
 in_process = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -102,13 +102,16 @@ def test_kpis_of_a_loaded_star(facts: list[Fact], capsys: pytest.CaptureFixture[
     call_command("kpis")
     out = " ".join(capsys.readouterr().out.split())
     whole_shop = sums(facts)
-    assert f"In all: net {uah(whole_shop.net)} UAH, margin {whole_shop.margin_percent} %, {whole(whole_shop.orders)} orders" in out
-    assert f"{uah(whole_shop.net - whole_shop.paid)} UAH unpaid." in out
+    assert (
+        f"In all: net {format_uah(whole_shop.net)} UAH, margin {whole_shop.margin_percent} %, {format_count(whole_shop.orders)} orders"
+        in out
+    )
+    assert f"{format_uah(whole_shop.net - whole_shop.paid)} UAH unpaid." in out
     for month in by_month(sales()):
-        assert f"{month} {uah(month.net)} {uah(month.margin)} {month.orders}" in out
+        assert f"{month} {format_uah(month.net)} {format_uah(month.margin)} {month.orders}" in out
     call_command("kpis", "--region", "KV")
     of_kyiv = sums([fact for fact in facts if fact[1] == "KV"])
-    assert f"In all: net {uah(of_kyiv.net)} UAH" in " ".join(capsys.readouterr().out.split())
+    assert f"In all: net {format_uah(of_kyiv.net)} UAH" in " ".join(capsys.readouterr().out.split())
 
 
 @in_process

@@ -10,7 +10,7 @@ from apps.backups.backup import Listener, silent
 from apps.backups.manifest import Manifest
 from apps.backups.measure import rows
 from apps.orchestration.terminal import console
-from techmarket.numbers import whole
+from techmarket.formats import format_count
 
 
 @contextmanager
@@ -38,5 +38,7 @@ def show(held: Manifest) -> None:
     right = (Column(name, justify="right") for name in ("tables", "rows", "bytes"))
     table = Table("database", "server", "file", *right, header_style="bold")
     for alias, dump in held.databases.items():
-        table.add_row(alias, dump.server, dump.file, whole(len(dump.tables)), whole(rows(dump.tables)), whole(dump.bytes))
+        table.add_row(
+            alias, dump.server, dump.file, format_count(len(dump.tables)), format_count(rows(dump.tables)), format_count(dump.bytes)
+        )
     console().print(table)

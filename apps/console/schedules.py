@@ -30,8 +30,8 @@ from apps.console.runs.actions import Noted, Why, address, asked, tell
 from apps.console.runs.start import START
 from apps.orchestration.models import Decision, Due, Schedule
 from apps.orchestration.schedules import ANYTIME, MODES, TASK, answer, gap, held, upcoming
-from techmarket.amounts import place
 from techmarket.errors import EtlError
+from techmarket.formats import shop_time_zone
 
 DECISIONS = {Decision.RUN: "success", Decision.CAUGHT_UP: "info", Decision.HELD: "warning", Decision.SKIPPED: "default"}
 HELP = {
@@ -70,13 +70,13 @@ def days(numbers: set[int]) -> str:
 
 
 def zone_name(crontab: CrontabSchedule) -> str:
-    return place() if str(crontab.timezone) == settings.SHOP_TIME_ZONE else str(crontab.timezone)
+    return shop_time_zone() if str(crontab.timezone) == settings.SHOP_TIME_ZONE else str(crontab.timezone)
 
 
 def instant_in_words(instant: datetime) -> str:
     local = timezone.localtime(instant)
     said = date_format(local, "l, j E Y, H:i")
-    return _("%(instant)s %(place)s, in %(time)s") % {"instant": said, "place": place(), "time": timeuntil(instant, depth=1)}
+    return _("%(instant)s %(place)s, in %(time)s") % {"instant": said, "place": shop_time_zone(), "time": timeuntil(instant, depth=1)}
 
 
 @admin.register(PeriodicTask)

@@ -15,7 +15,7 @@ from apps.orchestration.models import Run, Stage, Task
 from apps.orchestration.results import document, moved_months
 from apps.orchestration.tally import WRITTEN
 from apps.orchestration.worker.loop import Listener, silent
-from techmarket.numbers import uah, whole
+from techmarket.formats import format_count, format_uah
 
 WIDTH = 120  # where the output is no terminal
 SHOWN_REJECTS = 12
@@ -35,8 +35,8 @@ def console(stderr: bool = False) -> Console:
 class Speed(ProgressColumn):
     def render(self, task: Bar) -> Text:
         rows = task.fields["rows"]
-        speed = f"{whole(int(rows / task.elapsed))} rows/s" if rows and task.elapsed else ""
-        return Text(f"{whole(rows):>12} rows  {speed}")
+        speed = f"{format_count(int(rows / task.elapsed))} rows/s" if rows and task.elapsed else ""
+        return Text(f"{format_count(rows):>12} rows  {speed}")
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def cell(count: int | None, column: str) -> str:
         return ""
     if not count:
         return "[dim]0[/dim]"
-    return f"[red]{whole(count)}[/red]" if column == "rejected" else whole(count)
+    return f"[red]{format_count(count)}[/red]" if column == "rejected" else format_count(count)
 
 
 def show_checks(screen: Console, checks: list[dict[str, Any]]) -> None:
@@ -125,7 +125,7 @@ def show_checks(screen: Console, checks: list[dict[str, Any]]) -> None:
 
 def show_rejects(screen: Console, rejects: list[dict[str, Any]]) -> None:
     for reject in rejects[:SHOWN_REJECTS]:
-        rows = "1 row" if reject["rows"] == 1 else f"{whole(reject['rows'])} rows"
+        rows = "1 row" if reject["rows"] == 1 else f"{format_count(reject['rows'])} rows"
         screen.print(f"  [red]rejected[/red] {reject['table']}: {rows}, {reject['rule']}: {reject['reason']} (first: {reject['first']})")
     if len(rejects) > SHOWN_REJECTS:
         screen.print(f"  and {len(rejects) - SHOWN_REJECTS} more kinds; all are in the admin and in --json")
@@ -138,7 +138,7 @@ def net_change(result: Mapping[str, Any]) -> Table | str:
     titles = ("net now, UAH", "net then, UAH", "change")
     table = Table("month", *(Column(title, justify="right") for title in titles), header_style="bold")
     for month, now, then, change in months:
-        table.add_row(month, uah(now), uah(then), uah(change, "+"))
+        table.add_row(month, format_uah(now), format_uah(then), format_uah(change, "+"))
     return table
 
 
@@ -146,5 +146,5 @@ def closing(run: Run, result: Mapping[str, Any]) -> str:
     written = sum(row[name] for row in result["tables"].values() for name in WRITTEN)
     seconds = f"{result['seconds']:.1f} s" if result["seconds"] is not None else "no time"
     if run.dry_run:
-        return f"{whole(written)} rows would be written; the warehouse is as it was. {seconds}."
-    return f"[green]{run.state}[/green]: {whole(written)} rows written in {seconds}."
+        return f"{format_count(written)} rows would be written; the warehouse is as it was. {seconds}."
+    return f"[green]{run.state}[/green]: {format_count(written)} rows written in {seconds}."

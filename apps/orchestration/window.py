@@ -10,8 +10,8 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from apps.orchestration.models import Mode
-from techmarket.amounts import clock
 from techmarket.errors import Usage
+from techmarket.formats import localize_time
 
 EARLIEST = date(2015, 1, 1)  # no older order is accepted
 MOST_DAYS = 3650
@@ -64,10 +64,10 @@ def in_words(mode: str, start: datetime | None, end: datetime | None) -> str:
     if start is None:
         return _("since the last load")
     if end is None:
-        return _("changes since %(start)s") % {"start": clock(start)}
+        return _("changes since %(start)s") % {"start": localize_time(start)}
     first, last = localtime(start).date(), localtime(end - timedelta(microseconds=1)).date()
     if (midnight(first), midnight(last + timedelta(days=1))) != (start, end):
-        return _("changes from %(start)s to %(end)s") % {"start": clock(start), "end": clock(end)}
+        return _("changes from %(start)s to %(end)s") % {"start": localize_time(start), "end": localize_time(end)}
     return _("changes of %(days)s") % {"days": days_in_words(first, last)}
 
 

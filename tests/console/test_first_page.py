@@ -18,7 +18,7 @@ from apps.orchestration.tally import tallies
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import by_month, sales, totals
-from techmarket.amounts import rounded_uah, uah, whole
+from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
 from tests.console.conftest import Came
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -43,21 +43,27 @@ def test_numbers_are_those_of_the_ledger_the_json_and_the_star(star: Run, came: 
     assert rejected == Reject.objects.filter(run=last).count() == 1
     assert rejected == sum(row["rejected"] for row in document["tables"].values())
     said = words(came(VIEWER))
-    assert f"Run {last.pk}, full succeeded" in said and f"{whole(written)} rows written" in said
+    assert f"Run {last.pk}, full succeeded" in said and f"{localize_count(written)} rows written" in said
     assert f"{passed} of {len(document['checks'])} checks passed" in said
     assert passed == CheckResult.objects.filter(run=last, passed=True).count()
     assert f"{rejected} row rejected since the last full run" in said
     first = tallies([star])[star.pk].written
-    assert f"Succeeded {whole(first)} " in said and first > 1000, "the run before stands in the table of the latest"
+    assert f"Succeeded {localize_count(first)} " in said and first > 1000, "the run before stands in the table of the latest"
 
 
 def test_kpis_are_those_of_the_star(star: Run, came: Came) -> None:
     said = words(came(VIEWER), start="", end="")
     found = totals(sales())
-    for number in (rounded_uah(found.net), whole(found.orders), uah(found.average_order), uah(found.margin), f"{found.margin_percent} %"):
+    for number in (
+        localize_rounded_uah(found.net),
+        localize_count(found.orders),
+        localize_uah(found.average_order),
+        localize_uah(found.margin),
+        f"{found.margin_percent} %",
+    ):
         assert number in said, number
     for month in by_month(sales()):
-        assert f"{uah(month.net)} {uah(month.margin)} {month.orders}" in said
+        assert f"{localize_uah(month.net)} {localize_uah(month.margin)} {month.orders}" in said
 
 
 def test_every_kpi_leads_to_the_rows_behind_it(star: Run, came: Came) -> None:
@@ -69,9 +75,10 @@ def test_every_kpi_leads_to_the_rows_behind_it(star: Run, came: Came) -> None:
     for line in lines:
         answer = client.get(line.href)
         assert answer.status_code == 200
-        assert uah(totals(answer.context["cl"].queryset.model.objects.filter(pk__in=answer.context["cl"].queryset)).net) == line.cells[0], (
-            line
-        )
+        assert (
+            localize_uah(totals(answer.context["cl"].queryset.model.objects.filter(pk__in=answer.context["cl"].queryset)).net)
+            == line.cells[0]
+        ), line
 
 
 BAD: list[dict[str, str]] = [

@@ -25,8 +25,8 @@ from apps.warehouse.dimensions import DimRegion
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import sales, totals
 from apps.warehouse.report import report
-from techmarket.amounts import rounded_uah, uah, whole
 from techmarket.commands import ExitCode
+from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
 from tests.browser.chromium import chromium
 from tests.servers import need
 
@@ -64,16 +64,21 @@ def test_numbers_are_those_of_the_ledger_and_of_the_star(star: Run, written: Wri
     for table, counts in result["tables"].items():
         cells = (counts["read"], counts["inserted"] + counts["updated"] + counts["unchanged"])
         row = [*cells, *(counts[name] for name in ("inserted", "updated", "unchanged", "deleted", "derived", "filtered", "rejected")), 0]
-        assert f"{table} {' '.join(map(whole, row))} " in said
+        assert f"{table} {' '.join(map(localize_count, row))} " in said
     for table, counts in result["sources"].items():
-        assert f"{table} {' '.join(whole(counts[name]) for name in ('read', 'loaded', 'filtered', 'rejected'))} 0" in said
+        assert f"{table} {' '.join(localize_count(counts[name]) for name in ('read', 'loaded', 'filtered', 'rejected'))} 0" in said
     assert said.count(" passed") >= len(result["checks"]) == star.checks.count() > 40
     found = totals(sales())
-    lines = whole(FactSales.objects.count())
+    lines = localize_count(FactSales.objects.count())
     net, paid = (str(number_format(amount, 2, force_grouping=True)) for amount in (found.net, found.paid))
     for name, amount in (("order lines", lines), ("net revenue, UAH", net), ("paid, UAH", paid)):
         assert f"{name} {amount} {amount} passed" in said
-    for number in (rounded_uah(found.net), whole(found.orders), uah(found.average_order), uah(found.margin)):
+    for number in (
+        localize_rounded_uah(found.net),
+        localize_count(found.orders),
+        localize_uah(found.average_order),
+        localize_uah(found.margin),
+    ):
         assert number in said
     for reject in result["rejects"]:
         assert f"{reject['table']} {reject['rule']} {reject['reason']} {reject['rows']}" in said
@@ -108,13 +113,13 @@ def test_a_period_sums_the_runs_that_published_and_shows_the_others(star: Run, w
     first_day = date(2024, 1, 1)
     said = words(written("--from", "2024-01-01"))
     rows = [sum(api.row_counts(run)["fact_sales"][name] for run in (star, second)) for name in ("read", "loaded", "inserted", "updated")]
-    assert f"fact_sales {' '.join(map(whole, rows))} " in said and rows[3] == 1
+    assert f"fact_sales {' '.join(map(localize_count, rows))} " in said and rows[3] == 1
     for run in (star, second, failed):
         assert f" {run.pk} {instant(run.created_at)}" in said
     assert cause in said and f" {dry.pk} {instant(dry.created_at)}" not in said, "the dry run did nothing"
     assert said.index(f"{star.pk} order lines") < said.index(f"{second.pk} order lines")
     found = totals(sales(first_day, today()))
-    assert rounded_uah(found.net) in said and whole(found.orders) in said
+    assert localize_rounded_uah(found.net) in said and localize_count(found.orders) in said
     assert "No run was asked for on these days." in words(written("--from", "2024-01-01", "--to", "2024-01-02"))
 
 
@@ -122,8 +127,8 @@ def test_a_month_of_sales_is_that_months(star: Run, written: Written) -> None:
     key = FactSales.objects.filter(date__gt=0).latest("date").date_id
     start, end = date(key // 10_000, key // 100 % 100, 1), date(key // 10_000, key // 100 % 100, key % 100)
     said = words(written("--from", start.isoformat(), "--to", end.isoformat()))
-    assert uah(totals(sales(start, end)).average_order) in said
-    assert uah(totals(sales()).average_order) not in said
+    assert localize_uah(totals(sales(start, end)).average_order) in said
+    assert localize_uah(totals(sales()).average_order) not in said
 
 
 def test_more_rejects_than_fit_are_counted(star: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +194,7 @@ def test_a_pdf_holds_the_page(star: Run, tmp_path: Path, settings: Any) -> None:
     assert content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) > 50_000
     if shutil.which("pdftotext"):
         said = subprocess.run(["pdftotext", "-layout", tmp_path / "report.pdf", "-"], capture_output=True, text=True, check=True).stdout
-        net = rounded_uah(totals(sales()).net).split()[0]
+        net = localize_rounded_uah(totals(sales()).net).split()[0]
         assert f"Run {star.pk}" in said and str(star.uuid) in said and net in said and re.search(r"\b1 ?/ ?\d", said)
 
 

@@ -28,8 +28,8 @@ from apps.orchestration.window import days_in_words, in_words
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
-from techmarket.amounts import uah, whole
 from techmarket.errors import BadData, ConnectionLost
+from techmarket.formats import localize_count, localize_uah
 from tests.console.conftest import Came, came  # noqa: F401  fixture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -94,8 +94,8 @@ def test_list_page_json_and_ledger_say_the_same(viewer: Client, capsys: pytest.C
     ]
     tally = tallies([run])[run.pk]
     assert page["tally"] == tally == of_document(told) and tally.rejected == run.rejects.count() > 10 and tally.warned
-    assert f"{whole(tally.written)} rows written in " in words(viewer, address(run))
-    assert f"{whole(tally.written)} {whole(tally.rejected)} {tally.passed} of {tally.checks}" in words(viewer, LIST)
+    assert f"{localize_count(tally.written)} rows written in " in words(viewer, address(run))
+    assert f"{localize_count(tally.written)} {localize_count(tally.rejected)} {tally.passed} of {tally.checks}" in words(viewer, LIST)
 
 
 def test_links_lead_to_the_rows(viewer: Client) -> None:
@@ -123,10 +123,12 @@ def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
     moved = [(before, after) for before, after in run.result["net_by_month"].values() if before != after]
     assert len(moved) == 1
     said = words(viewer, address(run))
-    before, after = (uah(amount) for amount in moved[0])
+    before, after = (localize_uah(amount) for amount in moved[0])
     assert f"{before} {after} +" in said and "would be written; the warehouse is as it was." in said
     assert "Timeline" not in said and "Tasks and attempts" not in said
-    assert re.search(rf" {run.pk} Succeeded Full, dry run everything .* {whole(tallies([run])[run.pk].written)} ", words(viewer, LIST))
+    assert re.search(
+        rf" {run.pk} Succeeded Full, dry run everything .* {localize_count(tallies([run])[run.pk].written)} ", words(viewer, LIST)
+    )
 
 
 # --- What a run came to, in a sentence ---
@@ -186,7 +188,7 @@ def test_earlier_attempts_and_the_log(viewer: Client, monkeypatch: pytest.Monkey
     told = [f"Load: attempt {n} at {worker} came to nothing. Attempt {n} lost the warehouse." for n in (1, 2)]
     assert [line.said for line in page["log"].lines if line.is_bad] == told
     loaded, written = lines[-2], document(run)["tables"]["fact_sales"]["inserted"]
-    assert loaded.startswith("Load: done after ") and f"fact_sales: inserted {whole(written)}" in loaded
+    assert loaded.startswith("Load: done after ") and f"fact_sales: inserted {localize_count(written)}" in loaded
     assert any(line.startswith("Extract fact_sales: done after ") and "rows landed: " in line for line in lines)
     assert lines[-3] == told[1] and told[0] in words(viewer, address(run))
 

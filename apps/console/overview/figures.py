@@ -16,7 +16,7 @@ from apps.console.overview.charts import Chart, Series
 from apps.warehouse.dimensions import NOT_APPLICABLE, UNKNOWN
 from apps.warehouse.kpis import NOTHING, Month, key
 from apps.warehouse.report import Report, Share
-from techmarket.amounts import uah, whole
+from techmarket.formats import localize_count, localize_uah
 
 ORDERS, REVENUE, MARGIN = "orders", "revenue", "margin"
 METHODS: dict[int | str, Any] = {
@@ -81,7 +81,9 @@ def by_month(report: Report, period: Period) -> Figure:
     names = [date_format(date(month.year, month.month, 1), "M Y") for month in months]
     series = [Series(_("Revenue, UAH"), [month.net for month in months]), Series(_("Margin, UAH"), [month.margin for month in months])]
     lines = [
-        Line(name, period.month(month.year, month.month), (uah(month.net), uah(month.margin), whole(month.orders)))
+        Line(
+            name, period.month(month.year, month.month), (localize_uah(month.net), localize_uah(month.margin), localize_count(month.orders))
+        )
         for name, month in zip(names, months, strict=True)
     ]
     columns = (_("Month"), _("Revenue"), _("Margin"), _("Orders"))
@@ -108,7 +110,11 @@ def shared(title: str, what: str, shares: Sequence[Share], column: str, period: 
 
 
 def cells(share: Share, kind: str) -> tuple[str, ...]:
-    return (uah(share.net), uah(share.margin)) if kind == MARGIN else (uah(share.net), whole(share.orders), uah(share.average_order))
+    return (
+        (localize_uah(share.net), localize_uah(share.margin))
+        if kind == MARGIN
+        else (localize_uah(share.net), localize_count(share.orders), localize_uah(share.average_order))
+    )
 
 
 def read(shares: Sequence[Share], member: str = "") -> list[Share]:

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from apps.warehouse.kpis import Totals
 from apps.warehouse.report import Report
-from techmarket.amounts import percent, rounded_uah, uah, whole
+from techmarket.formats import localize_count, localize_percent, localize_rounded_uah, localize_uah
 
 TENTH = Decimal("0.1")
 
@@ -30,13 +30,13 @@ class Number:
 
 def numbers(report: Report) -> Iterator[Number]:
     now, before = report.totals, report.before or Totals(Decimal(0), Decimal(0), Decimal(0), 0)
-    yield Number(_("Revenue"), rounded_uah(now.net), growth(now.net, before.net))
-    yield Number(_("Orders"), whole(now.orders), growth(Decimal(now.orders), Decimal(before.orders)))
-    yield Number(_("Average order"), uah(now.average_order), growth(now.average_order, before.average_order))
+    yield Number(_("Revenue"), localize_rounded_uah(now.net), growth(now.net, before.net))
+    yield Number(_("Orders"), localize_count(now.orders), growth(Decimal(now.orders), Decimal(before.orders)))
+    yield Number(_("Average order"), localize_uah(now.average_order), growth(now.average_order, before.average_order))
     margin = now.margin_percent - before.margin_percent if before.net else None
-    yield Number(_("Margin"), percent(now.margin_percent), margin, points=True, note=uah(now.margin))
-    note = _("%(paid)s of revenue is paid") % {"paid": percent(now.paid_percent)}
-    yield Number(_("Not paid yet"), rounded_uah(now.net - now.paid), None, note=note)
+    yield Number(_("Margin"), localize_percent(now.margin_percent), margin, points=True, note=localize_uah(now.margin))
+    note = _("%(paid)s of revenue is paid") % {"paid": localize_percent(now.paid_percent)}
+    yield Number(_("Not paid yet"), localize_rounded_uah(now.net - now.paid), None, note=note)
 
 
 def growth(now: Decimal, before: Decimal) -> Decimal | None:

@@ -13,7 +13,7 @@ from apps.console.overview.figures import Figure, Line
 from apps.orchestration.freshness import BAD
 from apps.orchestration.models import Run
 from apps.orchestration.tally import tallies
-from techmarket.amounts import lasting, whole
+from techmarket.formats import localize_count, localize_duration
 
 GOOD_RUN, BAD_RUN = "var(--color-primary-600)", "#dc2626"
 
@@ -24,7 +24,9 @@ def history(runs: Sequence[Run]) -> list[Figure]:
     colours = [BAD_RUN if run.state in BAD else GOOD_RUN for run in runs]
     rows, seconds = {number: tally.written for number, tally in tallies(runs).items()}, [run.seconds or 0.0 for run in runs]
     lines = [
-        Line(name, reverse("admin:orchestration_run_change", args=[run.pk]), (run.get_state_display(), whole(rows[run.pk]), lasted))
+        Line(
+            name, reverse("admin:orchestration_run_change", args=[run.pk]), (run.get_state_display(), localize_count(rows[run.pk]), lasted)
+        )
         for name, run, lasted in zip(names, runs, map(duration, seconds), strict=True)
     ]
     columns = (_("Run"), _("State"), _("Rows written"), _("Duration"))
@@ -36,4 +38,4 @@ def history(runs: Sequence[Run]) -> list[Figure]:
 
 
 def duration(seconds: float) -> str:
-    return lasting(timedelta(seconds=seconds))
+    return localize_duration(timedelta(seconds=seconds))

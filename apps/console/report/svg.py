@@ -6,7 +6,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from apps.console.overview.charts import Chart
-from techmarket.amounts import whole
+from techmarket.formats import localize_count
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 190, 92, 20, 22
 BAR, NAME, VALUE = 20, 250, 110  # a lying bar's height with its gap, and the room for its name and number
@@ -31,7 +31,7 @@ def bar(at: int, name: str, value: float, most: float) -> SafeString:
     pattern = (
         '<text x="{}" y="{}" class="name">{}</text><rect x="{}" y="{}" width="{}" height="{}" fill="{}"/><text x="{}" y="{}">{}</text>'
     )
-    left, right = (NAME - 8, base, shortened(name)), (NAME + length + 6, base, whole(round(value)))
+    left, right = (NAME - 8, base, shortened(name)), (NAME + length + 6, base, localize_count(round(value)))
     return format_html(pattern, *left, NAME, base - 11, length, BAR - 6, COLOURS[0], *right)
 
 
@@ -62,7 +62,7 @@ def grid(top: float) -> Iterator[SafeString]:
     for step in range(STEPS + 1):
         y = TOP + HEIGHT - HEIGHT * step // STEPS
         pattern = '<path d="M{} {}H{}" stroke="#e2e8f0"/><text x="{}" y="{}" class="name">{}</text>'
-        yield format_html(pattern, LEFT, y, WIDTH, LEFT - 6, y + 4, whole(round(top * step / STEPS)))
+        yield format_html(pattern, LEFT, y, WIDTH, LEFT - 6, y + 4, localize_count(round(top * step / STEPS)))
 
 
 def labels(names: Sequence[str]) -> Iterator[SafeString]:

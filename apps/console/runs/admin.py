@@ -17,7 +17,7 @@ from apps.console.runs.start import Starting
 from apps.orchestration.models import Run
 from apps.orchestration.tally import Tally, tallies
 from apps.orchestration.window import in_words
-from techmarket.amounts import clock, lasting, whole
+from techmarket.formats import localize_count, localize_duration, localize_time
 from techmarket.messages import in_language
 
 NOTHING = "–"
@@ -81,24 +81,24 @@ class RunAdmin(Starting, ReadOnlyAdmin):
 
     @display(description=_("started"), ordering="started_at")
     def started(self, run: Run) -> str:
-        return clock(run.started_at) if run.started_at else NOTHING
+        return localize_time(run.started_at) if run.started_at else NOTHING
 
     @display(description=_("duration"))
     def lasted(self, run: Run) -> str:
-        return lasting(duration(run)) if run.started_at else NOTHING
+        return localize_duration(duration(run)) if run.started_at else NOTHING
 
     @display(description=_("written"))
     def written(self, run: Run) -> str:
-        return whole(tally(run).written) if tally(run).counted else NOTHING
+        return localize_count(tally(run).written) if tally(run).counted else NOTHING
 
     @display(description=_("rejected"))
     def rejected(self, run: Run) -> str:
-        return whole(tally(run).rejected) if tally(run).counted else NOTHING
+        return localize_count(tally(run).rejected) if tally(run).counted else NOTHING
 
     @display(description=_("checks"))
     def checks(self, run: Run) -> str:
         passed, of = tally(run).passed, tally(run).checks
-        return _("%(passed)s of %(checks)s") % {"passed": whole(passed), "checks": whole(of)} if of else NOTHING
+        return _("%(passed)s of %(checks)s") % {"passed": localize_count(passed), "checks": localize_count(of)} if of else NOTHING
 
     @display(description=_("cause"))
     def told(self, run: Run) -> str:

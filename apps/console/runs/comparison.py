@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from apps.orchestration.models import Run, State
 from apps.orchestration.tally import Tally, tallies
 from apps.orchestration.window import in_words
-from techmarket.amounts import lasting, signed, whole
+from techmarket.formats import localize_change, localize_count, localize_duration
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def differences(good: Run, before: Tally, run: Run, now: Tally) -> Iterator[Diff
 
 
 def counted(name: str, before: int, now: int) -> Difference:
-    return Difference(name, whole(before), whole(now), signed(now - before) if now != before else "")
+    return Difference(name, localize_count(before), localize_count(now), localize_change(now - before) if now != before else "")
 
 
 def seconds(lasted: float) -> str:
-    return lasting(timedelta(seconds=lasted))
+    return localize_duration(timedelta(seconds=lasted))
 
 
 def longer(more: float) -> str:

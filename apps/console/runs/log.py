@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from apps.console.runs.timeline import BAD
 from apps.orchestration.models import Attempt, RowCount, Run, Stage, State, Task
-from techmarket.amounts import lasting, whole
+from techmarket.formats import localize_count, localize_duration
 from techmarket.messages import in_language
 
 MOST = 200
@@ -55,7 +55,7 @@ def of_attempts(tasks: Iterable[Task], attempts: Iterable[Attempt]) -> Iterator[
     for attempt in (attempt for attempt in attempts if attempt.task_id in names):
         told = {
             "task": names[attempt.task_id],
-            "number": whole(attempt.number),
+            "number": localize_count(attempt.number),
             "worker": attempt.worker,
             "cause": in_language(attempt.cause),
         }
@@ -74,10 +74,10 @@ def of_tasks(run: Run, tasks: Iterable[Task]) -> Iterator[Line]:
         if task.state == State.RUNNING and task.started_at:
             yield Line(task.started_at, HAPPENED, _("%(task)s: at work at %(worker)s") % {"task": name(task), "worker": task.worker})
         if task.state == State.SUCCEEDED and task.started_at and task.finished_at:
-            told = {"task": name(task), "lasted": lasting(task.finished_at - task.started_at), "worker": task.worker}
+            told = {"task": name(task), "lasted": localize_duration(task.finished_at - task.started_at), "worker": task.worker}
             said = _("%(task)s: done after %(lasted)s at %(worker)s") % told
             if task.stage == Stage.EXTRACT and task.pk in landed:
-                said += "; " + _("rows landed: %s") % whole(landed[task.pk])
+                said += "; " + _("rows landed: %s") % localize_count(landed[task.pk])
             yield Line(task.finished_at, HAPPENED, "; ".join([said, *counts[task.pk]]))
 
 
@@ -88,5 +88,5 @@ def name(task: Task) -> str:
 def in_words(count: RowCount) -> str:
     """All that is not nought of it."""
     words = {field.name: field.verbose_name for field in RowCount._meta.concrete_fields}
-    told = [f"{words[column]} {whole(getattr(count, column))}" for column in COLUMNS if getattr(count, column)]
+    told = [f"{words[column]} {localize_count(getattr(count, column))}" for column in COLUMNS if getattr(count, column)]
     return f"{count.table}: {', '.join(told) or _('no rows')}"

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from apps.etl.tables import TARGETS
 from apps.orchestration.models import Stage, State, Task
-from techmarket.amounts import lasting, whole
+from techmarket.formats import localize_count, localize_duration
 
 WIDTH = 1_000  # of the strip, in the units of its drawing
 NEAR = 3  # bars of one colour that are no further apart are one: 500 slices are not 500 bars
@@ -143,7 +143,7 @@ def together(spans: list[Span], scale: Scale) -> Iterator[list[Span]]:
 
 def bar(state: State, start: datetime, end: datetime, tasks: int, scale: Scale) -> Bar:
     left = min(scale.at(start), WIDTH - LEAST)
-    after, lasted = lasting(start - scale.spans[0][0]), lasting(end - start)
+    after, lasted = localize_duration(start - scale.spans[0][0]), localize_duration(end - start)
     title = _("%(state)s: %(tasks)s, after %(after)s, for %(lasted)s")
-    said = title % {"state": state.label, "tasks": whole(tasks), "after": after, "lasted": lasted}
+    said = title % {"state": state.label, "tasks": localize_count(tasks), "after": after, "lasted": lasted}
     return Bar(left, max(scale.at(end) - left, LEAST), state.value, said)

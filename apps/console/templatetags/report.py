@@ -9,7 +9,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.console.report import svg as drawing
-from techmarket.amounts import whole
+from techmarket.formats import localize_count
 
 register = template.Library()
 register.filter("drawn", drawing.drawn)
@@ -54,4 +54,4 @@ def amount(said: str) -> str:
         number = Decimal(said)
     except InvalidOperation:
         return said
-    return str(formats.number_format(number, 2, force_grouping=True)) if "." in said else whole(int(number))
+    return str(formats.number_format(number, 2, force_grouping=True)) if "." in said else localize_count(int(number))

@@ -13,7 +13,7 @@ from apps.warehouse.kpis import Month, Totals, by_month, sales, totals
 from techmarket.commands import Command as BaseCommand
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Usage
-from techmarket.numbers import uah, whole
+from techmarket.formats import format_count, format_uah
 
 BAR = 40
 
@@ -53,12 +53,12 @@ def chart(months: list[Month]) -> Table:
     table = Table("month", *money, Column(width=BAR), title="Net revenue by month", title_justify="left", box=None)
     for month in months:
         bar = Bar(most, 0, float(month.net), width=BAR, color="green") if sys.stdout.encoding.lower().startswith("utf") else ""
-        table.add_row(str(month), uah(month.net), uah(month.margin), whole(month.orders), bar)
+        table.add_row(str(month), format_uah(month.net), format_uah(month.margin), format_count(month.orders), bar)
     return table
 
 
 def summary(sums: Totals) -> str:
     return (
-        f"In all: net {uah(sums.net)} UAH, margin {sums.margin_percent} %, {whole(sums.orders)} orders, "
-        f"{uah(sums.average_order)} UAH an order on average, {uah(sums.net - sums.paid)} UAH unpaid."
+        f"In all: net {format_uah(sums.net)} UAH, margin {sums.margin_percent} %, {format_count(sums.orders)} orders, "
+        f"{format_uah(sums.average_order)} UAH an order on average, {format_uah(sums.net - sums.paid)} UAH unpaid."
     )
