@@ -237,7 +237,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"formats": "techmarket.formats", "sentences": "techmarket.messages"},
+            "libraries": {"formats": "techmarket.formats", "ledger_messages": "techmarket.messages"},
         },
     }
 ]

@@ -22,10 +22,11 @@ from prometheus_client.exposition import choose_encoder
 
 from apps.monitoring.probes import Use, ask_quickly, probes_for
 from apps.orchestration import recent_runs
-from apps.orchestration.freshness import freshness
-from apps.orchestration.models import ACTIVE, Due, Mode, Run, State, Task, is_silent
+from apps.orchestration.freshness import read_freshness
+from apps.orchestration.models import ACTIVE, Mode, Run, ScheduledRun, State, Task
 from apps.orchestration.results import counts_by_table
 from apps.orchestration.schedules import MODES, TASK
+from apps.orchestration.worker.recovery import is_stalled
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
 
@@ -41,7 +42,7 @@ class LedgerCollector:
         yield gauge("up", "Whether the part can be used.", {part: not trouble for part, trouble in troubles.items()}, "part")
         if troubles["control"]:
             return
-        active_run, last_run = Run.objects.filter(state__in=ACTIVE).first(), recent_runs.last()
+        active_run, last_run = Run.objects.filter(state__in=ACTIVE).first(), recent_runs.last_finished_run()
         yield from collect_runs()
         yield from collect_schedules()
         yield from collect_active_run(active_run)
@@ -111,14 +112,14 @@ def collect_runs() -> Iterator[Metric]:
     yield gauge("last_success_timestamp_seconds", "When the last successful run of the mode ended.", instants, "mode")
     durations = {mode: run.seconds for mode, run in succeeded.items() if run}
     yield gauge("last_success_duration_seconds", "How long the last successful run of the mode took.", durations, "mode")
-    yield plain_gauge("rejects_waiting", "Distinct rows rejected since the last full run.", recent_runs.since_last_full()[0])
+    yield plain_gauge("rejects_waiting", "Distinct rows rejected since the last full run.", recent_runs.rejects_since_last_full()[0])
 
 
 def collect_schedules() -> Iterator[Metric]:
     beat = PeriodicTask.objects.all()
     enabled = dict(beat.filter(task=TASK, name__in=MODES).values_list("name", "enabled"))
     yield gauge("schedule_enabled", "0 while the schedule is paused, else 1.", enabled, "schedule")
-    succeeded = Due.objects.filter(run__state=State.SUCCEEDED).order_by().values_list("schedule").annotate(Max("run__finished_at"))
+    succeeded = ScheduledRun.objects.filter(run__state=State.SUCCEEDED).order_by().values_list("schedule").annotate(Max("run__finished_at"))
     instants = {name: to_timestamp(instant) for name, instant in succeeded}
     yield gauge("schedule_last_success_timestamp_seconds", "When the last successful run of the schedule ended.", instants, "schedule")
     last_sent = to_timestamp(beat.aggregate(last=Max("last_run_at"))["last"])
@@ -134,8 +135,8 @@ def collect_active_run(run: Run | None) -> Iterator[Metric]:
     limit = settings.RUN_LIMITS[run.mode] if run else None
     yield plain_gauge("active_run_limit_seconds", "How long the active run may take.", limit)
     yield gauge("tasks", "Tasks of the active run; the queued ones wait for a worker.", count_tasks(run), "state")
-    silent = Task.objects.filter(is_silent(), run=run, state=State.RUNNING).count() if run else 0
-    yield plain_gauge("silent_tasks", "Tasks of the active run whose worker sends no heartbeat, not yet found by the reaper.", silent)
+    stalled = Task.objects.filter(is_stalled(), run=run, state=State.RUNNING).count() if run else 0
+    yield plain_gauge("silent_tasks", "Tasks of the active run whose worker sends no heartbeat, not yet found by the reaper.", stalled)
 
 
 def count_tasks(run: Run | None) -> dict[str, int]:
@@ -144,10 +145,10 @@ def count_tasks(run: Run | None) -> dict[str, int]:
     return {state: 0 for state in State.values if state != State.SKIPPED} | dict(counts)
 
 
-def collect_last_run(last: recent_runs.Ended) -> Iterator[Metric]:
+def collect_last_run(last: recent_runs.FinishedRun) -> Iterator[Metric]:
     run, tally = last.run, last.tally
     yield plain_gauge("last_run_number", "Number of the run that ended last.", run.pk)
-    states = {state: state == run.state for state in recent_runs.ENDED}
+    states = {state: state == run.state for state in recent_runs.FINISHED}
     yield gauge("last_run", "1 for the state in which the last run ended, else 0.", states, "state")
     yield plain_gauge("last_run_finished_timestamp_seconds", "When the last run ended.", to_timestamp(run.finished_at))
     yield plain_gauge("last_run_duration_seconds", "Time from the last run's start to its end.", run.seconds)
@@ -159,7 +160,7 @@ def collect_last_run(last: recent_runs.Ended) -> Iterator[Metric]:
     yield gauge("last_run_rows", "Rows of the source or warehouse table by what the last run did to them.", rows, "table", "kind")
     yield plain_gauge("last_run_written_rows", "Warehouse rows that the last run inserted, updated, deleted or derived.", tally.written)
     yield plain_gauge("last_run_rejected_rows", "Rows that the last run rejected.", tally.rejected)
-    checks = {"passed": tally.passed, "warned": tally.warned, "refused": tally.refused}
+    checks = {"passed": tally.passed, "warned": tally.warnings, "refused": tally.blocking}
     yield gauge("last_run_checks", "Checks of the last run by result; a refused one prevents publishing.", checks, "result")
 
 
@@ -172,7 +173,7 @@ def time_stages(run: Run) -> dict[str, float | None]:
 def collect_freshness(last_run: Run | None, active_run: Run | None) -> Iterator[Metric]:
     try:
         with diagnosed("dwh"):
-            fresh = freshness(last_run, active_run)
+            fresh = read_freshness(last_run, active_run)
     except EtlError:
         return  # the warehouse went down after its probe
     as_of = to_timestamp(fresh.as_of)

@@ -198,7 +198,7 @@ def test_lines_of_a_task_name_it_whoever_writes_them(
     library, failed, ended = heard
     assert library | {"run": run.pk, "task": task.pk, "stage": "transform", "table": task.subject} == library
     assert (
-        failed | {"event": "task failed", "level": "error", "run": run.pk, "task": task.pk, "table": task.subject, "blame": "data"}
+        failed | {"event": "task failed", "level": "error", "run": run.pk, "task": task.pk, "table": task.subject, "cause_kind": "data"}
         == failed
     )
     assert ended["event"] == "run failed" and ended["cause"] == f"customer {MASKED} is broken"

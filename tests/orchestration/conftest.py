@@ -35,5 +35,5 @@ def schedules(transactional_db: None) -> None:
 @pytest.fixture
 def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heart that listens every twentieth of a second."""
-    monkeypatch.setattr("apps.orchestration.worker.heartbeat.LISTEN", 0.05)
-    monkeypatch.setattr("apps.orchestration.worker.loop.LISTEN", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.heartbeat.LISTEN_INTERVAL_S", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.loop.LISTEN_INTERVAL_S", 0.05)

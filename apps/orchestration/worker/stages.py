@@ -20,15 +20,16 @@ from apps.etl.counts import Counts, Written
 from apps.etl.extract import Bounds, extract_dimension, extract_sales
 from apps.etl.fingerprints import known
 from apps.etl.load import Order, publish
-from apps.etl.load.session import SessionName
 from apps.etl.metadata import note, noted
+from apps.etl.session import SessionName
 from apps.etl.tables import FACT_SALES, TARGETS
 from apps.etl.transform import RejectedRow, transform
 from apps.orchestration.models import Batch, Mode, Reject, RowCount, Run, Stage, State, Task
-from apps.orchestration.planning import Plan, planned, window_of
+from apps.orchestration.planning import Plan, plan_run, window_of
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import BatchDamaged, ClaimLost
+from techmarket.messages import Message, message
 
 HOLD = 60  # seconds that a commit of the warehouse may take
 COUNTED = ("read", "loaded", "filtered", "rejected")
@@ -49,7 +50,7 @@ class Landed:
 
 
 def plan_stage(task: Task, report: Report) -> Landed:
-    return Landed(plan=planned(task.run))
+    return Landed(plan=plan_run(task.run))
 
 
 def extract_stage(task: Task, report: Report) -> Landed:
@@ -69,9 +70,14 @@ def transform_stage(task: Task, report: Report) -> Landed:
         return Landed()  # what it would give is in the warehouse
     outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, today)
     report(task.subject, outcome.counts[task.subject].read)
-    warnings = [Warned(f"{name} {task.slice}".strip(), outcome.table, tuple(rows)).result() for name, rows in outcome.warnings.items()]
+    warnings = [Warned(check_name(code, task), outcome.table, tuple(rows)).result() for code, rows in outcome.warnings.items()]
     clean = note(outcome.clean, fingerprint=found)
     return Landed({outcome.table: clean}, outcome.counts, rejects=outcome.rejects, checks=warnings)
+
+
+def check_name(code: str, task: Task) -> Message:
+    """Return the name of a check of the transform, with the slice where the table has several."""
+    return message(f"{code}_slice", slice=task.slice) if task.slice else message(code)
 
 
 def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | None:
