@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import MySQLdb
+from django.db import connections
+
 STOPS: list[Callable[[], None]] = []
 
 
@@ -21,3 +24,12 @@ def interrupt() -> None:
     for stop in STOPS:
         with suppress(Exception):
             stop()
+
+
+def kill_query(alias: str, thread: int) -> None:
+    """End the statement that a MySQL server executes for `thread`, over a connection of its own."""
+    connection = MySQLdb.connect(**connections[alias].get_connection_params())
+    try:
+        connection.cursor().execute(f"KILL QUERY {thread}")
+    finally:
+        connection.close()

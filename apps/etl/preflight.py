@@ -7,8 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.db import connections, transaction
 
-from apps.etl.interrupts import stoppable
-from apps.etl.snapshot import kill_query
+from apps.etl.interrupts import kill_query, stoppable
 from apps.etl.tables import SOURCES, Kind, Source
 from techmarket.diagnosis import diagnosed, place
 from techmarket.errors import ReadOnly, SchemaDrift

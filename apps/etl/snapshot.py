@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import connections
 from MySQLdb.constants import FIELD_TYPE
 
-from apps.etl.interrupts import stoppable
+from apps.etl.interrupts import kill_query, stoppable
 from apps.etl.tables import Column, Kind, Source
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Misconfigured
@@ -188,14 +188,6 @@ class SQLiteSnapshot(SqlSnapshot):
     def fingerprint(self, source: Source, condition: str = "") -> str:
         """None: it would cost as much as reading the table."""
         return ""
-
-
-def kill_query(alias: str, thread: int) -> None:
-    connection = MySQLdb.connect(**connections[alias].get_connection_params())
-    try:
-        connection.cursor().execute(f"KILL QUERY {thread}")
-    finally:
-        connection.close()
 
 
 def open_snapshot(alias: str) -> AbstractContextManager[Snapshot]:

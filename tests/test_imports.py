@@ -1,0 +1,60 @@
+"""The web process and beat import none of the libraries with which workers transform data: they are slow to import and take 85 MB."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PASSED_ON, ROOT
+
+WEB = """
+from importlib import import_module
+from pkgutil import walk_packages
+
+import techmarket.wsgi
+from django.urls import get_resolver
+
+get_resolver().url_patterns
+for room in ("apps.console", "apps.monitoring"):
+    for module in walk_packages(import_module(room).__path__, f"{room}."):
+        if ".management" not in module.name:
+            import_module(module.name)
+"""
+# What `celery -A techmarket beat` imports; it carries out no task.
+BEAT = """
+import techmarket.celery
+import django
+
+django.setup()
+techmarket.celery.app.loader.import_default_modules()
+import techmarket.beat
+"""
+# A traceback shows who imports the library.
+GUARD = """
+import sys
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "pandas", "pyarrow"):
+            raise RuntimeError(f"{name} is imported")
+
+sys.meta_path.insert(0, Guard())
+"""
+
+
+def run_python(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"ENV_FILE": os.devnull, "VAR_DIR": str(folder)}
+    return subprocess.run([sys.executable, "-c", GUARD + code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("program", [WEB, BEAT], ids=["web", "beat"])
+def test_program_imports_no_data_library(program: str, tmp_path: Path) -> None:
+    result = run_python(program, tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_guard_sees_an_import(tmp_path: Path) -> None:
+    result = run_python("import techmarket.wsgi, apps.etl.transform", tmp_path)
+    assert result.returncode == 1 and "is imported" in result.stderr
