@@ -8,5 +8,5 @@ class OrchestrationConfig(AppConfig):
     verbose_name = _("Ledger")
 
     def ready(self) -> None:
-        # In every process the schedules listen to what is saved, and reasons are known.
-        from apps.orchestration import reasons, schedules  # noqa: F401
+        # In every process the schedules listen to what is saved.
+        from apps.orchestration import schedules  # noqa: F401
