@@ -19,35 +19,15 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext, override
 from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
 from apps.console.readonly import HIDDEN, RAW, ReadOnlyAdmin
 from apps.etl.tables import SOURCES
+from apps.etl.transform.rules import RULES, render_label
 from apps.orchestration.models import Reject, Run
-from techmarket.messages import translate
 
-RULES = {
-    "bad_date": _("no date, or none that exists"),
-    "bad_flag": _("neither 0 nor 1"),
-    "bad_money": _("no amount, or one out of bounds"),
-    "bad_quantity": _("quantity out of bounds"),
-    "bad_text": _("no UTF-8, or too long"),
-    "date_out_of_range": _("date out of range"),
-    "discount_over_gross": _("discount above the price"),
-    "duplicate": _("the same key twice"),
-    "missing_customer": _("no customer"),
-    "missing_date": _("no date"),
-    "missing_order": _("no order"),
-    "missing_value": _("an empty column"),
-    "negative_discount": _("negative discount"),
-    "negative_price": _("negative price"),
-    "not_whole": _("no whole number"),
-    "order_rejected": _("its order is rejected"),
-    "unknown_method": _("unknown payment method"),
-    "unknown_role": _("unknown role"),
-    "unknown_status": _("unknown status"),
-}
 TABLES = {source.table: source.alias for source in SOURCES.values()}
 AGES = (("1", _("the last day")), ("7", _("the last 7 days")), ("30", _("the last 30 days")), ("older", _("older than 30 days")))
 RECENT, OFFERED = 200, 10  # runs that are looked at for rejects, and of them those that the filter names
@@ -68,7 +48,7 @@ class RuleFilter(Declared):
     title, parameter_name = _("rule"), "rule__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return sorted(RULES.items(), key=lambda each: str(each[1]))
+        return sorted(((code, render_label(code, gettext)) for code in RULES), key=lambda choice: choice[1])
 
 
 class TableFilter(Declared):
@@ -130,7 +110,7 @@ class RejectAdmin(ReadOnlyAdmin):
     search_fields = ("row_id__exact",)
     search_help_text = _("the source's id")
     fieldsets = (
-        (_("What broke a rule"), {"fields": ("place", "broken", "why", "run", "asked_at")}),
+        (_("Rejected row"), {"fields": ("place", "broken", "why", "run", "asked_at")}),
         (_("The row as it stands"), {"fields": ("content",)}),
     )
     readonly_fields = ("place", "broken", "why", "asked_at", "content")
@@ -141,11 +121,11 @@ class RejectAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("rule"))
     def broken(self, reject: Reject) -> Any:
-        return RULES.get(reject.rule, reject.rule)
+        return reject.label
 
     @admin.display(description=_("reason"))
     def why(self, reject: Reject) -> str:
-        return translate(reject.reason)
+        return reject.reason
 
     @admin.display(description=_("run"))
     def number(self, reject: Reject) -> Any:
@@ -176,7 +156,7 @@ class RejectAdmin(ReadOnlyAdmin):
             rejects = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             return redirect("admin:orchestration_reject_changelist")
-        lines = written(rejects.select_related("run"), raw=request.user.has_perm(RAW))
+        lines = written(rejects.select_related("run"), get_language(), raw=request.user.has_perm(RAW))
         headers = {"Content-Disposition": 'attachment; filename="rejects.csv"'}
         return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
@@ -205,14 +185,16 @@ class Line:
         return line
 
 
-def written(rejects: "QuerySet[Reject]", raw: bool) -> Iterator[str]:
-    """The lines of the file; the mark at its beginning tells spreadsheets that it is UTF-8."""
+def written(rejects: "QuerySet[Reject]", language: str | None, raw: bool) -> Iterator[str]:
+    """Yield the lines of the file, with reasons in `language`; the mark at its beginning tells spreadsheets that it is UTF-8."""
     writer = csv.writer(Line())
     yield "\ufeff" + writer.writerow(HEADER)
     for reject in rejects.iterator(chunk_size=CHUNK):
         content = json.dumps(reject.raw, ensure_ascii=False) if raw else HIDDEN
         asked_at = reject.run.created_at.isoformat(timespec="seconds")
-        cells = (str(reject.run_id), asked_at, reject.table, reject.row_id, reject.rule, reject.reason, content)
+        with override(language):  # the response is streamed when the request, and its language, may be over
+            reason = reject.reason
+        cells = (str(reject.run_id), asked_at, reject.table, reject.row_id, reject.rule, reason, content)
         yield writer.writerow([harmless(cell) for cell in cells])
 
 

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.fields import MessageField
 from techmarket.errors import Cancelled, EtlError, Terminal
 from techmarket.messages import Message, message
@@ -417,7 +418,7 @@ class Batch(models.Model):
 
 
 class Reject(models.Model):
-    """A source row that broke a rule: saved with the rule and its raw content."""
+    """A source row that broke a rule, with its raw content. `rule` and `params` are those of apps/etl/transform/rules.py."""
 
     personal = ("raw",)
 
@@ -426,7 +427,7 @@ class Reject(models.Model):
     table = models.CharField(_("table"), max_length=40)
     row_id = models.CharField(_("row id"), max_length=40, help_text=_("the source's id, as it stands there"))
     rule = models.CharField(_("rule"), max_length=40)
-    reason = models.TextField(_("reason"))
+    params = models.JSONField(_("parameters"), default=dict, help_text=_("fill the reason that the rule shows"))
     raw = models.JSONField(_("raw"))
 
     class Meta:
@@ -438,6 +439,16 @@ class Reject(models.Model):
 
     def __str__(self) -> str:
         return f"{self.table} {self.row_id}"
+
+    @property
+    def label(self) -> str:
+        """The rule's short name in the active language."""
+        return render_label(self.rule, gettext)
+
+    @property
+    def reason(self) -> str:
+        """Why the row was rejected, in the active language."""
+        return render_reason(self.rule, self.params, gettext)
 
 
 class CheckResult(models.Model):

@@ -95,8 +95,8 @@ def test_it_names_no_customer(star: Run, written: Written) -> None:
     customer = Customer.objects.earliest("pk")
     task = star.tasks.earliest("pk")
     raw = {"id": str(customer.pk), "first_name": customer.first_name, "email": customer.email, "region_id": "3"}
-    Reject.objects.create(run=star, task=task, table="customers", row_id=str(customer.pk), rule="bad_text", reason="x", raw=raw)
-    Reject.objects.create(run=star, task=task, table="returns", row_id="1", rule="bad_text", reason="x", raw={"note": "call Petro"})
+    Reject.objects.create(run=star, task=task, table="customers", row_id=str(customer.pk), rule="bad_text", raw=raw)
+    Reject.objects.create(run=star, task=task, table="returns", row_id="1", rule="bad_text", raw={"note": "call Petro"})
     said = words(written())
     assert "region_id 3" in said and "first_name •••" in said and "note •••" in said
     assert customer.email not in said and customer.first_name not in said and "Petro" not in said
@@ -134,9 +134,7 @@ def test_a_month_of_sales_is_that_months(star: Run, written: Written) -> None:
 def test_more_rejects_than_fit_are_counted(star: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.console.report.evidence.SHOWN_REJECTS", 2)
     task = star.tasks.earliest("pk")
-    rows = [
-        Reject(run=star, task=task, table="orders", row_id=f"{at}", rule="bad_date", reason="x", raw={"id": f"{at}"}) for at in range(9)
-    ]
+    rows = [Reject(run=star, task=task, table="orders", row_id=f"{at}", rule="bad_date", raw={"id": f"{at}"}) for at in range(9)]
     Reject.objects.bulk_create(rows)
     said = words(written())
     assert "orders bad_date x 9" in said and f"{Reject.objects.count() - 2} more are in the ledger." in said

@@ -69,7 +69,7 @@ def with_rows(run: Run, tasks: int = 2) -> Run:
         CheckResult.objects.create(
             run=run, task=task, name="c", table="fact_sales", passed=number > 0, blocking=True, expected="0", observed="1"
         )
-        Reject.objects.create(run=run, task=task, table="order_items", row_id=str(number), rule="r", reason="why", raw={})
+        Reject.objects.create(run=run, task=task, table="order_items", row_id=str(number), rule="r", raw={})
     return run
 
 

@@ -8,12 +8,14 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.db.models import Count, Min, Sum
+from django.utils.translation import gettext
 
 from apps.console.overview.figures import Figure, Period, figures
 from apps.console.overview.headline import Number, numbers
 from apps.console.overview.sales import Sold, sold
 from apps.console.readonly import HIDDEN, personal
 from apps.etl.tables import TARGETS
+from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import CheckResult, Reject, RowCount, Run, State
 from apps.orchestration.recent_runs import FinishedRun, finished_runs
 from apps.orchestration.tally import tallies
@@ -126,9 +128,14 @@ def lines(runs: Sequence[Run]) -> list[Line]:
 
 
 def groups(rejects: Any) -> list[dict[str, Any]]:
-    """By table, rule and reason: how many rows, of how many runs, and the first of them."""
-    found = rejects.values("table", "rule", "reason").order_by("table", "rule", "reason")
-    return list(found.annotate(rows=Count("pk"), runs=Count("run", distinct=True), first=Min("row_id")))
+    """Count rejected rows and their runs by table, rule and parameters, with label and reason in the active language."""
+    found = rejects.values("table", "rule", "params").order_by("table", "rule", "params")
+    counted = found.annotate(rows=Count("pk"), runs=Count("run", distinct=True), first=Min("row_id"))
+    return [group | {"label": render_label(group["rule"], gettext)} | {"reason": reason_of(group)} for group in counted]
+
+
+def reason_of(group: dict[str, Any]) -> str:
+    return render_reason(group["rule"], group["params"], gettext)
 
 
 def masked(reject: Reject) -> Reject:

@@ -18,6 +18,7 @@ from apps.console.runs.comparison import comparison
 from apps.console.runs.log import log
 from apps.console.runs.timeline import strip
 from apps.etl.tables import FACT_SALES
+from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
 from apps.orchestration.results import document, moved_months
 from apps.orchestration.tally import WRITTEN, progress, tally_document
@@ -90,7 +91,7 @@ def page(run: Run, person: Any) -> dict[str, Any]:
         "rows": counted,
         "facts": next((row.href for row in counted if row.table == FACT_SALES.table), ""),
         "checks": sorted(told["checks"], key=lambda check: (check["passed"], not check["blocking"])),
-        "rules": [rule | {"href": rejects_of(run, table__exact=rule["table"], rule__exact=rule["rule"])} for rule in told["rejects"]],
+        "rules": [rejected_group(run, group) for group in told["rejects"]],
         "rejects": list(run.rejects.defer("raw")[:MOST_REJECTS]) if tally.rejected else [],
         "all_rejects": rejects_of(run),
         "tasks": [(task, COLOURS[State(task.state)], earlier(task, attempts)) for task in sorted(tasks, key=urgency)[:MOST_TASKS]],
@@ -137,6 +138,13 @@ def rejects_of(run: Run, **narrowed: str) -> str:
     if run.dry_run:
         return ""
     return f"{reverse('admin:orchestration_reject_changelist')}?{urlencode({'run__exact': str(run.pk)} | narrowed)}"
+
+
+def rejected_group(run: Run, group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group of rejects from the run's document, with label and reason in the active language and the address of its list."""
+    rule, params = group["rule"], group["params"]
+    words = {"label": render_label(rule, _), "reason": render_reason(rule, params, _)}
+    return {**group, **words, "href": rejects_of(run, table__exact=group["table"], rule__exact=rule)}
 
 
 def urgency(task: Task) -> tuple[int, bool, int]:
