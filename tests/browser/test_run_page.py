@@ -13,7 +13,7 @@ from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from tests.browser.axe import faults as grave
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
-from tests.browser.test_first_page import HARM
+from tests.browser.test_overview import HARM
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = "/admin/orchestration/run/"

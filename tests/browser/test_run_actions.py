@@ -18,7 +18,7 @@ from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, OrderItem
 from tests.browser.axe import faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
-from tests.browser.test_first_page import HARM
+from tests.browser.test_overview import HARM
 from tests.browser.worker import worker
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 from tests.orchestration.post import ago

@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.console.groups import OPERATOR, VIEWER
-from apps.console.rejects import FORMULA, TABLES
+from apps.console.rejects import FORMULA_STARTS, TABLES
 from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
-from tests.console.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came
 from tests.orchestration.post import ago
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -40,7 +40,7 @@ def lines(client: Client, **where: Any) -> list[list[str]]:
     return list(csv.reader(io.StringIO(said)))
 
 
-def test_a_reject_of_an_older_release_shows_its_code(came: Came) -> None:  # noqa: F811
+def test_a_reject_of_an_older_release_shows_its_code(came: Came) -> None:
     """A rule that is gone, and parameters that the reason no longer finds."""
     gone, unfilled = rejected(rule="bad_colour", params={}), rejected(rule="missing_value", params={"field": "email"})
     client = came(VIEWER)
@@ -52,7 +52,7 @@ def test_a_reject_of_an_older_release_shows_its_code(came: Came) -> None:  # noq
     assert [line[4:6] for line in lines(client)[1:]] == [["missing_value"] * 2, ["bad_colour"] * 2]
 
 
-def test_filters(came: Came) -> None:  # noqa: F811
+def test_filters(came: Came) -> None:
     first, second = rejected(), rejected(table="orders", rule="missing_date", row_id="12")
     Run.objects.filter(pk=first.run_id).update(created_at=ago(days=40))
     client = came(VIEWER)
@@ -67,14 +67,14 @@ def test_filters(came: Came) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("where", [{"run": "x"}, {"run__exact": "9" * 30}, {"run__exact": "x"}, {"nonsense": "1"}, {"run__gte": "x"}])
-def test_filters_that_make_no_sense_are_no_error(came: Came, where: dict[str, str]) -> None:  # noqa: F811
+def test_filters_that_make_no_sense_are_no_error(came: Came, where: dict[str, str]) -> None:
     rejected()
     client = came(VIEWER)
     for page in (LIST, FILE):
         assert client.get(reverse(page), where).status_code in (302, 400)
 
 
-def test_raw_content_is_for_those_who_may_see_it(came: Came) -> None:  # noqa: F811
+def test_raw_content_is_for_those_who_may_see_it(came: Came) -> None:
     row = rejected()
     page = reverse("admin:orchestration_reject_change", args=[row.pk])
     operator, viewer = came(OPERATOR), came(VIEWER)
@@ -91,16 +91,16 @@ def test_raw_content_is_for_those_who_may_see_it(came: Came) -> None:  # noqa: F
     assert Reject.objects.get().raw == ROW, "hidden on the page alone"
 
 
-def test_no_cell_of_the_file_is_a_formula(came: Came) -> None:  # noqa: F811
-    for sign in FORMULA:
+def test_no_cell_of_the_file_is_a_formula(came: Came) -> None:
+    for sign in FORMULA_STARTS:
         rejected(row_id=f"{sign}1+1"[:40], params={"column": f'{sign}HYPERLINK("http://evil.example")'}, table=f"{sign}x", rule=f"{sign}y")
     rejected(params={"column": 'of "two"\nlines, and a comma'}, row_id="-5")
     for line in lines(came(OPERATOR))[1:]:
-        assert len(line) == 7 and not [cell for cell in line if cell.startswith(FORMULA)], line
+        assert len(line) == 7 and not [cell for cell in line if cell.startswith(FORMULA_STARTS)], line
         assert line[3].startswith("'")
 
 
-def test_file_is_read_only_and_for_those_who_may_see_rejects(client: Client, came: Came) -> None:  # noqa: F811
+def test_file_is_read_only_and_for_those_who_may_see_rejects(client: Client, came: Came) -> None:
     assert client.get(reverse(FILE)).status_code == 302, "to the login"
     viewer = came(VIEWER)
     assert viewer.post(reverse(FILE)).status_code == 405
@@ -108,7 +108,7 @@ def test_file_is_read_only_and_for_those_who_may_see_rejects(client: Client, cam
     assert viewer.get(reverse(FILE)).status_code == 403
 
 
-def test_nothing_is_counted_whatever_there_is(came: Came) -> None:  # noqa: F811
+def test_nothing_is_counted_whatever_there_is(came: Came) -> None:
     """Some thousand rows: the same queries as for one, none of them a count, and the file goes through in chunks."""
     row, client = rejected(), came(VIEWER)
     with CaptureQueriesContext(connection) as few:
@@ -124,7 +124,7 @@ def test_nothing_is_counted_whatever_there_is(came: Came) -> None:  # noqa: F811
     assert len(lines(client)) == 5_002
 
 
-def test_a_reject_leads_to_its_row(came: Came) -> None:  # noqa: F811
+def test_a_reject_leads_to_its_row(came: Came) -> None:
     client = came(OPERATOR)
     for table in TABLES:
         row = rejected(table=table, row_id="3")
