@@ -15,7 +15,7 @@ from django.core.management import execute_from_command_line
 from apps.demo import shop as demo
 from apps.orchestration.models import Mode, Run, State, Trigger
 from apps.orchestration.requests import start_run
-from apps.orchestration.worker import loop
+from apps.orchestration.worker import local, loop
 from apps.orchestration.worker.stages import STAGES
 from apps.warehouse.loads import Load
 from techmarket.commands import interruptible
@@ -269,8 +269,13 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
             real(*args)
         raise KeyboardInterrupt
 
-    target: Any = loop.Task if place == "claim" else loop
-    name = "claim_for" if place == "claim" else place
+    targets: dict[str, tuple[Any, str]] = {
+        "execute": (loop, "execute_task"),
+        "claim": (loop.Task, "claim_for"),
+        "land": (loop, "land"),
+        "finish": (local, "finish_run"),
+    }
+    target, name = targets[place]
     real = getattr(target, name)
     monkeypatch.setattr(target, name, interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 """What is asked for: one active run, the same again, going on with one that failed, a dry run."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -28,7 +29,7 @@ class Opened:
         monkeypatch.setattr(extract, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
 
 
-def carried_out(mode: Mode = Mode.FULL, **options: bool) -> Run:
+def carried_out(mode: Mode = Mode.FULL, **options: Any) -> Run:
     run = api.start_run(mode, Trigger.CLI, "test", **options)
     api.execute_run(run)
     return fresh(run)
