@@ -152,7 +152,7 @@ def test_checks_refuse_and_what_they_said_is_kept(settings: Settings) -> None:
             api.execute_run(run)
         run = fresh(run)
         assert (run.state, run.cause_kind) == (State.FAILED, CauseKind.DATA)
-        assert run.cause.startswith("The checks refused to publish: ") and "share rejected" in run.cause
+        assert run.cause.startswith("Blocking checks failed: ") and "share rejected" in run.cause
         assert {check.name for check in run.checks.filter(passed=False, blocking=True)} == {"share rejected"}
         assert run.checks.filter(passed=True).count() > 20
         assert run.checks.count() == run.checks.values("name", "table").distinct().count()
