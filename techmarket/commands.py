@@ -116,8 +116,8 @@ def interruptible() -> Iterator[None]:
 
 
 def heed_signals() -> None:
-    """Raise KeyboardInterrupt if a signal has arrived. Raising once is not enough: inside a callback of C code, a destructor or a function of
-    SQLite's it is dropped, or comes out as that library's own error."""
+    """Raise KeyboardInterrupt if a signal has arrived. Raising once is not enough: inside a callback of C code, a destructor or a
+    function of SQLite's it is dropped, or comes out as that library's own error."""
     if RECEIVED:
         raise KeyboardInterrupt(*RECEIVED)
 
