@@ -1,0 +1,96 @@
+"""The documentation site holds every document in both languages, fetches nothing, and is not built with a broken link."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.docs.documents import ORIGINALS, TWINS
+
+LANGUAGES = ("en", "uk")
+
+
+def build(root: Path, site: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, root / "deploy/docs/build.py", site], capture_output=True, text=True, encoding="utf-8", timeout=180
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    result = build(ROOT, folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    return folder
+
+
+def pages(folder: Path) -> list[Path]:
+    """Return the pages of the documents; those of code, and the page for a wrong address, are none."""
+    return [page for page in folder.rglob("*.html") if page.name != "404.html" and not {"code", "uk"} & {*page.relative_to(folder).parts}]
+
+
+def test_every_document_is_a_page_in_both_languages(site: Path) -> None:
+    english, ukrainian = pages(site), pages(site / "uk")
+    assert len(english) == len(ukrainian) == len(ORIGINALS)
+    translated = [page for page in ukrainian if '<a href="' in page.read_text() and ">English</a>" in article(page)]
+    assert len(translated) == len(TWINS)
+
+
+def article(page: Path) -> str:
+    return page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
+
+
+def test_readme_is_the_home_page(site: Path) -> None:
+    assert 'href="QUICKSTART.html"' in article(site / "index.html")
+    assert 'href="code/apps/etl/tables.py.html"' in article(site / "ETL.html")
+
+
+def test_links_to_the_other_language_lead_to_a_page(site: Path) -> None:
+    for page in [*pages(site), *pages(site / "uk")]:
+        for target in re.findall(r'<a href="([^"]+)">(?:English|Українською)</a>', article(page)):
+            assert (page.parent / target).is_file(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_search_knows_the_documents_of_its_language(site: Path, language: str) -> None:
+    index = (site / ("" if language == "en" else language) / "search.json").read_text(encoding="utf-8")
+    assert {"en": "high-water mark", "uk": "сховище"}[language] in index
+    assert "class Target" not in index, "source files are linked to, not searched"
+
+
+def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        fetched = re.findall(r'<(?:script|img|link)\b[^>]*\b(?:src|href)="((?:https?:)?//[^"]+)"', page.read_text(encoding="utf-8"))
+        assert not fetched, page
+
+
+@pytest.mark.parametrize("link", ["NOWHERE.md", "ETL.md#nowhere", "../apps/nowhere.py"])
+def test_broken_link_fails_the_build(tmp_path: Path, link: str) -> None:
+    root = tmp_path / "project"
+    (root / "docs").mkdir(parents=True)
+    shutil.copytree(ROOT / "deploy/docs", root / "deploy/docs")
+    for document in [*ORIGINALS, *TWINS]:
+        target = root / document.relative_to(ROOT)
+        target.parent.mkdir(exist_ok=True, parents=True)
+        target.write_text(f"# {document.stem}\n")
+    (root / "docs/ADMIN.md").write_text(f"# Admin\n\n[broken]({link})\n")
+    result = build(root, tmp_path / "site")
+    assert (
+        result.returncode == 1
+        and "ADMIN.md" in result.stderr
+        and link.partition("#")[2] in result.stderr
+        and "Traceback" not in result.stderr
+    )
+
+
+def test_folder_that_is_no_site_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    assert build(ROOT, tmp_path).returncode == 2 and (tmp_path / "precious").exists()
+
+
+def test_wrong_arguments_are_a_usage_error() -> None:
+    assert build(ROOT, Path("--help")).returncode == 2
