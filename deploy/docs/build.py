@@ -27,8 +27,8 @@ LANGUAGES = ("en", "uk")
 NAMES = {"en": "English", "uk": "Українська"}
 DESCRIPTIONS = {"en": "An ETL control plane for an online shop, on Django", "uk": "Керування ETL інтернет-магазину на Django"}
 
-# A heading of the menu in both languages, and its pages. Page titles are the documents' own.
-MENU = (
+# A heading of the menu in both languages, and its pages, or the folder of its numbered records. Page titles are the documents' own.
+MENU: tuple[tuple[tuple[str, str], tuple[str, ...] | str], ...] = (
     (("Getting started", "Початок"), ("index.md", "QUICKSTART.md")),
     (("User guide", "Користування"), ("ADMIN.md", "OPERATIONS.md", "METABASE.md", "DATA_DICTIONARY.md")),
     (("How it works", "Як це працює"), ("ETL.md", "ARCHITECTURE.md", "SCALING.md", "SECURITY.md")),

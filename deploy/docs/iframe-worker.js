@@ -1,4 +1,5 @@
-// A page opened from the disk may not start a worker, and the search is one. There it runs in a hidden frame instead.
+// A page opened from the disk may not start a worker, and the search is one: there it runs in a hidden frame.
+// Messages are copied, as a worker's are; the search changes what it is sent.
 if (location.protocol === "file:") {
   window.Worker = class {
     constructor(url) {
@@ -6,7 +7,7 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.body.append(this.frame);
       const scope = this.frame.contentWindow;
-      scope.postMessage = (data) => setTimeout(() => this.onmessage?.({ data }));
+      scope.postMessage = (data) => setTimeout(() => this.onmessage?.({ data: structuredClone(data) }));
       this.started = new Promise((resolve) => {
         const script = scope.document.createElement("script");
         script.src = url;
@@ -17,7 +18,7 @@ if (location.protocol === "file:") {
     }
 
     postMessage(data) {
-      this.started.then((scope) => scope.onmessage({ data }));
+      this.started.then((scope) => scope.onmessage({ data: structuredClone(data) }));
     }
 
     terminate() {

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.chromium import browser
 from tests.conftest import ROOT
 from tests.docs.documents import ORIGINALS, TWINS
+from tests.servers import Unavailable
 
 LANGUAGES = ("en", "uk")
 
@@ -29,19 +31,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pages(folder: Path) -> list[Path]:
-    """Return the pages of the documents; those of code, and the page for a wrong address, are none."""
+    """Return the pages of documents in one language, without source files and the 404 page."""
     return [page for page in folder.rglob("*.html") if page.name != "404.html" and not {"code", "uk"} & {*page.relative_to(folder).parts}]
 
 
 def test_every_document_is_a_page_in_both_languages(site: Path) -> None:
     english, ukrainian = pages(site), pages(site / "uk")
     assert len(english) == len(ukrainian) == len(ORIGINALS)
-    translated = [page for page in ukrainian if '<a href="' in page.read_text() and ">English</a>" in article(page)]
+    translated = [page for page in ukrainian if ">English</a>" in article(page)]
     assert len(translated) == len(TWINS)
 
 
 def article(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
+
+
+def test_menu_leads_to_every_document(site: Path) -> None:
+    menu = (site / "index.html").read_text(encoding="utf-8").partition("<article")[0]
+    missing = [str(page.relative_to(site)) for page in pages(site) if f'href="./{page.relative_to(site)}"' not in menu]
+    assert {*missing} <= {"index.html", "decisions/template.html"}, "add the page to MENU in deploy/docs/build.py"
 
 
 def test_readme_is_the_home_page(site: Path) -> None:
@@ -60,6 +68,20 @@ def test_search_knows_the_documents_of_its_language(site: Path, language: str) -
     index = (site / ("" if language == "en" else language) / "search.json").read_text(encoding="utf-8")
     assert {"en": "high-water mark", "uk": "сховище"}[language] in index
     assert "class Target" not in index, "source files are linked to, not searched"
+
+
+def test_search_works_on_pages_opened_from_the_disk(site: Path) -> None:
+    try:
+        with browser() as chromium:
+            page = chromium.new_page()
+            page.goto((site / "uk/index.html").as_uri())
+            page.keyboard.press("Control+k")
+            page.get_by_role("combobox").fill("словник")
+            page.get_by_role("option").first.wait_for()
+            page.keyboard.press("Enter")
+            page.wait_for_url(re.compile("h=%D1%81%D0%BB%D0%BE%D0%B2"))
+    except Unavailable as error:
+        pytest.skip(str(error))
 
 
 def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
