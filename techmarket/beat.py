@@ -4,7 +4,7 @@ from typing import Any
 
 from django_celery_beat.schedulers import DatabaseScheduler
 
-from techmarket.alive import sign
+from techmarket.liveness import sign
 
 
 class Scheduler(DatabaseScheduler):

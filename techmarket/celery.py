@@ -1,4 +1,4 @@
-"""The Celery app. Its tasks are in apps/orchestration/tasks.py."""
+"""The Celery app. Its tasks are in apps/orchestration/worker/tasks.py."""
 
 import logging.config
 
@@ -7,14 +7,13 @@ from celery.signals import heartbeat_sent, setup_logging
 from django.conf import settings
 
 from techmarket import logs
-from techmarket.alive import sign
 from techmarket.environment import refuse_at_start
+from techmarket.liveness import sign
 
 refuse_at_start()
 
 app = Celery("techmarket")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["apps.orchestration"])
 
 if settings.CELERY_BROKER_URL.startswith("filesystem"):
     for folder in ("messages", "control"):

@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
-from techmarket.sentences import gettext_noop as _
+from techmarket.messages import message
 from techmarket.version import read_version
 
 
@@ -40,7 +40,7 @@ CODES: dict[type[EtlError], ExitCode] = {
 }
 TRACEBACK = 3  # the verbosity that shows it
 RECEIVED: list[str] = []  # what `interruptible` was told meanwhile: one of these, once
-SIGNALS = {signal.SIGINT: _("at the terminal"), signal.SIGTERM: _("by SIGTERM"), signal.SIGHUP: _("by SIGHUP")}
+SIGNALS = {signal.SIGINT: "signal.terminal", signal.SIGTERM: "signal.sigterm", signal.SIGHUP: "signal.sighup"}  # codes of messages
 
 
 class Command(BaseCommand):
@@ -105,7 +105,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in mine:
             signal.signal(each, signal.SIG_IGN)
-        RECEIVED.append(SIGNALS[signal.Signals(number)])
+        RECEIVED.append(message(SIGNALS[signal.Signals(number)]))
         heed_signals()
 
     for number in mine:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import structlog
 
 MASKED = "***"
-RUNS = "apps.orchestration.runner"
+RUNS = "apps.orchestration.worker.loop"
 FIRST = ("timestamp", "level", "event", "logger", "run", "task", "stage", "table")
 # Shorter ones would be found in words that mean something else.
 SHORTEST_SECRET = 6

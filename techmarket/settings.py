@@ -153,6 +153,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # else a worker ends once the broker has been away for about 50 minutes
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
+CELERY_IMPORTS = ["apps.orchestration.worker.tasks"]
 CELERY_BEAT_SCHEDULER = "techmarket.beat:Scheduler"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 ETL_REAP_SECONDS = env.number("ETL_REAP_SECONDS", 15, 1, 60)
@@ -205,13 +206,15 @@ INSTALLED_APPS = [
     "apps.sources.payments",
     "apps.warehouse",
     "apps.orchestration",
+    "apps.demo",
+    "apps.console",
+    "apps.monitoring",
     "apps.backups",
-    "apps.dashboard",
     "apps.bi",
     "apps.schema",
 ]
 MIDDLEWARE = [
-    "techmarket.health.Probes",  # before the redirect to HTTPS and the look at the Host header
+    "apps.monitoring.readiness.Probes",  # before the redirect to HTTPS and the look at the Host header
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -234,7 +237,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"amounts": "techmarket.amounts", "sentences": "techmarket.sentences"},
+            "libraries": {"amounts": "techmarket.amounts", "ledger_messages": "techmarket.messages"},
         },
     }
 ]
@@ -259,11 +262,11 @@ UNFOLD = {
     "SITE_TITLE": "TechMarket",
     "SITE_HEADER": "TechMarket",
     "SITE_SYMBOL": "warehouse",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "apps.dashboard.navigation.icon"}],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "apps.console.navigation.icon"}],
     "SITE_URL": None,  # the admin is all there is
-    "DASHBOARD_CALLBACK": "apps.dashboard.first_page.fill",
-    "SIDEBAR": {"navigation": "apps.dashboard.navigation.sidebar"},
-    "STYLES": ["apps.dashboard.navigation.stylesheet"],
+    "DASHBOARD_CALLBACK": "apps.console.overview.page.fill",
+    "SIDEBAR": {"navigation": "apps.console.navigation.sidebar"},
+    "STYLES": ["apps.console.navigation.stylesheet"],
 }
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
+from apps.demo import shop
 from apps.orchestration import api
-from apps.sources.demo import shop
 from apps.warehouse.dimensions import DimDate, DimRegion
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import Month, Totals, by_month, sales, totals

@@ -5,14 +5,14 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
+from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.orchestration.models import Run
-from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.sources.auth.models import Credential, Token
 from apps.sources.auth.models import User as Account
 from apps.sources.orders.models import Customer, Order
 from apps.warehouse.dimensions import DimCustomer
 from apps.warehouse.facts import FactSales
-from tests.dashboard.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
+from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from django.utils.translation import override
 
+from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Reject, Trigger
-from apps.sources.demo import faults, shop
 from techmarket.diagnosis import diagnose
-from techmarket.sentences import DECLARED, in_language
+from techmarket.messages import DECLARED, translate
 from tests.conftest import Cli
 
 # What is the same in every language: columns, listed values, programs and units.
@@ -21,7 +21,7 @@ NAMES = re.compile(
 
 def ukrainian(said: str) -> str:
     with override("uk"):
-        return in_language(said)
+        return translate(said)
 
 
 def foreign(said: str) -> list[str]:
@@ -42,20 +42,20 @@ def test_rejects_and_checks_of_a_shop_with_every_fault() -> None:
     checks = CheckResult.objects.filter(run=run).values_list("name", "expected", "observed")
     assert checks and not [words for check in checks for words in check if foreign(words)]
     with override("en"):
-        assert all(in_language(reason) == reason for reason in reasons)
+        assert all(translate(reason) == reason for reason in reasons)
 
 
 def test_a_command_knows_what_the_pages_know(run_cli: Cli) -> None:
     """`report --language uk` runs without the admin."""
-    counts = "from techmarket.sentences import DECLARED; before = len(DECLARED); import techmarket.urls; print(before, len(DECLARED))"
+    counts = "from techmarket.messages import DECLARED; before = len(DECLARED); import apps.console.urls; print(before, len(DECLARED))"
     known, declared = run_cli("shell", "-v", "0", "-c", counts).stdout.split()
     assert known == declared
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
 def test_causes() -> None:
-    run = api.start("full", Trigger.CLI, "olena")
-    skipped = api.start("full", Trigger.API, "petro")
+    run = api.start_run("full", Trigger.CLI, "olena")
+    skipped = api.start_run("full", Trigger.API, "petro")
     assert ukrainian(skipped.cause).startswith(f"Пропущено: накладається на запуск {run.pk} (olena; у черзі від ")
     lost = diagnose(psycopg.OperationalError("connection failed: timeout"), "dwh")
     assert re.fullmatch(r"dwh \(.*\) не відповідає\. Запустіть його або виправте DWH_URL\.", ukrainian(str(lost)))

@@ -11,7 +11,7 @@ from django.conf import settings
 from apps.backups import folders, manifest
 from apps.backups.manifest import Dump, Manifest
 from apps.backups.stores import Store, store
-from apps.orchestration.asking import code_version
+from apps.orchestration.requests import code_version
 from techmarket.diagnosis import MIGRATE
 from techmarket.errors import NotMigrated
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from apps.etl.notes import note
+from apps.etl.metadata import note
 from apps.etl.snapshot import Snapshot, open_snapshot
 from apps.etl.tables import ORDER_ITEMS, ORDERS, PAYMENTS, Source, Target
 

@@ -13,7 +13,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model, UniqueConstraint
 from django.utils.translation import override
 
-from apps.schema.paper import server
+from apps.schema.offline import server
 from apps.warehouse.partition import CreateSinglePartitionModel
 
 WAREHOUSE = "dwh"

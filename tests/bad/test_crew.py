@@ -77,7 +77,7 @@ def member_of_a_run_that_waits(shop: Shop, **env: str) -> "subprocess.Popen[str]
     """A member beside nobody: run 2 is planned next year, and so it looks at the ledger again and again."""
     assert shop.run("run_etl", "--mode", "full", "--no-wait").returncode == 0
     shop.sql("default", "UPDATE orchestration_task SET not_before = NOW() + INTERVAL '1 year' WHERE run_id = 2")
-    process = shop.start_python("-m", "apps.orchestration.member", "2", "0", env=env, stdin=subprocess.PIPE)
+    process = shop.start_python("-m", "apps.orchestration.worker.process", "2", "0", env=env, stdin=subprocess.PIPE)
     sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'techmarket'"
     shop.waits_for(lambda: shop.sql("default", f"{sessions} AND query LIKE '%orchestration_task%'"), process)
     return process

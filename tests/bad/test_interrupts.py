@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from django.core.management import execute_from_command_line
 
-from apps.orchestration import runner
-from apps.orchestration.asking import ask
+from apps.demo import shop as demo
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.stages import STAGES
-from apps.sources.demo import shop as demo
+from apps.orchestration.requests import start_run
+from apps.orchestration.worker import loop
+from apps.orchestration.worker.stages import STAGES
 from apps.warehouse.loads import Load
 from techmarket.commands import interruptible
 from tests.bad.conftest import ON_SERVERS, SLOW, Shop, ended, needs_servers, one_sentence
@@ -178,7 +178,7 @@ def test_second_run_is_skipped(shop: Shop) -> None:
 def test_resume_of_what_is_over(capsys: pytest.CaptureFixture[str]) -> None:
     states = (State.SUCCEEDED, 3, "has succeeded already; there is nothing to resume."), (State.SKIPPED, 2, "Start a new run.")
     for state, code, says in (*states, (None, 2, "There is no run 999. `manage.py run_etl` starts a new one.")):
-        number = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="test", state=state).pk if state else 999
+        number = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="test", state=state).pk if state else 999
         with pytest.raises(SystemExit) as end:
             execute_from_command_line(["manage.py", "run_etl", "--resume", str(number)])
         out, err = capsys.readouterr()
@@ -205,7 +205,7 @@ def test_dead_run_is_lost_after_the_silence(shop: Shop) -> None:
     assert shop.run("run_etl", env=SOON).returncode == 0
     assert [run["state"] for run in shop.runs()] == ["succeeded", "lost", "skipped", "succeeded"]
     lost = shop.runs()[1]
-    assert "has not been heard of since" in lost["cause"] and lost["blame"] == "machine"
+    assert "has not been heard of since" in lost["cause"] and lost["cause_kind"] == "machine"
     assert shop.sql("default", "SELECT COUNT(*) FROM orchestration_task WHERE run_id = 2 AND state = 'running'") == [(0,)]
     assert shop.warehouse() != before
 
@@ -237,7 +237,7 @@ def test_dead_run_that_had_published_has_succeeded(shop: Shop) -> None:
 @pytest.fixture
 def run() -> Run:
     demo.generate(20, 1)
-    return ask(Mode.FULL, Trigger.CLI, "test")
+    return start_run(Mode.FULL, Trigger.CLI, "test")
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
@@ -248,10 +248,10 @@ def test_what_comes_after_the_commit_does_not_undo_it(run: Run, error: BaseExcep
             raise error
         real(task, landed)
 
-    real: Callable[..., None] = runner.land
-    monkeypatch.setattr(runner, "land", land)
+    real: Callable[..., None] = loop.land
+    monkeypatch.setattr(loop, "land", land)
     with pytest.raises(type(error)):
-        runner.carry_out(run)
+        local.execute_run(run)
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.SUCCEEDED, "")
     assert set(run.tasks.values_list("state", "cause")) == {(State.SUCCEEDED, "")}
@@ -269,12 +269,12 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
             real(*args)
         raise KeyboardInterrupt
 
-    target: Any = runner.Task if place == "claim" else runner
+    target: Any = loop.Task if place == "claim" else loop
     name = "claim_for" if place == "claim" else place
     real = getattr(target, name)
     monkeypatch.setattr(target, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runner.carry_out(run)
+        local.execute_run(run)
     run.refresh_from_db()
     published = Load.objects.filter(run_uuid=run.uuid).exists()
     assert published == (place == "finish")
@@ -298,7 +298,7 @@ def test_interrupt_that_c_code_does_not_pass_on(run: Run, outcome: str, monkeypa
     real = STAGES["extract"]
     monkeypatch.setitem(STAGES, "extract", interrupted)
     with pytest.raises(KeyboardInterrupt), interruptible():
-        runner.carry_out(run)
+        local.execute_run(run)
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.CANCELLED, "Cancelled by SIGTERM. Nothing was published.")
     assert not Load.objects.exists()

@@ -100,7 +100,7 @@ def test_a_name_longer_than_the_ledger_holds(shop: Shop) -> None:
     result = sh(shop, "manage.py run_etl >&- 2>&-", **env)
     assert (result.returncode, result.stdout, result.stderr) == (4, "", "")
     assert "payments_db (127.0.0.1:1) does not answer" in shop.runs()[-1]["cause"]
-    assert shop.sql("default", "SELECT asked_by FROM orchestration_run ORDER BY id DESC LIMIT 1") == [("x" * 150,)]
+    assert shop.sql("default", "SELECT requested_by FROM orchestration_run ORDER BY id DESC LIMIT 1") == [("x" * 150,)]
 
 
 # --- --json ---
@@ -133,7 +133,7 @@ def test_json_of_a_refusal(shop: Shop) -> None:
     said = json.loads(result.stdout)
     assert set(said) == KEYS and said["status"] == "failed"
     assert [check["name"] for check in said["checks"] if not check["passed"]] == ["share deleted"]
-    assert shop.warehouse() == before and shop.runs()[-1]["blame"] == "data"
+    assert shop.warehouse() == before and shop.runs()[-1]["cause_kind"] == "data"
 
 
 def test_a_traceback_for_those_who_ask_for_it(shop: Shop) -> None:

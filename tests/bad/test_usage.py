@@ -8,7 +8,7 @@ from django.core.management import execute_from_command_line
 from django.test import override_settings
 
 from apps.orchestration.management.commands.run_etl import window
-from apps.orchestration.windows import MOST_DAYS, today
+from apps.orchestration.window import MOST_DAYS, today
 from techmarket.commands import ExitCode, whole_number
 
 # Said only when the test runs: the suite may go on over midnight.

@@ -12,12 +12,12 @@ from django.db import connections
 
 from apps.bi.questions import END, REGION, START, questions
 from apps.orchestration.models import Run
-from apps.orchestration.planning import high_water_mark
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import sales
+from apps.warehouse.loads import read_high_water_mark
 from apps.warehouse.report import Share, report, sold_between
 from tests.bi.metabase import rendered
-from tests.dashboard.conftest import star  # noqa: F401  fixture
+from tests.console.conftest import star  # noqa: F401  fixture
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = [
@@ -88,7 +88,7 @@ def test_every_answer_is_the_page_s_number(star: Run) -> None:  # noqa: F811
 
 
 def test_data_as_of_is_the_high_water_mark_on_the_shop_s_clock(star: Run) -> None:  # noqa: F811
-    mark = high_water_mark()
+    mark = read_high_water_mark()
     assert mark and mark.tzinfo
     assert answers()["data_as_of"] == [(mark.astimezone(ZoneInfo("Europe/Kyiv")).replace(tzinfo=None),)]
 

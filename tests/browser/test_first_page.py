@@ -6,11 +6,11 @@ import pytest
 from django.core.cache import cache
 from playwright.sync_api import Page, expect
 
+from apps.console.groups import OPERATOR, VIEWER
+from apps.demo import shop
 from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.people import OPERATOR, VIEWER
 from apps.sources.catalog.models import Product
-from apps.sources.demo import shop
 from apps.sources.orders.models import Employee, Region
 from apps.warehouse.dimensions import DimProduct
 from tests.browser.axe import faults
@@ -87,7 +87,7 @@ def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
 
 def test_progress_without_reloading(star: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
-    run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, asked_by="x", state=State.RUNNING)
+    run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     tasks = [Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region") for _ in range(4)]
     page.goto("/admin/")
     page.evaluate("window.untouched = true")

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from playwright.sync_api import Page, expect
 
-from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 

@@ -14,7 +14,7 @@ import pytest
 from django_celery_beat.schedulers import DatabaseScheduler
 from pytest_django.fixtures import Settings
 
-from techmarket import alive, beat
+from techmarket import beat, liveness
 from techmarket.celery import app, worker_lives
 from tests.conftest import PASSED_ON, ROOT, Cli
 
@@ -75,7 +75,7 @@ def test_worker_and_beat_sign(settings: Settings, tmp_path: Path, monkeypatch: p
 
 def test_full_disk_ends_nobody(settings: Settings) -> None:
     settings.VAR_DIR = Path("/dev/null")
-    alive.sign("worker")
+    liveness.sign("worker")
 
 
 def healthcheck(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":

@@ -21,7 +21,7 @@ NOT_RUN = {
     "make start PROFILES=bi": "needs Docker and its images; tests/deploy/test_compose.py, test_containers.py",
     "python manage.py ping": "fails without workers and beat; `ping --databases` is run",
     "python manage.py ping --json": "fails without workers and beat; `ping --databases` is run",
-    "curl -s http://": "asks a server that runs; tests/ops asks the same pages",
+    "curl -s http://": "asks a server that runs; tests/monitoring asks the same pages",
     "python manage.py createsuperuser": "asks at the terminal",
     "python manage.py runserver": "does not end; tests/browser has a server",
     "docker ": "needs Docker and its images; tests/deploy/test_compose.py, test_containers.py",

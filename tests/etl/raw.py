@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from apps.etl.notes import note
+from apps.etl.metadata import note
 from apps.etl.tables import Kind, Source
 from tests.oracle import Raw
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db import connections
 
-from apps.orchestration.asking import ask
 from apps.orchestration.models import Mode, Reject, Run, State, Trigger
+from apps.orchestration.requests import start_run
 from apps.orchestration.results import document
-from apps.orchestration.runner import carry_out
+from apps.orchestration.worker.local import execute_run
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion, FactSales
 from tests import oracle
 from tests.oracle import NOT_APPLICABLE, UNKNOWN, Row
@@ -26,8 +26,8 @@ DIMENSIONS: dict[str, tuple[Any, str]] = {
 
 
 def run(mode: str = "full", start: datetime | None = None, end: datetime | None = None, dry_run: bool = False) -> Run:
-    asked = ask(Mode(mode), Trigger.CLI, "test", start, end, dry_run=dry_run)
-    carry_out(asked)
+    asked = start_run(Mode(mode), Trigger.CLI, "test", start, end, dry_run=dry_run)
+    execute_run(asked)
     asked.refresh_from_db()
     assert asked.state == State.SUCCEEDED
     return asked

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from apps.demo import shop
 from apps.etl import snapshot
 from apps.etl.extract import TOUCHED, Window, every_nth, extract_sales, survey, touched
 from apps.etl.preflight import preflight
@@ -15,7 +16,6 @@ from apps.etl.snapshot import MySQLSnapshot, open_snapshot
 from apps.etl.tables import ORDERS, PRODUCTS
 from apps.orchestration.models import Reject
 from apps.sources.catalog.models import Category, Product
-from apps.sources.demo import shop
 from apps.sources.orders.models import Order, OrderItem, Region
 from apps.sources.payments.models import Payment
 from techmarket.errors import EtlError, Misconfigured, NotMigrated, SchemaDrift

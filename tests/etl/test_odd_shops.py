@@ -13,11 +13,11 @@ from django.db.models import Model
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from apps.demo import shop
 from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, ORDER_ITEMS, ORDERS, PAYMENTS, Source, Target
 from apps.etl.transform import Outcome, transform
 from apps.sources.auth.models import User
 from apps.sources.catalog.models import Category, Product
-from apps.sources.demo import shop
 from apps.sources.orders.models import Customer, Employee, Order, OrderItem, Region
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import FactSales, Load

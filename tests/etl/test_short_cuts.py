@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from django.conf import settings as configured
 
+from apps.demo import shop
 from apps.etl.extract import extract_sales, survey
 from apps.orchestration.models import Run, Stage, Task
 from apps.sources.catalog.models import Product
-from apps.sources.demo import shop
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.warehouse.models import DimCustomer, FactSales
 from tests.etl.star import compare, expected_star, run, written

@@ -6,8 +6,8 @@ import pytest
 from django.apps import apps as installed
 from pytest_django.fixtures import Settings
 
-from apps.orchestration import delivery
-from apps.sources.demo import shop
+from apps.demo import shop
+from apps.orchestration.worker import delivery
 from tests.orchestration.post import Post
 
 
@@ -35,5 +35,5 @@ def schedules(transactional_db: None) -> None:
 @pytest.fixture
 def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heart that listens every twentieth of a second."""
-    monkeypatch.setattr("apps.orchestration.heartbeat.LISTEN", 0.05)
-    monkeypatch.setattr("apps.orchestration.runner.LISTEN", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.heartbeat.LISTEN_INTERVAL_S", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.loop.LISTEN_INTERVAL_S", 0.05)

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 
-from apps.orchestration.people import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 
 pytestmark = pytest.mark.django_db
 

@@ -12,12 +12,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from apps.console.groups import OPERATOR, VIEWER
+from apps.console.rejects import FORMULA, RULES, TABLES
 from apps.etl.transform.rows import UNREADABLE
-from apps.orchestration.admin.rejects import FORMULA, RULES, TABLES
 from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
-from apps.orchestration.people import OPERATOR, VIEWER
 from tests.conftest import ROOT
-from tests.dashboard.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came, came  # noqa: F401  fixture
 from tests.orchestration.post import ago
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -26,7 +26,7 @@ ROW = {"id": "7", "email": "olena@shop.example", "first_name": "=cmd|'/c calc'!A
 
 
 def rejected(run: Run | None = None, **fields: Any) -> Reject:
-    run = run or Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.SUCCEEDED)
+    run = run or Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.SUCCEEDED)
     task = run.tasks.create(stage=Stage.TRANSFORM, subject="dim_customer", state=State.SUCCEEDED)
     standard = {"table": "customers", "row_id": "7", "rule": "missing_value", "reason": "last_name is empty", "raw": ROW}
     return Reject.objects.create(run=run, task=task, **standard | fields)

@@ -15,11 +15,11 @@ from django.db import connections
 from django.db.models import F, Sum
 from django.utils import timezone
 
+from apps.demo import changes, faults, instants, names, orders, shop
+from apps.demo.draw import stream
+from apps.demo.write import ALIASES, models
 from apps.sources.auth.models import Role, User, UserRole
 from apps.sources.catalog.models import Category, Product
-from apps.sources.demo import changes, faults, instants, names, orders, shop
-from apps.sources.demo.draw import stream
-from apps.sources.demo.write import ALIASES, models
 from apps.sources.orders.models import Customer, Employee, Order, OrderItem, Region
 from apps.sources.payments.models import Payment
 

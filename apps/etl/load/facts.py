@@ -14,7 +14,7 @@ from apps.etl.extract import Bounds, within
 from apps.etl.load.copying import Block, analyze, copy, copy_packed, narrowed, packed, staged_as
 from apps.etl.load.dimensions import Dimensions
 from apps.etl.load.merging import differs, insert_new, update_changed
-from apps.etl.notes import noted
+from apps.etl.metadata import noted
 from apps.etl.tables import FACT_SALES
 from apps.warehouse.dimensions import UNKNOWN
 from apps.warehouse.facts import FactSales

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from apps.etl.counts import Counts
-from apps.etl.notes import note, noted
+from apps.etl.metadata import note, noted
 from apps.etl.tables import ORDER_ITEMS, ORDERS, PAYMENTS
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.parse import LARGEST

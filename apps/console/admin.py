@@ -1,0 +1,6 @@
+"""Every page of the admin; Django looks for this module."""
+
+from apps.console import accounts, rejects, schedules, sources, warehouse
+from apps.console.runs import admin as runs
+
+__all__ = ["accounts", "rejects", "runs", "schedules", "sources", "warehouse"]

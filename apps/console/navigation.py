@@ -1,0 +1,90 @@
+"""The sidebar: by what people look for, not by Django's apps. A model that a person may not see is not there."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+
+# By group: title, whether it opens and closes, and its models with their icons, in order.
+GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
+    (
+        _("Runs"),
+        False,
+        {
+            "orchestration.run": "play_circle",
+            "orchestration.reject": "report",
+            "orchestration.scheduledrun": "event_upcoming",
+            "django_celery_beat.periodictask": "schedule",
+            "django_celery_beat.crontabschedule": "calendar_clock",
+            "orchestration.schedule": "history",
+        },
+    ),
+    (
+        _("Warehouse"),
+        False,
+        {
+            "dwh.factsales": "receipt_long",
+            "dwh.dimdate": "calendar_month",
+            "dwh.dimregion": "map",
+            "dwh.dimcategory": "category",
+            "dwh.dimproduct": "inventory_2",
+            "dwh.dimcustomer": "person",
+            "dwh.dimemployee": "badge",
+            "dwh.load": "publish",
+        },
+    ),
+    (
+        _("Sources"),
+        True,
+        {
+            "orders_db.order": "shopping_cart",
+            "orders_db.orderitem": "list",
+            "orders_db.customer": "person",
+            "orders_db.employee": "badge",
+            "orders_db.region": "map",
+            "catalog_db.product": "inventory_2",
+            "catalog_db.category": "category",
+            "payments_db.payment": "payments",
+            "auth_db.user": "account_circle",
+            "auth_db.role": "key",
+            "auth_db.userrole": "vpn_key",
+        },
+    ),
+    (_("People"), False, {"auth.user": "manage_accounts", "auth.group": "groups"}),
+)
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    first = {
+        "title": _("First page"),
+        "icon": "monitoring",
+        "link": reverse("admin:index"),
+        "active": request.path == reverse("admin:index"),
+    }
+    groups = [{"title": title, "separator": True, "collapsible": folds, "items": items(request, models)} for title, folds, models in GROUPS]
+    return [{"items": [first]}, *(group for group in groups if group["items"])]
+
+
+def items(request: HttpRequest, icons: dict[str, str]) -> list[dict[str, Any]]:
+    pages = {model._meta.label_lower: page for model, page in admin.site._registry.items() if page.has_view_permission(request)}
+    return [
+        {
+            "title": capfirst(pages[label].opts.verbose_name_plural),
+            "icon": icon,
+            "link": reverse(f"admin:{label.replace('.', '_')}_changelist"),
+        }
+        for label, icon in icons.items()
+        if label in pages
+    ]
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("console/pages.css")
+
+
+def icon(request: HttpRequest) -> str:
+    return static("console/icon.svg")

@@ -1,0 +1,117 @@
+"""The KPIs as pictures with their numbers: each line leads to the fact rows behind it."""
+
+from calendar import monthrange
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from django.urls import reverse
+from django.utils.formats import date_format
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.console.overview.charts import Chart, Series
+from apps.warehouse.dimensions import NOT_APPLICABLE, UNKNOWN
+from apps.warehouse.kpis import NOTHING, Month, key
+from apps.warehouse.report import Report, Share
+from techmarket.amounts import uah, whole
+
+ORDERS, REVENUE, MARGIN = "orders", "revenue", "margin"
+METHODS: dict[int | str, Any] = {
+    "card": gettext_lazy("card"),
+    "paypal": gettext_lazy("PayPal"),
+    "bank_transfer": gettext_lazy("bank transfer"),
+    "cash": gettext_lazy("cash"),
+    "mixed": gettext_lazy("several"),
+    "none": gettext_lazy("not paid"),
+}
+
+
+@dataclass(frozen=True)
+class Period:
+    """What was asked for. `region` is its key in dim_region."""
+
+    start: date | None
+    end: date | None
+    region: int | None = None
+
+    def facts(self, **lookups: Any) -> str:
+        """The address of the list of its fact rows, narrowed further."""
+        mine = {"date__gte": self.start and key(self.start), "date__lte": self.end and key(self.end), "region__exact": self.region}
+        asked = {name: value for name, value in (mine | lookups).items() if value is not None}
+        return f"{reverse('admin:dwh_factsales_changelist')}?{urlencode(asked)}"
+
+    def month(self, year: int, month: int) -> str:
+        first, last = date(year, month, 1), date(year, month, monthrange(year, month)[1])
+        return self.facts(date__gte=key(max(first, self.start or first)), date__lte=key(min(last, self.end or last)))
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    href: str
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    title: str
+    chart: Chart
+    columns: Sequence[str]
+    lines: Sequence[Line]
+    wide: bool = False
+
+
+def figures(report: Report, period: Period) -> list[Figure]:
+    managers = read(report.employees, _("none: web orders"))
+    return [
+        by_month(report, period),
+        shared(_("Orders by region"), _("Region"), read(report.regions), "region", period, ORDERS),
+        shared(_("Payment methods"), _("Method"), read(report.methods), "payment_method", period, REVENUE),
+        shared(_("Ten best products"), _("Product"), read(report.products), "product", period, MARGIN),
+        shared(_("Revenue by category"), _("Category"), read(report.categories), "category", period, MARGIN),
+        replace(shared(_("Results by manager"), _("Manager"), managers, "employee", period, REVENUE), wide=True),
+    ]
+
+
+def by_month(report: Report, period: Period) -> Figure:
+    months = without_gaps(report.months)
+    names = [date_format(date(month.year, month.month, 1), "M Y") for month in months]
+    series = [Series(_("Revenue, UAH"), [month.net for month in months]), Series(_("Margin, UAH"), [month.margin for month in months])]
+    lines = [
+        Line(name, period.month(month.year, month.month), (uah(month.net), uah(month.margin), whole(month.orders)))
+        for name, month in zip(names, months, strict=True)
+    ]
+    columns = (_("Month"), _("Revenue"), _("Margin"), _("Orders"))
+    return Figure(_("Revenue and margin by month"), Chart("line", names, series), columns, lines, wide=True)
+
+
+def without_gaps(months: Sequence[Month]) -> list[Month]:
+    """A month without a sale is a month of nothing: a line would else run over it."""
+    sold = {month.year * 12 + month.month - 1: month for month in months}
+    numbers = range(min(sold), max(sold) + 1) if sold else ()
+    return [sold.get(number, Month(number // 12, number % 12 + 1, NOTHING, NOTHING, 0)) for number in numbers]
+
+
+def shared(title: str, what: str, shares: Sequence[Share], column: str, period: Period, kind: str) -> Figure:
+    """`kind`: what is drawn, and which numbers stand beside it. Products have no orders: those of one order do not add up."""
+    drawn = (
+        Series(_("Orders"), [share.orders for share in shares])
+        if kind == ORDERS
+        else Series(_("Revenue, UAH"), [share.net for share in shares])
+    )
+    numbers = (_("Revenue"), _("Margin")) if kind == MARGIN else (_("Revenue"), _("Orders"), _("Average order"))
+    lines = [Line(share.name, period.facts(**{f"{column}__exact": share.key}), cells(share, kind)) for share in shares]
+    return Figure(title, Chart("bar", [share.name for share in shares], [drawn], across=True), (what, *numbers), lines)
+
+
+def cells(share: Share, kind: str) -> tuple[str, ...]:
+    return (uah(share.net), uah(share.margin)) if kind == MARGIN else (uah(share.net), whole(share.orders), uah(share.average_order))
+
+
+def read(shares: Sequence[Share], member: str = "") -> list[Share]:
+    """Payment methods and the dimensions' special rows in the reader's words. `member`: what Not applicable means here."""
+    words: dict[int | str, Any] = {UNKNOWN: _("unknown"), NOT_APPLICABLE: member or _("not applicable")}
+    return [replace(share, name=str(words.get(share.key) or METHODS.get(share.key, share.name))) for share in shares]

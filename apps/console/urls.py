@@ -1,0 +1,12 @@
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+admin.autodiscover()  # settings.py leaves that to here
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("language/", include("django.conf.urls.i18n")),
+    path("admin/now/", include("apps.console.overview.urls")),
+    path("admin/", admin.site.urls),
+]

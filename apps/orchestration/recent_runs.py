@@ -1,0 +1,71 @@
+"""The latest runs in a few queries, however many there are: what the overview and the metrics show."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import QuerySet
+
+from apps.orchestration.models import ACTIVE, Mode, Reject, Run, State
+from apps.orchestration.schedules import MODES, next_instants
+from apps.orchestration.tally import Progress, Tally, progress, tallies
+
+SHOWN = 30
+FINISHED = (State.SUCCEEDED, State.FAILED, State.LOST, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has ended, and its totals."""
+
+    run: Run
+    tally: Tally
+
+    @property
+    def duration(self) -> timedelta:
+        return timedelta(seconds=self.run.seconds or 0)
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    run: Run
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class NextRun:
+    schedule: str
+    mode: str
+    scheduled_for: datetime | None
+
+
+def finished_runs() -> "QuerySet[Run]":
+    """Return the runs that ended, without dry runs, which change nothing, and skipped ones."""
+    return Run.objects.filter(dry_run=False, state__in=FINISHED)
+
+
+def last_finished_run() -> FinishedRun | None:
+    run = finished_runs().first()
+    return FinishedRun(run, tallies([run])[run.pk]) if run else None
+
+
+def latest_runs() -> list[Run]:
+    """Return the latest finished runs, oldest first."""
+    return list(finished_runs()[:SHOWN])[::-1]
+
+
+def active_run() -> ActiveRun | None:
+    run = Run.objects.filter(state__in=ACTIVE).first()
+    return ActiveRun(run, progress(run)) if run else None
+
+
+def rejects_since_last_full() -> tuple[int, int | None]:
+    """Count distinct rows rejected since the last full run; return also the number of that run."""
+    full = finished_runs().filter(state=State.SUCCEEDED, mode=Mode.FULL).values_list("pk", flat=True).first()
+    rejects = Reject.objects.filter(run__gte=full or 0, run__state=State.SUCCEEDED, run__dry_run=False)
+    return rejects.values("table", "row_id").distinct().count(), full
+
+
+def next_runs() -> list[NextRun]:
+    """Return the next instant of each schedule, None while it is paused."""
+    instants = {name: next(iter(next_instants(name, 1)), None) for name in MODES}
+    return [NextRun(name, MODES[name], instant) for name, instant in instants.items()]

@@ -1,0 +1,169 @@
+"""Where a run is started, repeated, resumed and cancelled, whoever requests it. Another active run makes a new one skipped."""
+
+import subprocess
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from apps.orchestration.models import ACTIVE, Executor, Run, Stage, State, Task, Trigger
+from apps.orchestration.outcome import cancelled_by_person, end_run
+from apps.orchestration.window import Window
+from apps.orchestration.worker.delivery import send_ready_tasks
+from apps.orchestration.worker.heartbeat import worker_name
+from apps.orchestration.worker.recovery import reap
+from apps.warehouse.loads import Load
+from techmarket.diagnosis import diagnosed
+from techmarket.messages import Message, message
+
+UNCLAIMED_AFTER_S = 10.0  # a queued run that no worker has claimed by then deserves a hint
+
+
+class CannotResume(Exception):
+    """`skipped`: the run is active or has succeeded; otherwise it is unknown or too old."""
+
+    def __init__(self, text: str, skipped: bool = False):
+        super().__init__(text)
+        self.skipped = skipped
+
+
+def start_run(
+    mode: str,
+    trigger: Trigger,
+    requested_by: str,
+    window: Window | None = None,
+    dry_run: bool = False,
+    reason: str = "",
+    queue: bool = False,
+    rerun_of: Run | None = None,
+) -> Run:
+    """Write the run down as queued or, where another is active, as skipped. Raises Usage where mode and window contradict each other.
+
+    With `queue` Celery's workers execute it; without, the caller does, by `worker.local.execute_run`.
+    """
+    window = window or Window.everything()
+    window.check_mode(mode)
+    reap()
+    fields: dict[str, Any] = {
+        "mode": mode,
+        "trigger": trigger,
+        "requested_by": requested_by,
+        "window_start": window.start,
+        "window_end": window.end,
+        "dry_run": dry_run,
+        "reason": reason,
+        "rerun_of": rerun_of,
+        "code_version": code_version(),
+        **executor_fields(queue),
+    }
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(**fields)
+            Task.objects.create(run=run, stage=Stage.PLAN)
+    except IntegrityError:
+        return create_skipped_run(fields)
+    if queue:
+        send_ready_tasks(run)
+    return run
+
+
+def executor_fields(queue: bool) -> dict[str, str]:
+    return {"executor": Executor.WORKERS, "worker": ""} if queue else {"executor": Executor.LOCAL, "worker": worker_name()}
+
+
+def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue: bool = False, publish: bool = False) -> Run:
+    """Start a new run as `run` was requested: what its plan derived from the high-water mark is derived again.
+
+    With `publish` a dry run is followed by one that publishes.
+    """
+    window = Window(run.window_start, run.window_end) if run.window_end else Window.everything()
+    dry_run = run.dry_run and not publish
+    return start_run(run.mode, trigger, requested_by, window, dry_run=dry_run, reason=reason, queue=queue, rerun_of=run)
+
+
+def create_skipped_run(fields: dict[str, Any]) -> Run:
+    active = find_active_run()
+    cause = message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
+    return Run.objects.create(**fields, state=State.SKIPPED, overlaps=active, cause=cause, finished_at=Now())
+
+
+def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
+    """Request the cancellation of a run. Return None where it is not active.
+
+    If no task of it is being executed it has ended on return, otherwise it ends within ten seconds.
+    """
+    run = Run.objects.filter(pk=number).first()
+    if run is None or not run.request_cancel(requested_by, reason):
+        return None
+    if not run.is_local and not run.tasks.filter(state=State.RUNNING).exists():
+        end_run(run, cancelled_by_person(run))
+    return run
+
+
+def find_active_run() -> Run | None:
+    return Run.objects.filter(state__in=ACTIVE).first()
+
+
+def describe_active_run(run: Run) -> Message:
+    since, beat = (f"{instant.astimezone():%H:%M:%S %Z}" for instant in (run.created_at, run.heartbeat_at))
+    state = message(f"state.{run.state}")
+    return message("run.active", run=run.pk, person=run.requested_by, state=state, since=since, beat=beat)
+
+
+def resume_run(number: int, queue: bool = False) -> Run:
+    """Queue an unsuccessful run again; its tasks that succeeded stay done. Raises CannotResume."""
+    reap()
+    run = Run.objects.filter(pk=number).first()
+    if run is None:
+        raise CannotResume(_("There is no run %d. `manage.py run_etl` starts a new one.") % number)
+    check_resumable(run)
+    try:
+        with transaction.atomic():
+            if not run.requeue(**executor_fields(queue)):
+                raise CannotResume(_("Another process has just resumed run %d.") % run.pk, skipped=True)
+    except IntegrityError:
+        active = find_active_run()
+        cause = message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
+        raise CannotResume(cause, skipped=True) from None
+    if queue:
+        send_ready_tasks(run)
+    return run
+
+
+def check_resumable(run: Run) -> None:
+    """Raise CannotResume where there is nothing to resume, or resuming would publish stale rows."""
+    if run.state == State.SUCCEEDED:
+        raise CannotResume(_("Run %d has succeeded already; there is nothing to resume.") % run.pk, skipped=True)
+    if run.is_active:
+        raise CannotResume(f"R{describe_active_run(run)[1:]}: it is active.", skipped=True)
+    if run.dry_run:
+        raise CannotResume(_("Run %d was a dry run: there is nothing to resume. Start a new run.") % run.pk)
+    if run.state == State.SKIPPED:
+        raise CannotResume(_("Run %d was skipped: there is nothing to resume. Start a new run.") % run.pk)
+    with diagnosed("dwh"):
+        later = Load.objects.filter(published_at__gt=run.created_at).first()
+    if later:
+        text = _("Run %(later)d was published after run %(number)d was requested: its batches are stale. Start a new run.")
+        raise CannotResume(text % {"later": later.run_id, "number": run.pk})
+    if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists() and not run.batches.exists():
+        raise CannotResume(_("The batches of run %d have been deleted. Start a new run.") % run.pk)
+
+
+@cache
+def code_version() -> str:
+    """The commit, where the code is a checkout."""
+    try:
+        said = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
+            cwd=settings.BASE_DIR,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.stdout.strip()[:40]

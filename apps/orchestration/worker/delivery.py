@@ -1,0 +1,55 @@
+"""Celery delivers, the ledger decides: a message names a task that might be executed, and nothing else.
+
+A message lost, doubled or late changes nothing: the task is claimed in the ledger, and what nobody claimed is sent again.
+"""
+
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from kombu.exceptions import OperationalError
+
+from apps.orchestration.models import Run, State, Task
+from apps.orchestration.outcome import cancelled_by_person, end_run, finish_run
+from apps.orchestration.ready import ready_tasks
+from apps.orchestration.worker.heartbeat import is_overdue, timed_out
+from techmarket.celery import app
+
+log = structlog.get_logger()
+# A message that nobody claimed for so long is taken for lost and sent again; if it was not lost, the claim decides.
+RESEND_AFTER = timedelta(seconds=2 * settings.ETL_LOST_AFTER_SECONDS)
+
+
+def advance_run(run: Run) -> None:
+    """After a task has ended: finish the run, or end it if it was cancelled or is overdue, or send the tasks that may start now."""
+    finish_run(run)
+    if not run.is_active:
+        return None
+    if not run.tasks.filter(state=State.RUNNING).exists():
+        if run.cancelled_by:
+            return end_run(run, cancelled_by_person(run))
+        if is_overdue(run):
+            return end_run(run, timed_out(run))
+    return send_ready_tasks(run)
+
+
+def send_ready_tasks(run: Run) -> None:
+    """Send a message for each task that may start and has none on its way, once the ledger's transaction is committed."""
+    unsent = Q(message_sent_at=None) | Q(message_sent_at__lt=Now() - RESEND_AFTER)
+    rested = Q(not_before=None) | Q(not_before__lte=Now())
+    for task in ready_tasks(run):
+        if Task.objects.filter(unsent & rested, pk=task.pk, state=State.QUEUED).update(message_sent_at=Now()):
+            transaction.on_commit(partial(send_message, task.pk, task.stage))
+
+
+def send_message(task_id: int, stage: str) -> None:
+    """Send the message; where the broker is away, the reaper sends it once the broker is back."""
+    try:
+        app.send_task(f"techmarket.{stage}", args=[task_id])
+    except (OperationalError, OSError) as error:
+        Task.objects.filter(pk=task_id, state=State.QUEUED).update(message_sent_at=None)
+        log.warning("broker unavailable, the reaper will send the task again", task=task_id, stage=stage, error=str(error))

@@ -1,0 +1,101 @@
+"""Worker heartbeat and cancellation listener."""
+
+import os
+import socket
+import threading
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from apps.etl.interrupts import interrupt
+from apps.orchestration.models import Run, State, Task
+from apps.orchestration.outcome import cancelled_by_person
+from techmarket.commands import heed_signals
+from techmarket.errors import ClaimLost, EtlError, TimedOut
+from techmarket.messages import message
+
+LISTEN_INTERVAL_S = 1.0  # between two looks at what might end the work
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Heartbeat:
+    """Sends heartbeats for the tasks of one run that `worker` holds, and for the run itself where `worker` is its local executor.
+
+    It uses the control database's clock and a thread of its own: a COPY of minutes must not look like a death. `cause` is what ends the
+    work; from then on whatever the process waits for is interrupted, again and again until the work has noticed.
+    """
+
+    def __init__(self, run_id: int, worker: str):
+        self.run_id = run_id
+        self.worker = worker
+        self.claim: UUID | None = None  # of the task that is being executed
+        self.cause: EtlError | None = None
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.beat, daemon=True, name=f"heartbeat of run {run_id}")
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def check(self) -> None:
+        """Raise whatever ends the work: a signal, a cancellation, the time limit, a lost claim."""
+        heed_signals()
+        if self.cause:
+            raise self.cause
+
+    def beat(self) -> None:
+        since_write = 0.0
+        while not self.stopped.wait(LISTEN_INTERVAL_S):
+            since_write += LISTEN_INTERVAL_S
+            try:
+                if since_write >= settings.ETL_HEARTBEAT_SECONDS:
+                    since_write = 0.0
+                    self.write()
+                self.cause = self.cause or self.listen()
+            except DatabaseError:
+                connection.close()  # the next beat tries a new one; if none comes through, the reaper is right to act
+            if self.cause:
+                interrupt()
+        connection.close()
+
+    def write(self) -> None:
+        mine = Q(worker=self.worker, state=State.RUNNING)
+        Run.objects.filter(mine, pk=self.run_id).update(heartbeat_at=Now())
+        Task.objects.filter(mine, run=self.run_id).update(heartbeat_at=Now())
+
+    def listen(self) -> EtlError | None:
+        """Return what ends the work according to the ledger."""
+        run = Run.objects.only("state", "mode", "cancelled_by", "reason", "started_at").get(pk=self.run_id)
+        if run.cancelled_by:
+            return cancelled_by_person(run)
+        if is_overdue(run):
+            return timed_out(run)
+        if not run.is_active:
+            return ClaimLost(message("run.ended_elsewhere", run=run.pk))
+        claim = self.claim  # may end or change meanwhile: then the ledger's answer is about another task
+        if claim and not Task.objects.filter(claim=claim).exists() and self.claim == claim:
+            return ClaimLost()
+        return None
+
+
+def is_overdue(run: Run) -> bool:
+    limit = timedelta(seconds=settings.RUN_LIMITS[run.mode])
+    return run.started_at is not None and timezone.now() - run.started_at > limit
+
+
+def timed_out(run: Run) -> TimedOut:
+    return TimedOut(message("run.timed_out", seconds=settings.RUN_LIMITS[run.mode]))

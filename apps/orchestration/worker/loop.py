@@ -1,0 +1,167 @@
+"""The one worker loop: choose a task of a run, claim it, execute it, record what came of it.
+
+The command's process, its local pool and Celery's workers differ only in which tasks they take and when they stop. What is recorded
+about a task is recorded only while its claim is still the one it was executed under.
+"""
+
+import time
+from collections.abc import Callable
+
+import structlog
+from django.conf import settings
+from django.db import connections
+from django.db.models import Q
+
+from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Task
+from apps.orchestration.outcome import cancelled_by_signal, end_run, log_end
+from apps.orchestration.ready import priority, ready_tasks, retry_delay, seconds_until_ready
+from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat, worker_name
+from apps.orchestration.worker.landing import check_rows, land
+from apps.orchestration.worker.stages import STAGES, Landed
+from techmarket.commands import signals_heeded
+from techmarket.diagnosis import close, diagnosed
+from techmarket.errors import ChecksRefused, ClaimLost, EtlError, Unreachable
+
+log = structlog.get_logger()
+POLL_S = 0.05  # between two looks for a task, where other workers share the run
+
+Listener = Callable[[Task, int, bool], None]  # the task; how many rows more; whether it has ended
+
+
+def silent(task: Task, rows: int, ended: bool) -> None:
+    """A listener that does nothing."""
+
+
+class Worker:
+    """Executes tasks of one run, one after another, until `is_done`."""
+
+    idle_s = LISTEN_INTERVAL_S
+
+    def __init__(self, run: Run, heartbeat: Heartbeat, listener: Listener = silent):
+        self.run = run
+        self.heartbeat = heartbeat
+        self.listener = listener
+
+    def is_done(self) -> bool:
+        raise NotImplementedError
+
+    def choose_task(self) -> Task | None:
+        """Return the most urgent of the tasks that may start now."""
+        tasks = self.candidates()
+        return min(tasks, key=lambda task: (*priority(task), task.pk)) if tasks else None
+
+    def candidates(self) -> list[Task]:
+        return [task for task in ready_tasks(self.run) if not seconds_until_ready([task])]
+
+    def after(self, task: Task) -> None:
+        """Called when this worker has executed a task."""
+
+    def wait(self) -> None:
+        """Called when there was nothing to execute."""
+        sleep(self.idle_s, self.heartbeat)
+
+    def work(self) -> None:
+        while not self.is_done():
+            self.heartbeat.check()
+            task = self.choose_task()
+            if task and execute_task(task, self.heartbeat, self.listener):
+                self.after(task)
+            else:
+                self.wait()
+
+
+def sleep(seconds: float, heartbeat: Heartbeat) -> None:
+    """Sleep, and raise as soon as something ends the work."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        heartbeat.check()
+        time.sleep(min(0.5, max(0.0, until - time.monotonic())))
+
+
+def execute_task(task: Task, heartbeat: Heartbeat, listener: Listener = silent) -> bool:
+    """Make one attempt at one task. Return False where another worker has it, or its run is over.
+
+    A transient failure queues it again, for later, while it has attempts left. Any other failure ends the run with it, and is raised.
+    """
+    if not task.claim_for(worker_name()):
+        return False
+    task.run.start()
+    with structlog.contextvars.bound_contextvars(**task.labels):
+        attempt_task(task, heartbeat, listener)
+    return True
+
+
+def attempt_task(task: Task, heartbeat: Heartbeat, listener: Listener) -> None:
+    heartbeat.claim = task.claim
+
+    def report(table: str, rows: int) -> None:
+        heartbeat.check()
+        listener(task, rows, False)
+
+    try:
+        with signals_heeded(), diagnosed("default"):
+            landed = STAGES[task.stage](task, report)
+            if task.stage != Stage.LOAD:  # a load has checked before its commit; now it is too late to end it
+                heartbeat.check()
+            land(task, landed)
+    except KeyboardInterrupt as error:
+        close("default")
+        task.end(cancelled_by_signal(error))
+        raise
+    except Exception as error:
+        heartbeat.claim = None
+        connections["default"].close_if_unusable_or_obsolete()
+        record_failure(task, find_cause(error, heartbeat))
+    else:
+        log_success(task, landed)
+        listener(task, 0, True)
+    finally:
+        heartbeat.claim = None
+
+
+def log_success(task: Task, landed: Landed) -> None:
+    """Log one line for the task, and for a load one for each table: never one for a row."""
+    for table, written in landed.written.items():
+        log.info("table written", table=table, **written.by_name())
+    counts = landed.counts.get(task.subject)
+    rows = vars(counts) if counts else {"rows": sum(batch.num_rows for batch in landed.batches.values())}
+    log.info("task succeeded", seconds=task.seconds, attempt=task.attempt, worker=task.worker, **rows)
+
+
+def find_cause(error: Exception, heartbeat: Heartbeat) -> Exception:
+    """Return what really ended the attempt: a claim is refused to a cancelled run, too, before the heartbeat has seen the cancellation."""
+    return heartbeat.cause or (heartbeat.listen() if isinstance(error, ClaimLost) else None) or error
+
+
+def record_failure(task: Task, error: Exception) -> None:
+    """Queue the task again if another attempt may help; else record the failure on the task and its run, and raise it."""
+    if is_worth_retrying(error, task) and task.attempt < settings.ETL_ATTEMPTS:
+        task.retry_after(retry_delay(task), error)
+        log.warning("task will be retried", attempt=task.attempt, cause=str(error))
+        return
+    ended = task.end(error, where=task.holds_claim)
+    if ended and isinstance(error, ChecksRefused):
+        task.checks.all().delete()
+        CheckResult.objects.bulk_create(check_rows(task, error.results))
+    if ended:
+        log_end("task", task, error, attempt=task.attempt)
+    end_run(task.run, error)
+    raise error
+
+
+def is_worth_retrying(error: Exception, task: Task) -> bool:
+    """Return True for a transient error, and where a server that answered during planning does not answer now: it is being restarted."""
+    was_reachable = task.stage != Stage.PLAN and isinstance(error, Unreachable)
+    return was_reachable or (isinstance(error, EtlError) and error.transient)
+
+
+def has_unfinished_work(run: Run) -> bool:
+    """Return True if a task waits, or the run is active and not done. One query for both: between two, a worker may start the next task."""
+    unfinished = run.tasks.exclude(state=State.SUCCEEDED)
+    return unfinished.filter(Q(state=State.QUEUED) | Q(run__state__in=ACTIVE)).exists()
+
+
+def stop_query_log() -> None:
+    """Stop Django from keeping the text of every query where DEBUG is true, batches of megabytes among them."""
+    for alias in settings.DATABASES:
+        connections[alias].make_debug_cursor = connections[alias].make_cursor  # type: ignore[method-assign, assignment]

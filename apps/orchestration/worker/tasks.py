@@ -1,0 +1,58 @@
+"""Celery's tasks: a message arrives, and the ledger decides what it is worth."""
+
+from celery import shared_task
+from celery.signals import worker_process_init
+from django.db import close_old_connections
+
+from apps.orchestration import outcome, schedules
+from apps.orchestration.worker import recovery
+
+
+@shared_task(name="techmarket.plan")
+def plan(task_id: int) -> None:
+    execute(task_id)
+
+
+@shared_task(name="techmarket.extract")
+def extract(task_id: int) -> None:
+    execute(task_id)
+
+
+@shared_task(name="techmarket.transform")
+def transform(task_id: int) -> None:
+    execute(task_id)
+
+
+@shared_task(name="techmarket.load")
+def load(task_id: int) -> None:
+    execute(task_id)
+
+
+@shared_task(name="techmarket.reap")
+def reap() -> None:
+    recovery.reap()
+    schedules.fire_missed_schedules()
+
+
+@shared_task(name="techmarket.forget")
+def forget() -> None:
+    outcome.delete_old_details()
+
+
+@shared_task(name="techmarket.scheduled")
+def scheduled(name: str) -> None:
+    schedules.fire(name)
+
+
+def execute(task_id: int) -> None:
+    from apps.orchestration.worker.celery import execute_delivered_task  # beat imports this module, and needs no pandas
+
+    close_old_connections()
+    execute_delivered_task(task_id)
+
+
+@worker_process_init.connect
+def prepare_worker_process(**kwargs: object) -> None:
+    from apps.orchestration.worker.loop import stop_query_log  # as above
+
+    stop_query_log()

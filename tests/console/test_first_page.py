@@ -1,0 +1,187 @@
+"""The first page's numbers are the ledger's and the star's; what people type into it is answered in words."""
+
+import json
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apps.console.groups import VIEWER
+from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
+from apps.orchestration.tally import tallies
+from apps.sources.orders.models import OrderItem
+from apps.warehouse.facts import FactSales
+from apps.warehouse.kpis import by_month, sales, totals
+from techmarket.amounts import rounded_uah, uah, whole
+from tests.console.conftest import Came
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+INDEX = "/admin/"
+
+
+def words(client: Client, address: str = INDEX, **asked: str) -> str:
+    answer = client.get(address, asked)
+    assert answer.status_code == 200
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
+
+
+def test_numbers_are_those_of_the_ledger_the_json_and_the_star(star: Run, came: Came, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    call_command("run_etl", "--mode", "full", "--json")
+    document = json.loads(capsys.readouterr().out)
+    last = Run.objects.first()
+    assert last and document["run"] == last.pk
+    written = sum(row[name] for row in document["tables"].values() for name in ("inserted", "updated", "deleted", "derived"))
+    rejected = sum(row["rows"] for row in document["rejects"])
+    passed = sum(check["passed"] for check in document["checks"])
+    assert rejected == Reject.objects.filter(run=last).count() == 1
+    assert rejected == sum(row["rejected"] for row in document["tables"].values())
+    said = words(came(VIEWER))
+    assert f"Run {last.pk}, full succeeded" in said and f"{whole(written)} rows written" in said
+    assert f"{passed} of {len(document['checks'])} checks passed" in said
+    assert passed == CheckResult.objects.filter(run=last, passed=True).count()
+    assert f"{rejected} row rejected since the last full run" in said
+    first = tallies([star])[star.pk].written
+    assert f"Succeeded {whole(first)} " in said and first > 1000, "the run before stands in the table of the latest"
+
+
+def test_kpis_are_those_of_the_star(star: Run, came: Came) -> None:
+    said = words(came(VIEWER), start="", end="")
+    found = totals(sales())
+    for number in (rounded_uah(found.net), whole(found.orders), uah(found.average_order), uah(found.margin), f"{found.margin_percent} %"):
+        assert number in said, number
+    for month in by_month(sales()):
+        assert f"{uah(month.net)} {uah(month.margin)} {month.orders}" in said
+
+
+def test_every_kpi_leads_to_the_rows_behind_it(star: Run, came: Came) -> None:
+    """Each link of each table, followed: the rows there add up to what the line says."""
+    client = came(VIEWER)
+    context = client.get(INDEX, {"start": "", "end": "", "region": "KV"}).context
+    lines = [line for figure in context["figures"] for line in figure.lines]
+    assert len(lines) > 30
+    for line in lines:
+        answer = client.get(line.href)
+        assert answer.status_code == 200
+        assert uah(totals(answer.context["cl"].queryset.model.objects.filter(pk__in=answer.context["cl"].queryset)).net) == line.cells[0], (
+            line
+        )
+
+
+BAD: list[dict[str, str]] = [
+    {"start": "yesterday"},
+    {"start": "2025-02-30"},
+    {"end": "9999-12-31"},
+    {"start": "0001-01-01"},
+    {"start": "2025-06-01", "end": "2025-05-01"},
+    {"region": "XX"},
+    {"region": "'; DROP TABLE fact_sales; --"},
+    {"start": "<script>alert(1)</script>"},
+    {"region": "K" * 10_000},
+    {"start": "\x00"},
+    {"end": "٢٠٢٥-٠١-٠١"},
+]
+
+
+@pytest.mark.parametrize("asked", BAD, ids=lambda asked: repr(asked)[:30])
+def test_a_bad_filter_is_answered_in_words(star: Run, came: Came, asked: dict[str, str]) -> None:
+    answer = came(VIEWER).get(INDEX, asked)
+    assert answer.status_code == 200
+    said = answer.content.decode()
+    assert 'role="alert"' in said or "report" in answer.context, "a message, or it was no bad value"
+    assert "<script>alert" not in said
+    assert FactSales.objects.exists()
+
+
+def test_nothing_asked_is_the_last_year_with_sales(star: Run, came: Came) -> None:
+    context = came(VIEWER).get(INDEX).context
+    start, end = context["filters"].cleaned_data["start"], context["filters"].cleaned_data["end"]
+    assert end == context["sold"][1] and (end - start).days == 364
+    assert context["report"].totals == totals(sales(start, end))
+    assert context["report"].before, "what it is compared with"
+
+
+def test_a_new_load_is_seen_at_once(star: Run, came: Came) -> None:
+    """What is cached is cached under the load's key."""
+    client = came(VIEWER)
+    before = client.get(INDEX, {"start": "", "end": ""}).context["report"].totals
+    with CaptureQueriesContext(connections["dwh"]) as second:
+        assert client.get(INDEX, {"start": "", "end": ""}).context["report"].totals == before
+    assert not [query for query in second.captured_queries if "fact_sales" in query["sql"]]
+    OrderItem.objects.filter(pk=FactSales.objects.latest("pk").pk).update(quantity=100)
+    call_command("run_etl", "--mode", "full", "--json")
+    assert client.get(INDEX, {"start": "", "end": ""}).context["report"].totals.net > before.net
+
+
+def test_queries_do_not_grow_with_the_runs(star: Run, came: Came) -> None:
+    client = came(VIEWER)
+    client.get(INDEX)
+    counts = []
+    for _ in range(2):
+        with CaptureQueriesContext(connections["default"]) as control, CaptureQueriesContext(connections["dwh"]) as dwh:
+            client.get(INDEX)
+        counts.append((len(control), len(dwh)))
+        for _ in range(40):
+            made = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.SUCCEEDED)
+            task = Task.objects.create(run=made, stage=Stage.LOAD, state=State.SUCCEEDED)
+            RowCount.objects.create(run=made, task=task, table="fact_sales", inserted=3)
+    assert counts[0] == counts[1] and counts[0][0] <= 30 and counts[0][1] <= 5, counts
+
+
+def test_an_empty_warehouse_has_a_page(came: Came) -> None:
+    said = words(came(VIEWER))
+    assert "Nothing is loaded yet" in said and "The star is empty" in said and "No run has ended yet." in said
+
+
+def test_a_warehouse_that_is_away_is_said(star: Run, came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is gone, as after a restore that was not migrated."""
+    with connections["dwh"].cursor() as cursor:
+        cursor.execute("ALTER TABLE etl_load RENAME TO etl_load_away")
+    try:
+        said = words(came(VIEWER))
+    finally:
+        with connections["dwh"].cursor() as cursor:
+            cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
+    assert "lacks a table" in said and "migrate_all" in said and f"Run {star.pk}, full" in said
+
+
+# --- The part that asks for itself again ---
+
+
+def now(client: Client, **asked: str) -> Any:
+    return client.get(reverse("console:now"), asked)
+
+
+def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
+    client = came(VIEWER)
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
+    for number in range(4):
+        Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
+    said = now(client, seen=client.get(INDEX).context["edition"])
+    assert f"Run {run.pk}, full" in " ".join(said.content.decode().split()) and 'value="75"' in said.content.decode()
+    assert "every 2s" in said.content.decode() and "HX-Refresh" not in said
+
+
+def test_the_page_is_due_anew_once_a_run_has_published(star: Run, came: Came) -> None:
+    client = came(VIEWER)
+    seen = client.get(INDEX).context["edition"]
+    assert "HX-Refresh" not in now(client, seen=seen)
+    call_command("run_etl", "--mode", "full", "--json")
+    assert now(client, seen=seen)["HX-Refresh"] == "true"
+
+
+def test_who_may_not_see_runs_is_sent_away(star: Run, came: Came, client: Client) -> None:
+    assert now(client).status_code == 403 and now(client)["HX-Refresh"] == "true"
+    assert came(VIEWER).post(reverse("console:now")).status_code == 405
+
+
+def test_people_of_no_group_see_nothing(star: Run, client: Client, django_user_model: Any) -> None:
+    client.force_login(django_user_model.objects.create_user("petro", is_staff=True))
+    said = words(client)
+    assert "You are in none of the groups yet." in said and "Run 1" not in said and "UAH" not in said

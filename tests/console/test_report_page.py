@@ -1,0 +1,223 @@
+"""`manage.py report`: its numbers are the ledger's and the star's, it needs nothing beside it, and it names nobody."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import date
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils.formats import number_format
+
+from apps.console.overview.figures import Period, figures
+from apps.console.report.svg import drawn
+from apps.console.templatetags.report import instant
+from apps.orchestration import api
+from apps.orchestration.models import CauseKind, Mode, Reject, Run, State, Trigger
+from apps.orchestration.results import document
+from apps.orchestration.window import today
+from apps.sources.orders.models import Customer, OrderItem
+from apps.warehouse.dimensions import DimRegion
+from apps.warehouse.facts import FactSales
+from apps.warehouse.kpis import sales, totals
+from apps.warehouse.report import report
+from techmarket.amounts import rounded_uah, uah, whole
+from techmarket.commands import ExitCode
+from tests.browser.chromium import chromium
+from tests.servers import need
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+Written = Callable[..., str]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    """The page that the command writes."""
+
+    def page(*arguments: str) -> str:
+        call_command("report", *arguments, "--out", str(tmp_path / "report.html"), "-v", "0")
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return page
+
+
+def words(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)).split())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        call_command("report", *arguments)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    return int(str(stopped.value.code)), said.err
+
+
+def test_numbers_are_those_of_the_ledger_and_of_the_star(star: Run, written: Written) -> None:
+    said, result = words(written()), document(star)
+    assert said.startswith(f"TechMarket: Run {star.pk}") and "Succeeded" in said and str(star.uuid) in said
+    for table, counts in result["tables"].items():
+        cells = (counts["read"], counts["inserted"] + counts["updated"] + counts["unchanged"])
+        row = [*cells, *(counts[name] for name in ("inserted", "updated", "unchanged", "deleted", "derived", "filtered", "rejected")), 0]
+        assert f"{table} {' '.join(map(whole, row))} " in said
+    for table, counts in result["sources"].items():
+        assert f"{table} {' '.join(whole(counts[name]) for name in ('read', 'loaded', 'filtered', 'rejected'))} 0" in said
+    assert said.count(" passed") >= len(result["checks"]) == star.checks.count() > 40
+    found = totals(sales())
+    lines = whole(FactSales.objects.count())
+    net, paid = (str(number_format(amount, 2, force_grouping=True)) for amount in (found.net, found.paid))
+    for name, amount in (("order lines", lines), ("net revenue, UAH", net), ("paid, UAH", paid)):
+        assert f"{name} {amount} {amount} passed" in said
+    for number in (rounded_uah(found.net), whole(found.orders), uah(found.average_order), uah(found.margin)):
+        assert number in said
+    for reject in result["rejects"]:
+        assert f"{reject['table']} {reject['rule']} {reject['reason']} {reject['rows']}" in said
+
+
+def test_it_needs_nothing_beside_it_and_runs_nothing(star: Run, written: Written) -> None:
+    DimRegion.objects.filter(pk__gt=0).update(name="<script>alert(1)</script>")
+    page = written()
+    assert "alert(1)" in page and "<script" not in page
+    assert not re.search(r"(?:src|href|action)\s*=|url\(|@import|<link|<iframe|https?://(?!www\.w3\.org)", page)
+
+
+def test_it_names_no_customer(star: Run, written: Written) -> None:
+    customer = Customer.objects.earliest("pk")
+    task = star.tasks.earliest("pk")
+    raw = {"id": str(customer.pk), "first_name": customer.first_name, "email": customer.email, "region_id": "3"}
+    Reject.objects.create(run=star, task=task, table="customers", row_id=str(customer.pk), rule="bad_text", reason="x", raw=raw)
+    Reject.objects.create(run=star, task=task, table="returns", row_id="1", rule="bad_text", reason="x", raw={"note": "call Petro"})
+    said = words(written())
+    assert "region_id 3" in said and "first_name •••" in said and "note •••" in said
+    assert customer.email not in said and customer.first_name not in said and "Petro" not in said
+
+
+def test_a_period_sums_the_runs_that_published_and_shows_the_others(star: Run, written: Written) -> None:
+    OrderItem.objects.filter(pk=OrderItem.objects.latest("pk").pk).update(quantity=7)
+    second = api.run("full")
+    cause = "The source orders_db does not answer."
+    failed = Run.objects.create(
+        mode=Mode.FULL, trigger=Trigger.SCHEDULE, requested_by="beat", state=State.FAILED, cause=cause, cause_kind=CauseKind.MACHINE
+    )
+    dry = api.run("full", dry_run=True)
+    first_day = date(2024, 1, 1)
+    said = words(written("--from", "2024-01-01"))
+    rows = [sum(api.row_counts(run)["fact_sales"][name] for run in (star, second)) for name in ("read", "loaded", "inserted", "updated")]
+    assert f"fact_sales {' '.join(map(whole, rows))} " in said and rows[3] == 1
+    for run in (star, second, failed):
+        assert f" {run.pk} {instant(run.created_at)}" in said
+    assert cause in said and f" {dry.pk} {instant(dry.created_at)}" not in said, "the dry run did nothing"
+    assert said.index(f"{star.pk} order lines") < said.index(f"{second.pk} order lines")
+    found = totals(sales(first_day, today()))
+    assert rounded_uah(found.net) in said and whole(found.orders) in said
+    assert "No run was asked for on these days." in words(written("--from", "2024-01-01", "--to", "2024-01-02"))
+
+
+def test_a_month_of_sales_is_that_months(star: Run, written: Written) -> None:
+    key = FactSales.objects.filter(date__gt=0).latest("date").date_id
+    start, end = date(key // 10_000, key // 100 % 100, 1), date(key // 10_000, key // 100 % 100, key % 100)
+    said = words(written("--from", start.isoformat(), "--to", end.isoformat()))
+    assert uah(totals(sales(start, end)).average_order) in said
+    assert uah(totals(sales()).average_order) not in said
+
+
+def test_more_rejects_than_fit_are_counted(star: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apps.console.report.evidence.SHOWN_REJECTS", 2)
+    task = star.tasks.earliest("pk")
+    rows = [
+        Reject(run=star, task=task, table="orders", row_id=f"{at}", rule="bad_date", reason="x", raw={"id": f"{at}"}) for at in range(9)
+    ]
+    Reject.objects.bulk_create(rows)
+    said = words(written())
+    assert "orders bad_date x 9" in said and f"{Reject.objects.count() - 2} more are in the ledger." in said
+
+
+def test_details_that_the_ledger_has_let_go_are_missed(star: Run, written: Written) -> None:
+    assert "no longer keeps" not in words(written())
+    star.tasks.all().delete()
+    said = words(written())
+    assert "The ledger no longer keeps the details of 1 run: its rows, checks and rejects are not in this report." in said
+    assert "No rows were counted." in said and "Nothing was reconciled." in said
+
+
+def test_it_speaks_ukrainian(star: Run, written: Written) -> None:
+    page = written("--language", "uk")
+    said = words(page)
+    assert '<html lang="uk">' in page and f"Запуск {star.pk}" in said and "Звірка" in said and "Виторг і маржа за місяцями" in said
+    assert not re.search(r"\b(Reconciliation|Rejected|passed|Revenue|order lines|accepted of)\b", said)
+
+
+BAD: list[tuple[list[str], ExitCode, str]] = [
+    (["--run", "99999"], ExitCode.USAGE, "There is no run 99999."),
+    (["--run", "0"], ExitCode.USAGE, "whole number"),
+    (["--run", "1", "--from", "2024-01-01"], ExitCode.USAGE, "a run or a period"),
+    (["--to", "2024-01-01"], ExitCode.USAGE, "--to needs --from"),
+    (["--from", "2024-02-30"], ExitCode.USAGE, "no day 2024-02-30"),
+    (["--from", "2024-02-01", "--to", "2024-01-01"], ExitCode.USAGE, "before the start"),
+    (["--from", "2999-01-01"], ExitCode.USAGE, "in the future"),
+    (["--language", "fr"], ExitCode.USAGE, "invalid choice"),
+    (["--out", "/nowhere/report.html"], ExitCode.FAILED, "/nowhere/report.html cannot be written"),
+    (["--out", "/"], ExitCode.FAILED, "cannot be written"),
+]
+
+
+def test_what_makes_no_sense_is_one_line(star: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, code, words in BAD:
+        answer = refused(capsys, *arguments)
+        assert answer[0] == code and words in answer[1], (arguments, answer)
+    dry = api.run("full", dry_run=True)
+    assert "dry run" in refused(capsys, "--run", str(dry.pk))[1]
+
+
+def test_before_the_first_run(transactional_db: None, capsys: pytest.CaptureFixture[str], written: Written) -> None:
+    assert refused(capsys) == (ExitCode.USAGE, "No run has ended yet. `manage.py run_etl` starts one.\n")
+    assert "The star holds no sales of these days." in words(written("--from", "2024-01-01"))
+
+
+# --- PDF ---
+
+
+def test_a_pdf_holds_the_page(star: Run, tmp_path: Path, settings: Any) -> None:
+    settings.CHROMIUM = str(need(chromium, "Chromium", "CHROMIUM", "chromium"))
+    call_command("report", "--pdf", "--out", str(tmp_path / "report.pdf"), "-v", "0")
+    content = (tmp_path / "report.pdf").read_bytes()
+    assert content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) > 50_000
+    if shutil.which("pdftotext"):
+        said = subprocess.run(["pdftotext", "-layout", tmp_path / "report.pdf", "-"], capture_output=True, text=True, check=True).stdout
+        net = rounded_uah(totals(sales()).net).split()[0]
+        assert f"Run {star.pk}" in said and str(star.uuid) in said and net in said and re.search(r"\b1 ?/ ?\d", said)
+
+
+def test_without_chromium_the_line_says_what_to_do(
+    star: Run, capsys: pytest.CaptureFixture[str], settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings.CHROMIUM = str(tmp_path / "none")
+    assert refused(capsys, "--pdf") == (
+        ExitCode.CONFIGURATION,
+        f"{tmp_path}/none cannot be started: No such file or directory. Set CHROMIUM to a Chromium that can.\n",
+    )
+    settings.CHROMIUM = "/bin/false"
+    assert refused(capsys, "--pdf") == (ExitCode.FAILED, "/bin/false printed nothing: it says nothing\n")
+    settings.CHROMIUM = ""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, said = refused(capsys, "--pdf")
+    assert code == ExitCode.CONFIGURATION and "no Chromium" in said and "--pdf" in said
+    assert not list(tmp_path.glob("*.pdf"))
+    call_command("report")
+    assert [file.name for file in tmp_path.iterdir()] == [f"techmarket-run-{star.pk}.html"]
+
+
+def test_charts_of_nothing_and_of_less_than_nothing_can_be_drawn(star: Run) -> None:
+    """A month with more cost than revenue, a single month, no sale at all."""
+    FactSales.objects.filter(pk__gt=FactSales.objects.earliest("pk").pk).delete()
+    FactSales.objects.update(net_amount=-100, margin_amount=-50)
+    for start in (None, date(2015, 1, 1)):
+        end = start
+        for figure in figures(report(start, end), Period(start, end)):
+            assert drawn(figure.chart).startswith("<svg")

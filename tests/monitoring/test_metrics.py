@@ -1,0 +1,184 @@
+"""/metrics says what the first page, `run_etl --json` and the ledger say; and it goes on answering while a database is away."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django.fixtures import Settings
+
+from apps.console.groups import VIEWER
+from apps.orchestration import api
+from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Schedule, ScheduledRun, Stage, State, Task
+from apps.orchestration.results import WRITTEN, document
+from apps.orchestration.schedules import set_enabled
+from apps.warehouse.loads import Load
+from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
+from tests.orchestration.conftest import post, quick_heart, schedules  # noqa: F401  fixtures
+from tests.orchestration.post import Post, asked
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+PROMETHEUS = {"SERVER_NAME": "web", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.9"}
+QUERIES = 26  # of the control database, however many runs there are
+Labels = dict[str, str]
+
+
+class Scrape:
+    """The samples of one answer."""
+
+    def __init__(self, client: Client | None = None):
+        answer = (client or Client()).get("/metrics")
+        assert answer.status_code == 200
+        families = text_string_to_metric_families(answer.content.decode())
+        self.samples = [sample for family in families for sample in family.samples]
+
+    def value(self, name: str, **labels: str) -> float:
+        (found,) = [sample.value for sample in self.samples if sample.name == f"techmarket_{name}" and sample.labels == labels]
+        return found
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        return {sample.labels[label]: sample.value for sample in self.samples if sample.name == f"techmarket_{name}"}
+
+    def names(self) -> set[str]:
+        return {sample.name for sample in self.samples}
+
+
+def test_page_json_ledger_and_metrics_are_one(star: Run, came: Came) -> None:  # noqa: F811
+    scrape = Scrape()
+    page = came(VIEWER).get("/admin/").context
+    words = document(star)
+
+    for table, row in words["tables"].items():
+        of_ledger = RowCount.objects.filter(run=star, table=table)
+        for kind in WRITTEN:
+            assert scrape.value("last_run_rows", table=table, kind=kind) == row[kind] == sum(of_ledger.values_list(kind, flat=True))
+    for table, row in words["sources"].items():
+        assert [scrape.value("last_run_rows", table=table, kind=kind) for kind in row] == list(row.values())
+
+    tables = words["tables"].values()
+    written = sum(row[kind] for row in tables for kind in ("inserted", "updated", "deleted", "derived"))
+    assert scrape.value("last_run_written_rows") == written == page["last"].tally.written > 0
+    rejected = Reject.objects.filter(run=star).count()
+    assert (
+        scrape.value("last_run_rejected_rows")
+        == rejected
+        == page["last"].tally.rejected
+        == sum(row["rows"] for row in words["rejects"])
+        == 1
+    )
+    assert scrape.value("rejects_waiting") == page["rejects"] == 1
+
+    checks = scrape.by("last_run_checks", "result")
+    assert checks["passed"] == page["last"].tally.passed == CheckResult.objects.filter(run=star, passed=True).count() > 0
+    assert sum(checks.values()) == len(words["checks"])
+
+    assert scrape.value("last_run_number") == words["run"] == page["last"].run.pk == star.pk
+    assert scrape.value("last_run_duration_seconds") == words["seconds"] == page["last"].run.seconds
+    assert {state for state, is_it in scrape.by("last_run", "state").items() if is_it} == {words["status"]}
+    assert scrape.value("data_as_of_timestamp_seconds") == page["fresh"].as_of.timestamp() == Load.objects.get().high_water_mark.timestamp()
+    assert scrape.value("data_missed_runs") == page["fresh"].missed == 0
+
+
+def test_runs_stages_and_modes(star: Run) -> None:  # noqa: F811
+    done = api.run("incremental")
+    api.run("full", dry_run=True)
+    scrape = Scrape()
+    assert {state: count for state, count in scrape.by("runs", "state").items() if count} == {State.SUCCEEDED: 2}
+    stamps = scrape.by("last_success_timestamp_seconds", "mode")
+    assert stamps == {run.mode: run.finished_at.timestamp() for run in (star, done) if run.finished_at}
+    assert scrape.by("last_success_duration_seconds", "mode") == {Mode.FULL: star.seconds, Mode.INCREMENTAL: done.seconds}
+    assert set(scrape.by("last_run_stage_seconds", "stage")) == set(Stage.values)
+    assert scrape.by("last_run_tasks", "state")[State.SUCCEEDED] == Task.objects.filter(run=done).count()
+    assert scrape.value("active_runs") == 0 and set(scrape.by("tasks", "state").values()) == {0}
+
+
+def test_run_in_the_queue_and_one_whose_worker_died(star: Run, post: Post) -> None:  # noqa: F811
+    run = asked()
+    post.sent.append(run.tasks.get().pk)
+    post.work_until(Stage.EXTRACT)
+    task = run.tasks.filter(stage=Stage.EXTRACT).earliest("pk")
+    assert task.claim_for("elsewhere:1")
+    Task.objects.filter(pk=task.pk).update(heartbeat_at=star.created_at.replace(year=2020))
+    scrape = Scrape()
+    tasks = scrape.by("tasks", "state")
+    assert scrape.value("active_runs") == 1 and 0 <= scrape.value("active_run_age_seconds") < 60
+    assert scrape.value("active_run_limit_seconds") == 14_400
+    assert (tasks["queued"], tasks["running"]) == (run.tasks.filter(state=State.QUEUED).count(), 1)
+    assert scrape.value("silent_tasks") == 1
+    assert scrape.value("last_run_number") == star.pk
+
+
+def test_scheduled_run(star: Run, post: Post) -> None:  # noqa: F811
+    set_enabled("techmarket-etl-weekly-full", enabled=False)
+    ScheduledRun.objects.create(
+        schedule=Schedule.objects.get(pk="techmarket-etl-daily"), scheduled_for=star.created_at, decision="run", run=star
+    )
+    scrape = Scrape()
+    assert scrape.by("schedule_enabled", "schedule") == {"techmarket-etl-daily": 1, "techmarket-etl-weekly-full": 0}
+    assert star.finished_at
+    assert scrape.by("schedule_last_success_timestamp_seconds", "schedule") == {"techmarket-etl-daily": star.finished_at.timestamp()}
+
+
+# --- What is away ---
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    yield monkeypatch
+    monkeypatch.undo()
+
+
+def lead_nowhere(away: pytest.MonkeyPatch, alias: str) -> None:
+    """Its address is wrong from now on, for every thread."""
+    address = {"HOST": "127.0.0.1", "PORT": "1"} if connections[alias].vendor == "postgresql" else {"NAME": "/dev/null/canary"}
+    connections[alias].close()
+    for name, value in address.items():
+        away.setitem(connections.databases[alias], name, value)
+        away.setitem(connections[alias].settings_dict, name, value)
+
+
+def test_warehouse_is_away(star: Run, away: pytest.MonkeyPatch) -> None:  # noqa: F811
+    lead_nowhere(away, "dwh")
+    scrape = Scrape()
+    assert scrape.by("up", "part") == {"control": 1, "dwh": 0, "broker": 1}
+    assert scrape.value("last_run_number") == star.pk
+    assert "techmarket_data_as_of_timestamp_seconds" not in scrape.names()
+
+
+def test_control_database_is_away(away: pytest.MonkeyPatch) -> None:
+    lead_nowhere(away, "default")
+    scrape = Scrape()
+    assert scrape.by("up", "part") == {"control": 0, "dwh": 1, "broker": 1} and scrape.names() == {"techmarket_up"}
+
+
+def test_queries_do_not_grow(star: Run, django_assert_max_num_queries: object) -> None:  # noqa: F811
+    Run.objects.bulk_create([Run(mode="full", trigger="cli", requested_by="x", state=State.SUCCEEDED) for _ in range(50)])
+    with django_assert_max_num_queries(QUERIES):  # type: ignore[operator]
+        Scrape()
+
+
+# --- Who may read ---
+
+
+def test_token(settings: Settings) -> None:
+    settings.METRICS_TOKEN = "canary-of-sixteen"
+    for wrong in ({}, {"Authorization": "Bearer canary"}, {"Authorization": "Bearer "}, {"Authorization": "Basic canary-of-sixteen"}):
+        answer = Client(**PROMETHEUS).get("/metrics", headers=wrong)
+        assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer") and b"techmarket" not in answer.content
+    right = Client(**PROMETHEUS, headers={"Authorization": "Bearer canary-of-sixteen"})
+    assert right.get("/metrics").status_code == 200
+    answer = right.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    assert answer["Content-Type"].startswith("application/openmetrics-text") and answer.content.endswith(b"# EOF\n")
+    assert Client(**PROMETHEUS).post("/metrics").status_code == 405
+
+
+def test_without_a_token_only_who_is_near(settings: Settings) -> None:
+    settings.METRICS_TOKEN, settings.SECURE_SSL_REDIRECT = "", True
+    answer = Client(**PROMETHEUS).get("/metrics")
+    assert answer.status_code == 403 and b"METRICS_TOKEN" in answer.content
+    assert Client(SERVER_NAME="10.0.0.1").get("/metrics").status_code == 200
+    assert Client().get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 403
+    assert Client(REMOTE_ADDR="").get("/metrics").status_code == 403
+    settings.DEBUG = True
+    assert Client(**PROMETHEUS).get("/metrics").status_code == 200

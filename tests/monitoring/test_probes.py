@@ -1,0 +1,91 @@
+"""/healthz and /readyz, as a kubelet asks them: by plain HTTP, by an address, within seconds."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from django.db import connections
+from django.test import Client
+from pytest_django.fixtures import Settings
+from structlog.testing import capture_logs
+
+from apps.monitoring import readiness
+from techmarket.migrations import pending
+
+in_process = pytest.mark.django_db(transaction=True, databases="__all__")
+KUBELET = {"SERVER_NAME": "10.1.2.3", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.1"}
+
+
+@pytest.fixture
+def production(settings: Settings) -> Settings:
+    settings.DEBUG, settings.SECURE_SSL_REDIRECT, settings.ALLOWED_HOSTS = False, True, ["etl.example.com"]
+    return settings
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield server.getsockname()[1]
+
+
+def test_healthz_asks_no_database(production: Settings) -> None:
+    """This test has no right to one."""
+    answer = Client(**KUBELET).get("/healthz")
+    assert (answer.status_code, answer.content) == (200, b"alive\n")
+    assert Client(**KUBELET).post("/healthz").status_code == 405
+
+
+def test_the_rest_is_still_redirected_and_guarded(production: Settings) -> None:
+    assert Client(**KUBELET).get("/admin/login/").status_code == 400
+    assert Client(SERVER_NAME="etl.example.com").get("/healthz/").status_code == 301
+    assert Client(SERVER_NAME="etl.example.com").get("/admin/login/").status_code == 301
+
+
+@in_process
+def test_ready(production: Settings) -> None:
+    answer = Client(**KUBELET).get("/readyz")
+    fine = {"ok": True, "cause": ""}
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": {"control": fine, "dwh": fine, "broker": fine}})
+    assert "no-store" in answer["Cache-Control"]
+
+
+@in_process
+def test_database_without_a_migration(production: Settings) -> None:
+    with connections["dwh"].cursor() as cursor:
+        latest = "SELECT MAX(name) FROM django_migrations WHERE app = 'dwh'"
+        cursor.execute(f"UPDATE django_migrations SET name = 'x' || name WHERE app = 'dwh' AND name = ({latest})")
+    try:
+        assert pending("dwh") == 1
+        answer = Client(**KUBELET).get("/readyz")
+    finally:
+        with connections["dwh"].cursor() as cursor:
+            cursor.execute("UPDATE django_migrations SET name = substr(name, 2) WHERE name LIKE 'x%'")
+    assert answer.status_code == 503
+    parts = answer.json()["parts"]
+    assert parts["control"]["ok"] and parts["dwh"] == {"ok": False, "cause": "A table is missing. Run `manage.py migrate_all`."}
+
+
+@in_process
+def test_away_says_no_more_than_it_must(production: Settings, black_hole: int) -> None:
+    """A silent broker: not ready within the bound, no address in the answer; and those who do not ask for it do not wait for it."""
+    production.CELERY_BROKER_URL = f"redis://:canary@127.0.0.1:{black_hole}/0"
+    began = time.monotonic()
+    answer = Client(**KUBELET).get("/readyz")
+    assert time.monotonic() - began < readiness.PATIENCE + 1
+    assert answer.status_code == 503 and answer.json()["parts"]["broker"] == {"ok": False, "cause": readiness.SILENT}
+    assert Client(**KUBELET).get("/readyz?only=control&only=dwh").json()["ready"]
+
+    production.CELERY_BROKER_URL = "redis://:canary@127.0.0.1:1/0"
+    with capture_logs() as lines:
+        answer = Client(**KUBELET).get("/readyz?only=broker")
+    assert answer.status_code == 503 and answer.json()["parts"] == {"broker": {"ok": False, "cause": "A server does not answer."}}
+    assert {line["part"] for line in lines} == {"broker"} and "canary" not in str(lines)
+
+
+@in_process
+def test_part_that_is_none() -> None:
+    answer = Client(**KUBELET).get("/readyz?only=dwh&only=<b>")
+    assert answer.status_code == 400 and answer.json()["error"].endswith("there are control, dwh, broker")
