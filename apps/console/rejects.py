@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, gettext, override
+from django.utils.translation import get_language, gettext, override, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
@@ -124,7 +124,7 @@ class RejectAdmin(ReadOnlyAdmin):
     def rule_label(self, reject: Reject) -> Any:
         return reject.label
 
-    @admin.display(description=_("reason"))
+    @admin.display(description=pgettext_lazy("rejected row", "reason"))
     def reason_text(self, reject: Reject) -> str:
         return reject.reason
 

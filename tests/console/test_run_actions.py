@@ -156,7 +156,7 @@ def test_rerun(came: Came, post: Post) -> None:
     assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in said(answer)[0]
     assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
     assert run.worker == "" and post.take() == [run.tasks.get().pk], "the workers carry it out"
-    assert "Rerun: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
+    assert "Rerun started: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
     assert "Started: the price list is mended" in history(operator, run)
 
 

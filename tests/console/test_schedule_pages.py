@@ -78,7 +78,8 @@ def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:
             assert local.hour in (5, 6) and f"{local:%H:%M} Kyiv" in shown and f"Sunday, {local.day} {local:%B %Y}" in shown
             assert describe_instant(instant).split(" (in ")[0] in shown
     with override("uk"):
-        assert "Неділя, " in describe_instant(next_instants(WEEKLY)[0]) and " Київ (до запуску: " in describe_instant(next_instants(WEEKLY)[0])
+        shown = describe_instant(next_instants(WEEKLY)[0])
+        assert shown.startswith("Неділя, ") and " Київ (до запуску: " in shown
     PeriodicTask.objects.filter(name=WEEKLY).update(enabled=False)
     assert "Paused. Enable the schedule" in client.get(schedule_page(WEEKLY)).content.decode()
     client.cookies["django_language"] = "uk"

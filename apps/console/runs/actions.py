@@ -156,7 +156,7 @@ RERUN = RunAction(
         "Start this run again with the same parameters?",
         "Start these runs again with the same parameters? Only one run can be active: the first is queued, the others are skipped.",
     ),
-    gettext_noop("Rerun"),
+    gettext_noop("Rerun started"),
     "replay",
     "default",
     refuse_rerun,

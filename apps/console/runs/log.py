@@ -88,4 +88,4 @@ def describe_counts(count: RowCount) -> str:
     """Return the counts that are not zero."""
     words = {field.name: field.verbose_name for field in RowCount._meta.concrete_fields}
     parts = [f"{words[column]} {localize_count(getattr(count, column))}" for column in COLUMNS if getattr(count, column)]
-    return f"{count.table}: {', '.join(parts) or _('no rows')}"
+    return f"{count.table}: " + (", ".join(parts) or _("no rows"))
