@@ -257,6 +257,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "techmarket.static.Static"},
 }
+FORMAT_MODULE_PATH = "techmarket.date_formats"  # one date format on all pages: 26 November 2026, 13:50
 LOCALE_PATHS = [BASE_DIR / "techmarket" / "locale"]
 UNFOLD = {
     "SITE_TITLE": "TechMarket",

@@ -84,7 +84,7 @@ def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:
     assert "Paused. Enable the schedule" in client.get(schedule_page(WEEKLY)).content.decode()
     client.cookies["django_language"] = "uk"
     shown = client.get(schedule_page(WEEKLY)).content.decode()
-    assert "Розклади" in shown and "Periodic" not in shown
+    assert "Планування" in shown and "Periodic" not in shown
 
 
 # --- Crontabs that cannot be ---
