@@ -4,9 +4,9 @@ import os
 
 from django.conf import settings
 
-from techmarket.environment import refuse_at_start
+from techmarket.environment import load_settings_or_exit
 
-refuse_at_start()
+load_settings_or_exit()
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))

@@ -1,4 +1,4 @@
-"""What unfold and celery-beat show on pages of ours, and have no Ukrainian for: named here, so that `make messages` finds it."""
+"""Texts of unfold and celery-beat that our pages show and that have no Ukrainian translation. `make messages` finds them here."""
 
 from django.utils.translation import gettext_noop as _
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from techmarket.environment import SEED_PASSWORDS, Environment, refuse_in_production, refuse_seed_broker, refuse_shared_databases
+from techmarket.environment import SEED_PASSWORDS, Environment, refuse_insecure_settings, refuse_seed_broker, refuse_shared_databases
 from tests.conftest import PASSED_ON, ROOT, Cli
 
 SECRET = "canary-Пароль"
@@ -218,16 +218,16 @@ def test_file_that_cannot_be_read(path: str) -> None:
 )
 def test_production(name: str, key: str, hosts: list[str], password: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
-        refuse_in_production(key, hosts, {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
+        refuse_insecure_settings(key, hosts, {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
     refused(error, name)
     assert password not in str(error.value)
-    refuse_in_production(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": "own"}}, {"dwh": "DWH_URL"})
+    refuse_insecure_settings(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": "own"}}, {"dwh": "DWH_URL"})
 
 
 @pytest.mark.parametrize("password", sorted(SEED_PASSWORDS))
 def test_production_refuses_every_development_password(password: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
-        refuse_in_production(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
+        refuse_insecure_settings(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
     refused(error, "DWH_URL")
     with pytest.raises(ImproperlyConfigured) as error:
         refuse_seed_broker(f"redis://:{quote(password)}@redis:6379/0")

@@ -15,7 +15,7 @@ from django_celery_beat.schedulers import DatabaseScheduler
 from pytest_django.fixtures import Settings
 
 from techmarket import beat, liveness
-from techmarket.celery import app, worker_lives
+from techmarket.celery import app, record_worker_alive
 from tests.conftest import PASSED_ON, ROOT, Cli
 
 CONFIGURATION = 4
@@ -68,8 +68,8 @@ def test_entrypoint_knows_its_roles() -> None:
 def test_worker_and_beat_sign(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.VAR_DIR = tmp_path
     monkeypatch.setattr(DatabaseScheduler, "tick", lambda self: 5)
-    worker_lives()
-    assert beat.Scheduler(app, lazy=True).tick() == 5
+    record_worker_alive()
+    assert beat.LivenessScheduler(app, lazy=True).tick() == 5
     assert sorted(path.name for path in (tmp_path / "alive").iterdir()) == ["beat", "worker"]
 
 

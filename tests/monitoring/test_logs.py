@@ -26,7 +26,7 @@ from apps.etl.tables import TARGETS
 from apps.orchestration.models import Stage, Task
 from apps.orchestration.worker import loop
 from techmarket.errors import BadData, Cancelled
-from techmarket.logs import LONGEST, MASKED, Mask, configuration
+from techmarket.logs import MASKED, MAX_LENGTH, Mask, build_logging
 from tests.conftest import PASSED_ON, ROOT, Cli
 from tests.orchestration.conftest import post, small_shop  # noqa: F401  fixtures
 from tests.orchestration.post import Post, asked
@@ -44,7 +44,7 @@ def lines(text: str) -> Lines:
 
 
 def masked(words: str, secrets: tuple[str, ...] = ()) -> str:
-    return Mask(secrets).text(words)
+    return Mask(secrets).mask_text(words)
 
 
 # --- Masking ---
@@ -125,7 +125,7 @@ def test_anything_is_masked_in_little_time() -> None:
             assert CANARY not in masked(before + " " + shape.format(secret), (secret,) if shape == "{}" else ()), (before, shape, secret)
     for slow in ("a" * 200_000, "://" * 50_000, "password" * 20_000, "1-" * 90_000, "a@" * 90_000, "a." * 90_000, "://a:" * 40_000):
         began = time.perf_counter()
-        assert len(masked(slow)) <= LONGEST + 10
+        assert len(masked(slow)) <= MAX_LENGTH + 10
         assert time.perf_counter() - began < 1, slow[:20]
 
 
@@ -133,7 +133,7 @@ def test_anything_is_masked_in_little_time() -> None:
 
 
 def written(record: logging.LogRecord, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
-    formatter = configuration("json", secrets)["formatters"]["line"]
+    formatter = build_logging("json", [], secrets)["formatters"]["line"]
     made = ProcessorFormatter(**{name: value for name, value in formatter.items() if name != "()"})
     text = made.format(record)
     assert "\n" not in text
