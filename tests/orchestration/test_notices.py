@@ -26,7 +26,7 @@ DAILY = "techmarket-etl-daily"
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(notices, "send", said.append)
+    monkeypatch.setattr(notices, "send_notice", said.append)
     return said
 
 
