@@ -75,7 +75,7 @@ def test_causes() -> None:
             "dwh (db:5432): взаємне блокування; нічого не опубліковано. Повторіть запуск.",
         ),
         (
-            "The checks refused to publish: fact_sales: share rejected: expected at most 0 % of 1492, observed 25; orders: balance: "
+            "Blocking checks failed: fact_sales: share rejected: expected at most 0 % of 1492, observed 25; orders: balance: "
             "expected 6 read, observed 5 accounted for; and 2 more. Nothing was published.",
             "Перевірки не дозволили публікацію: fact_sales: частка відхилених: очікувано щонайбільше 0 % від 1492, виявлено 25; orders: "
             "баланс: очікувано прочитано 6, виявлено враховано 5; і ще 2. Нічого не опубліковано.",

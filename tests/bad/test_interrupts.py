@@ -15,7 +15,7 @@ from django.core.management import execute_from_command_line
 from apps.demo import shop as demo
 from apps.orchestration.models import Mode, Run, State, Trigger
 from apps.orchestration.requests import start_run
-from apps.orchestration.worker import loop
+from apps.orchestration.worker import local, loop
 from apps.orchestration.worker.stages import STAGES
 from apps.warehouse.loads import Load
 from techmarket.commands import interruptible
@@ -158,7 +158,7 @@ def test_second_run_is_skipped(shop: Shop) -> None:
     began = time.monotonic()
     second = shop.run("run_etl", "--json")
     assert time.monotonic() - began < start_up * 2 + 2
-    one_sentence(second, 3, "Skipped: overlaps run 2 by Olena, running since ", ", last heartbeat ")
+    one_sentence(second, 3, "Skipped: overlaps run 2 requested by Olena, running since ", ", last heartbeat ")
     said = json.loads(second.stdout)
     skipped = shop.runs()[-1]["id"]
     assert (said["run"], said["status"], said["cause"]) == (skipped, "skipped", second.stderr.strip())
@@ -199,13 +199,13 @@ def killed(shop: Shop, stage: str) -> None:
 def test_dead_run_is_lost_after_the_silence(shop: Shop) -> None:
     before = shop.warehouse()
     killed(shop, "transform")
-    one_sentence(shop.run("run_etl", env=SOON), 3, "Skipped: overlaps run 2 by ", ", last heartbeat ")
+    one_sentence(shop.run("run_etl", env=SOON), 3, "Skipped: overlaps run 2 requested by ", ", last heartbeat ")
     assert shop.runs()[1]["state"] == "running"
     time.sleep(5)
     assert shop.run("run_etl", env=SOON).returncode == 0
     assert [run["state"] for run in shop.runs()] == ["succeeded", "lost", "skipped", "succeeded"]
     lost = shop.runs()[1]
-    assert "has not been heard of since" in lost["cause"] and lost["cause_kind"] == "machine"
+    assert "stopped sending heartbeats at" in lost["cause"] and lost["cause_kind"] == "machine"
     assert shop.sql("default", "SELECT COUNT(*) FROM orchestration_task WHERE run_id = 2 AND state = 'running'") == [(0,)]
     assert shop.warehouse() != before
 
@@ -269,8 +269,13 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
             real(*args)
         raise KeyboardInterrupt
 
-    target: Any = loop.Task if place == "claim" else loop
-    name = "claim_for" if place == "claim" else place
+    targets: dict[str, tuple[Any, str]] = {
+        "execute": (loop, "execute_task"),
+        "claim": (loop.Task, "claim_for"),
+        "land": (loop, "land"),
+        "finish": (local, "finish_run"),
+    }
+    target, name = targets[place]
     real = getattr(target, name)
     monkeypatch.setattr(target, name, interrupted)
     with pytest.raises(KeyboardInterrupt):

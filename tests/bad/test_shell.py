@@ -129,7 +129,7 @@ def test_json_of_a_refusal(shop: Shop) -> None:
     shop.sql("orders_db", "DELETE FROM order_items WHERE id % 6 <> 0")
     before = shop.warehouse()
     result = shop.run("run_etl", "--json", "--mode", "full")
-    one_sentence(result, 5, "The checks refused to publish", "share deleted")
+    one_sentence(result, 5, "Blocking checks failed", "share deleted")
     said = json.loads(result.stdout)
     assert set(said) == KEYS and said["status"] == "failed"
     assert [check["name"] for check in said["checks"] if not check["passed"]] == ["share deleted"]

@@ -9,6 +9,7 @@ from django.db import connections
 from apps.orchestration.models import Mode, Reject, Run, State, Trigger
 from apps.orchestration.requests import start_run
 from apps.orchestration.results import document
+from apps.orchestration.window import Window
 from apps.orchestration.worker.local import execute_run
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion, FactSales
 from tests import oracle
@@ -25,8 +26,8 @@ DIMENSIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def run(mode: str = "full", start: datetime | None = None, end: datetime | None = None, dry_run: bool = False) -> Run:
-    asked = start_run(Mode(mode), Trigger.CLI, "test", start, end, dry_run=dry_run)
+def run(mode: str = "full", window: Window | None = None, dry_run: bool = False) -> Run:
+    asked = start_run(Mode(mode), Trigger.CLI, "test", window, dry_run=dry_run)
     execute_run(asked)
     asked.refresh_from_db()
     assert asked.state == State.SUCCEEDED

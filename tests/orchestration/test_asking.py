@@ -1,6 +1,7 @@
 """What is asked for: one active run, the same again, going on with one that failed, a dry run."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -11,6 +12,7 @@ from apps.etl import extract
 from apps.orchestration import api
 from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import delete_old_details
+from apps.orchestration.window import Window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
@@ -28,7 +30,7 @@ class Opened:
         monkeypatch.setattr(extract, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
 
 
-def carried_out(mode: Mode = Mode.FULL, **options: bool) -> Run:
+def carried_out(mode: Mode = Mode.FULL, **options: Any) -> Run:
     run = api.start_run(mode, Trigger.CLI, "test", **options)
     api.execute_run(run)
     return fresh(run)
@@ -69,7 +71,7 @@ def test_database_allows_one_active_run() -> None:
 def test_loser_is_recorded_as_skipped(post: Post) -> None:
     active, loser = asked(), asked(Mode.INCREMENTAL)
     assert (loser.state, loser.overlaps, loser.mode) == (State.SKIPPED, active, Mode.INCREMENTAL)
-    assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} by test, queued since ")
+    assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} requested by test, queued since ")
     assert not loser.tasks.exists() and fresh(loser).finished_at
     assert post.take() == [active.tasks.get().pk]
 
@@ -102,7 +104,7 @@ def test_rerun_settles_its_window_anew() -> None:
 
 def test_rerun_keeps_the_window_that_was_asked_for(post: Post) -> None:
     span = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC))
-    first = asked(Mode.INCREMENTAL, window_start=span[0], window_end=span[1], dry_run=True)
+    first = asked(Mode.INCREMENTAL, window=Window(*span), dry_run=True)
     api.cancel_run(first.pk, "test")
     second = api.rerun(fresh(first), "test", Trigger.CLI, queue=True)
     assert (second.window_start, second.window_end, second.dry_run, second.rerun_of) == (*span, True, first)
@@ -179,14 +181,14 @@ def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
     run = failed_run(monkeypatch, post)
     later = carried_out()
-    refused(run, False, f"Run {later.pk} was published after run {run.pk} was asked for: its batches are stale")
+    refused(run, False, f"Run {later.pk} was published after run {run.pk} was requested: its batches are stale")
 
 
 def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, post: Post, settings: Settings) -> None:
     run = failed_run(monkeypatch, post)
     Run.objects.update(finished_at=ago(days=8))
     delete_old_details()
-    refused(run, False, "batches .* are gone")
+    refused(run, False, "batches .* have been deleted")
 
 
 def test_old_details_go_and_the_run_stays(settings: Settings) -> None:

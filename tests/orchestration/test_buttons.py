@@ -14,7 +14,7 @@ from apps.console.groups import OPERATOR, VIEWER
 from apps.demo import changes
 from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Trigger
-from apps.orchestration.window import between, today
+from apps.orchestration.window import Window, today
 from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
@@ -295,7 +295,7 @@ def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:
     answer = came(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
     run = Run.objects.get()
     assert answer.headers["Location"] == to("change", run.pk)
-    assert (run.window_start, run.window_end) == between(day, day)
+    assert (run.window_start, run.window_end) == (Window.between(day, day).start, Window.between(day, day).end)
     assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
     assert post.take() == [run.tasks.get().pk] and not run.dry_run
     second = came("administrator").post(to("start"), wanted(), follow=True)

@@ -10,7 +10,7 @@ from pytest_django.fixtures import Settings
 
 from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.worker import loop, stages, tasks
+from apps.orchestration.worker import local, stages, tasks
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
@@ -43,14 +43,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, stage: Stage, times: int, error: Ca
 
 
 def test_control_database_that_fails_between_two_tasks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loop.ready
+    real = local.ready_tasks
 
     def ready(run: Run) -> list[Task]:
         if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists():
             raise locked()
         return real(run)
 
-    monkeypatch.setattr(loop, "ready", ready)
+    monkeypatch.setattr(local, "ready_tasks", ready)
     run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(LockTimeout):
         api.execute_run(run)
@@ -152,7 +152,7 @@ def test_checks_refuse_and_what_they_said_is_kept(settings: Settings) -> None:
             api.execute_run(run)
         run = fresh(run)
         assert (run.state, run.cause_kind) == (State.FAILED, CauseKind.DATA)
-        assert run.cause.startswith("The checks refused to publish: ") and "share rejected" in run.cause
+        assert run.cause.startswith("Blocking checks failed: ") and "share rejected" in run.cause
         assert {check.name for check in run.checks.filter(passed=False, blocking=True)} == {"share rejected"}
         assert run.checks.filter(passed=True).count() > 20
         assert run.checks.count() == run.checks.values("name", "table").distinct().count()

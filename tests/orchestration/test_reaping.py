@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from pytest_django.fixtures import Settings
 
 from apps.orchestration import api
-from apps.orchestration.models import CauseKind, Mode, RowCount, Run, Stage, State, Task, Trigger
+from apps.orchestration.models import CauseKind, Executor, Mode, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.worker import delivery, loop, tasks
 from apps.orchestration.worker.landing import land
 from apps.orchestration.worker.loop import execute_task
@@ -28,7 +28,7 @@ class Died(BaseException):
 
 
 def silent(task: Task, worker: str = "dead:1") -> Task:
-    """The task is claimed by a worker that has not been heard of for longer than is allowed."""
+    """The task is claimed by a worker that stopped sending heartbeats for longer than is allowed."""
     assert fresh(task).claim_for(worker)
     Run.objects.filter(pk=task.run_id, state=State.QUEUED).update(state=State.RUNNING, started_at=ago(minutes=1))
     Task.objects.filter(pk=task.pk).update(heartbeat_at=ago(seconds=31))
@@ -43,7 +43,7 @@ def test_silent_task_is_queued_again_and_sent(post: Post) -> None:
     reap()
     task = fresh(task)
     assert (task.state, task.attempt, task.claim) == (State.QUEUED, 1, None)
-    assert task.cause.startswith("dead:1 has not been heard of since ")
+    assert task.cause.startswith("dead:1 stopped sending heartbeats at ")
     assert task.pk in post.take() and fresh(run).state == State.RUNNING
     tasks.execute(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).cause) == (State.SUCCEEDED, 2, "")
@@ -90,7 +90,7 @@ def test_attempts_used_up_is_lost(post: Post, settings: Settings) -> None:
         reap()
     task, run = fresh(task), fresh(run)
     assert (task.state, task.cause_kind, run.state, run.cause_kind) == (State.LOST, CauseKind.MACHINE, State.LOST, CauseKind.MACHINE)
-    assert run.cause == task.cause and run.cause.startswith("dead:3 has not been heard of since ")
+    assert run.cause == task.cause and run.cause.startswith("dead:3 stopped sending heartbeats at ")
     assert run.finished_at and asked().state == State.QUEUED, "the warehouse is free"
 
 
@@ -119,12 +119,14 @@ def test_run_of_a_process_that_died_is_lost(within: bool) -> None:
         Run.objects.update(heartbeat_at=ago(seconds=31))
     reap()
     run = fresh(run)
-    assert (run.state, run.cause_kind) == (State.LOST, CauseKind.MACHINE) and run.cause.startswith("dead:1 has not been heard of")
+    assert (run.state, run.cause_kind) == (State.LOST, CauseKind.MACHINE) and run.cause.startswith("dead:1 stopped sending heartbeats")
     assert not run.tasks.filter(state=State.RUNNING).exists()
 
 
 def test_every_new_run_reaps_first(post: Post, settings: Settings) -> None:
-    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", worker="dead:1", heartbeat_at=ago(seconds=31))
+    Run.objects.create(
+        mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", executor=Executor.LOCAL, worker="dead:1", heartbeat_at=ago(seconds=31)
+    )
     assert asked().state == State.QUEUED
     assert set(Run.objects.values_list("state", flat=True)) == {State.LOST, State.QUEUED}
 

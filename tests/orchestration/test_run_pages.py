@@ -148,8 +148,8 @@ def test_each_state_has_its_sentence(viewer: Client) -> None:
     skipped = ended(State.SKIPPED, cause="Skipped: overlaps run 1.", overlaps=ended())
     said = words(viewer, address(skipped))
     assert f"Skipped: overlaps run 1. Run {skipped.overlaps_id}" in said and "Timeline" not in said
-    lost = ended(State.LOST, cause="vm:1 has not been heard of.", cause_kind="machine")
-    assert "Lost vm:1 has not been heard of. The machines" in words(viewer, address(lost))
+    lost = ended(State.LOST, cause="vm:1 stopped sending heartbeats.", cause_kind="machine")
+    assert "Lost vm:1 stopped sending heartbeats. The machines" in words(viewer, address(lost))
     active = ended(State.QUEUED, finished_at=None, started_at=None)
     assert "It waits for a worker." in words(viewer, address(active))
     Run.objects.filter(pk=active.pk).update(state=State.RUNNING, cancelled_by="petro")

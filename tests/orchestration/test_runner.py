@@ -15,7 +15,7 @@ from apps.orchestration import api
 from apps.orchestration.models import Batch, CheckResult, Mode, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.ready import ready_tasks
 from apps.orchestration.requests import start_run
-from apps.orchestration.worker import loop, stages, tasks
+from apps.orchestration.worker import local, stages, tasks
 from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
 from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.loop import execute_task
@@ -173,7 +173,7 @@ def test_run_goes_on_where_the_last_look_came_too_early(monkeypatch: pytest.Monk
             return []
         return tasks
 
-    monkeypatch.setattr(loop, "ready", early)
+    monkeypatch.setattr(local, "ready_tasks", early)
     run = start_run(Mode.FULL, Trigger.CLI, "test")
     execute_run(run)
     assert fresh(run).state == State.SUCCEEDED and missed

@@ -22,6 +22,7 @@ from apps.orchestration.schedules import (
     scheduled_instants,
     set_enabled,
 )
+from apps.orchestration.window import Window
 from apps.orchestration.worker import tasks
 from techmarket.celery import app
 from techmarket.errors import Usage
@@ -268,7 +269,7 @@ def test_operator_fills_the_gap(waiting: ScheduledRun) -> None:
         backfill_window(waiting)
     last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=at(4, 2), decision=Decision.RUN, run=last)
-    assert backfill_window(waiting) == (at(3, 22), at(6, 22)), "from the 4th to the 6th, by Kyiv's midnights"
+    assert backfill_window(waiting) == Window(at(3, 22), at(6, 22)), "from the 4th to the 6th, by Kyiv's midnights"
     resolve_missed_run(waiting, Decision.RUN, "olena", backfill_window(waiting))
     run = fresh(waiting).run
     assert (run.mode, run.window_start, run.window_end) == (Mode.INCREMENTAL, at(3, 22), at(6, 22))
