@@ -1,4 +1,4 @@
-"""Every sentence that the ledger keeps. It stores a code and parameters; the sentence is rendered where it is shown, in that page's language.
+"""Every sentence that the ledger keeps, by its code. Rows store code and parameters; the sentence is rendered where it is shown.
 
 Adding one: a line in MESSAGES, `message("its.code", name=value)` where it happens, and its Ukrainian in locale/uk.
 """
@@ -34,10 +34,8 @@ MESSAGES = {
     "database.missing_table": _("{place} lacks a table: {detail}. Run `manage.py migrate_all`."),
     "database.missing_schema": _("{place} lacks a schema: {detail}. Run `manage.py migrate_all`."),
     "database.missing_own_column": _("{place} lacks a column: {detail}. Run `manage.py migrate_all`."),
-    "database.missing_column": _("{place} lacks a column: {detail}. Add it there, or update TechMarket's declaration of the source."),
-    "database.other_type": _(
-        "{place}: {column} is {found}, not {expected}. Change it there, or update TechMarket's declaration of the source."
-    ),
+    "database.missing_column": _("{place} lacks a column: {detail}. Add it there, or update TechMarket's declaration."),
+    "database.other_type": _("{place}: {column} is {found}, not {expected}. Change it there, or update TechMarket's declaration."),
     "database.table_changed": _("{place}: a table was altered while it was read{published}. Run it again."),
     "database.lock_timeout": _("{place}: timed out waiting for a lock{published}. Run it again."),
     "database.warehouse_locked": _("{place}: another session holds a lock on the warehouse{published}. Run it again when it has ended."),
@@ -50,10 +48,8 @@ MESSAGES = {
     "database.bad_option": _("{place}: the driver refuses an option in {variable}: {detail}. Correct it."),
     "database.no_encryption": _("{place}: no encrypted connection: {detail}. Correct the server or {variable}."),
     "database.read_only": _("{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}."),
-    "database.file_unwritable": _(
-        "{place} cannot be opened for writing. Give this user the right to the file and its folder, or correct {variable}."
-    ),
-    "database.file_read_only": _("{place} is read-only. Give this user the right to write the file and its folder."),
+    "database.file_unwritable": _("{place} cannot be opened for writing. Make the file and its folder writable, or correct {variable}."),
+    "database.file_read_only": _("{place} is read-only. Make the file and its folder writable for this user."),
     "database.file_foreign": _("{place} is not an SQLite file. Correct {variable}."),
     "database.file_damaged": _("{place} is damaged: {detail}. Restore it from a backup."),
     "database.file_locked": _("{place} is locked by another program{published}. Run it again when that has ended."),

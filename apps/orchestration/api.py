@@ -61,7 +61,7 @@ def run(
     dry_run: bool = False,
     queue: bool = False,
 ) -> Run:
-    """Return a whole run, executed to its end: here, or with `queue` by the workers. It is skipped where another is active: see its `state`.
+    """Return a run, executed to its end here or with `queue` by the workers. It is skipped where another is active: see its `state`.
 
     `days`: changes of the last days of the shop's calendar; or from `start_date` to `end_date`, both included. Raises Usage for a window
     without a meaning, and what stopped the run where it was executed here.
@@ -123,7 +123,7 @@ def texts(rows: Sequence[Mapping[str, object]], name: str) -> pa.Array:
 
 
 def follow(run: Run, listener: Listener = silent, unclaimed: Callable[[Run], None] | None = None) -> Run:
-    """Wait until a run that workers execute has ended. Tells `listener` of tasks as they end, and `unclaimed` if no worker takes the run."""
+    """Wait until a run that workers execute has ended. Call `listener` for tasks as they end, `unclaimed` if no worker takes the run."""
     started = reaped = time.monotonic()
     reported: set[int] = set()
     while run.is_active:

@@ -19,7 +19,7 @@ MISSED_RUNS_FOR_RED = 2
 
 @dataclass(frozen=True)
 class Freshness:
-    """`as_of`: all changes before it are in the warehouse; None before the first load. `missed`: scheduled runs since then without a load."""
+    """`as_of`: all changes before it are in the warehouse, None before the first load. `missed`: scheduled runs since without a load."""
 
     as_of: datetime | None
     age: timedelta

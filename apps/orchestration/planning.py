@@ -23,7 +23,7 @@ class Plan:
 
 
 def plan_run(run: Run) -> Plan:
-    """Return one extract and one transform for each slice, and one load. Raises Misconfigured where a source or the warehouse is not ready."""
+    """Return one extract and one transform for each slice, and one load. Raises Misconfigured if a database is not ready."""
     preflight()
     mark = read_high_water_mark()
     mode, start = resolve_mode(run, mark)

@@ -34,7 +34,7 @@ def may_start(task: Task, unfinished_slices: set[tuple[str, str, int | None]], f
 
 
 def priority(task: Task) -> tuple[int, bool]:
-    """Return a sort key: sources are read first and let go; then the dimensions, because a large one must not be the last to be transformed."""
+    """Return a sort key: first what reads the sources, to let them go; then dimensions, so that a large one is not left for last."""
     return STAGES.index(Stage(task.stage)), task.subject == FACT_SALES.table and task.stage == Stage.TRANSFORM
 
 

@@ -83,7 +83,7 @@ def missed_runs() -> "QuerySet[ScheduledRun]":
 
 
 def resolve_missed_run(missed: ScheduledRun, decision: Decision, by: str, window: Window | None = None) -> None:
-    """Record the operator's decision on a missed run: run now, over `window` where given, or skip. Raises Usage where it was decided before."""
+    """Record an operator's decision on a missed run: run now, over `window` where given, or skip. Raises Usage if it is decided already."""
     with transaction.atomic():
         if not missed_runs().filter(pk=missed.pk).update(decision=decision, decided_by=by):
             raise Usage(_("%s has been decided already.") % missed)

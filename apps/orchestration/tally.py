@@ -58,7 +58,7 @@ def tallies(runs: Iterable[Run]) -> dict[int, Tally]:
 
 
 def count_rows(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
-    """Return rows read, written and rejected by run id. A reject counts where its row was read, in a table of the warehouse or of a source."""
+    """Return rows read, written and rejected by run id. A reject counts for the table whose row was read, also one of a source."""
     mine = Q(table__in=TARGETS)
     written = sum((F(name) for name in WRITTEN[1:]), F(WRITTEN[0]))
     rows = RowCount.objects.filter(run__in=[run.pk for run in runs]).order_by().values("run")
