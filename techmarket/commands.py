@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
 from techmarket.messages import message
+from techmarket.version import read_version
 
 
 class ExitCode(IntEnum):
@@ -47,6 +48,9 @@ class Command(BaseCommand):
 
     # Django's checks of models connect to every database; the command itself names better what does not answer.
     requires_system_checks: Any = []
+
+    def get_version(self) -> str:
+        return read_version()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         # No abbreviations: an unknown option of today must not mean something tomorrow.
