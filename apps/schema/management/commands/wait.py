@@ -43,9 +43,11 @@ def wait_for_sources(until: float) -> None:
 
 
 def wait_for_migrations(alias: str, until: float) -> None:
+    """Raises NotMigrated when the time is up."""
     while True:
         try:
-            return require_migrations(alias)
+            require_migrations(alias)
+            return
         except NotMigrated:
             if time.monotonic() > until:
                 raise
