@@ -36,7 +36,7 @@ def test_ledger_and_rejects(small_shop: None, capsys: pytest.CaptureFixture[str]
     for shown in (
         ": full",
         "fact_sales",
-        "orders (read for them)",
+        "orders (lookup)",
         "bad_quantity",
         "quantity is less than 1",
         "e-mail can be parsed",

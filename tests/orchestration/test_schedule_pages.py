@@ -159,7 +159,7 @@ def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, post: Pos
     said_nothing = operator.post(address, {"answer": "else"}, follow=True)
     assert "Choose one of the answers" in said(said_nothing)[0] and fresh(waiting).decision == Decision.HELD
     no_gap = operator.post(address, {"answer": "backfill"}, follow=True)
-    assert "there is no gap to fill" in said(no_gap)[0] and fresh(waiting).decision == Decision.HELD
+    assert "there is nothing to backfill" in said(no_gap)[0] and fresh(waiting).decision == Decision.HELD
     answer = operator.post(address, {"answer": "run", "reason": "the servers are back"}, follow=True)
     due = fresh(waiting)
     assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)

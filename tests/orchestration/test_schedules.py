@@ -101,7 +101,7 @@ def test_what_they_ask_for(clock: Clock, post: Post) -> None:
         (Mode.INCREMENTAL, Trigger.SCHEDULE, DAILY, ""),
         (Mode.FULL, Trigger.SCHEDULE, WEEKLY, ""),
     ]
-    assert daily.run.reason == "run: due 2026-11-08 02:00 UTC" and daily.run.window_start is None
+    assert daily.run.reason == "run: scheduled for 2026-11-08 02:00 UTC" and daily.run.window_start is None
     assert post.take() == [run.tasks.get().pk for run in (daily.run, weekly.run)]
 
 
@@ -160,17 +160,17 @@ def test_ten_due_instants_and_two_beats(clock: Clock) -> None:
 
 def test_run_that_could_not_be_asked_for_is_still_due(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The due instant is decided on with its run, or not at all."""
-    clock.now, ask = at(3, 2), schedules.ask  # type: ignore[attr-defined]
+    clock.now, ask = at(3, 2), schedules.start_run  # type: ignore[attr-defined]
 
     def away(*args: Any, **options: Any) -> Run:
         ask(*args, **options)
         raise ConnectionError("the power went")
 
-    monkeypatch.setattr(schedules, "ask", away)
+    monkeypatch.setattr(schedules, "start_run", away)
     with pytest.raises(ConnectionError):
         fire(DAILY)
     assert not ScheduledRun.objects.exists() and not Run.objects.exists()
-    monkeypatch.setattr(schedules, "ask", ask)
+    monkeypatch.setattr(schedules, "start_run", ask)
     clock.now = at(3, 2, 1)
     assert (due := fire(DAILY)) and due.decision == Decision.RUN and due.run
 
@@ -260,12 +260,12 @@ def test_operator_answers_once(waiting: ScheduledRun) -> None:
 
     assert sorted(at_once(4, say)) == [False, False, False, True]
     assert Run.objects.count() == 1
-    with pytest.raises(Usage, match="has been decided on already"):
+    with pytest.raises(Usage, match="has been decided already"):
         resolve_missed_run(waiting, Decision.SKIPPED, "petro")
 
 
 def test_operator_fills_the_gap(waiting: ScheduledRun) -> None:
-    with pytest.raises(Usage, match="there is no gap to fill"):
+    with pytest.raises(Usage, match="there is nothing to backfill"):
         backfill_window(waiting)
     last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=at(4, 2), decision=Decision.RUN, run=last)
@@ -287,7 +287,7 @@ def test_missed_while_everything_was_down_is_caught_up_once(clock: Clock, hours:
     due = ScheduledRun.objects.get()
     assert due.decision == Decision.CAUGHT_UP and due.run and Run.objects.count() == 1
     assert due.scheduled_for == next(scheduled_instants(crontab("2", "0", "UTC"), clock.now, backwards=True))
-    assert due.run.reason == f"caught up: due {due.scheduled_for:%Y-%m-%d} 02:00 UTC"
+    assert due.run.reason == f"caught up: scheduled for {due.scheduled_for:%Y-%m-%d} 02:00 UTC"
 
 
 def test_both_missed_and_the_full_one_is_caught_up(clock: Clock) -> None:
