@@ -11,9 +11,9 @@ from django.conf import settings
 from apps.backups import folders, manifest
 from apps.backups.manifest import Dump, Manifest
 from apps.backups.stores import Store, store
-from apps.orchestration.requests import code_version
 from techmarket.diagnosis import MIGRATE
 from techmarket.errors import NotMigrated
+from techmarket.version import code_version
 
 Listener = Callable[[str, int], None]  # an alias, and bytes more of it
 

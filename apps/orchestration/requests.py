@@ -1,11 +1,8 @@
 """What people and schedules ask for: a run, the same again, to go on with one, to end one. Skipped while another is active."""
 
-import subprocess
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
@@ -18,6 +15,7 @@ from apps.orchestration.worker.recovery import reap
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.messages import gettext_noop
+from techmarket.version import code_version
 
 OVERLAPS = gettext_noop("Skipped: overlaps {run}.")
 OVERLAPPED = gettext_noop("Skipped: overlaps a run that has just ended. Run it again.")
@@ -156,20 +154,3 @@ def queued_again(run: Run, queue: bool) -> Run:
     if queue:
         deliver(run)
     return run
-
-
-@cache
-def code_version() -> str:
-    """The commit, where the code is a checkout."""
-    try:
-        said = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
-            cwd=settings.BASE_DIR,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return said.stdout.strip()[:40]
