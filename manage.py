@@ -24,12 +24,16 @@ def main() -> None:
 
 
 def execute_command() -> None:
-    from django.core.management import execute_from_command_line
+    from django.core.management import ManagementUtility
 
     from techmarket.environment import set_up_django
 
     set_up_django()
-    execute_from_command_line(sys.argv)
+    utility = ManagementUtility(sys.argv)
+    if sys.argv[1:2] == ["version"]:  # for this word Django prints its own version and looks for no command
+        utility.fetch_command("version").run_from_argv(sys.argv)
+    else:
+        utility.execute()
 
 
 def make_streams_writable() -> None:

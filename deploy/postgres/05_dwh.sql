@@ -1,6 +1,6 @@
 -- dwh: the star; what was sold, when, where, to whom and through whom. For PostgreSQL 15.
--- Made from the models by `manage.py export_schema`, to be read. The tables themselves are made by `manage.py migrate_all`,
--- which remembers that it did.
+-- Generated from the models by `manage.py export_schema`, for reading. Create the tables with `manage.py migrate_all`,
+-- which records the migrations that it has applied.
 
 -- Grain: one calendar day of the shop, key YYYYMMDD.
 CREATE TABLE "dim_date" (

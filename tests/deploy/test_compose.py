@@ -13,6 +13,7 @@ import yaml
 
 from techmarket.environment import SEED_PASSWORDS
 from techmarket.settings import SOURCES
+from techmarket.version import code_version
 from tests.conftest import ROOT
 
 Service = dict[str, Any]
@@ -63,11 +64,18 @@ def test_every_port_password_and_version_can_be_named() -> None:
     assert not [password for password in SEED_PASSWORDS if password in resolved]
 
 
+@needs_compose
+def test_image_is_built_with_the_commit() -> None:
+    commit = code_version()
+    assert commit and f"CODE_VERSION: {commit}" in compose("config").stdout
+    assert "CODE_VERSION: canary" in compose("config", CODE_VERSION="canary").stdout
+
+
 def test_nobody_without_compose_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to(str(shutil.which("sh")))
     (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
     result = compose("ps", PATH=str(tmp_path))
-    assert result.returncode == 1 and "neither `docker compose` nor `docker-compose` is here" in result.stderr
+    assert result.returncode == 1 and "neither `docker compose` nor `docker-compose` is installed" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

@@ -292,7 +292,7 @@ def test_lost_grant_comes_back_with_the_next_migration(stack: Stack, tmp_path: P
 def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None:
     """With the rights of the scripts and no others, as docs/OPERATIONS.md tells it; and bi_reader reads again what he could before."""
     before = rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales")
-    assert "restored is equal" in manage(tmp_path, stack.owners(), "backup", "--verify")
+    assert "was restored and is equal" in manage(tmp_path, stack.owners(), "backup", "--verify")
     with closing(postgresql(stack.postgres)) as connection:
         for statement in (
             "DROP DATABASE dwh WITH (FORCE)",
@@ -319,7 +319,7 @@ def test_reader_is_no_user_for_backups(stack: Stack, tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "manage.py", "backup"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == 4
     assert result.stderr.endswith(
-        "user 'etl_reader' may not lock tables, as a backup does for a moment. Run GRANT LOCK TABLES ON `auth_db`.* TO it.\n"
+        "user 'etl_reader' may not lock tables, which a backup does briefly. Run GRANT LOCK TABLES ON `auth_db`.* TO 'etl_reader'.\n"
     )
     assert [path.name for path in (tmp_path / "backups").iterdir()] == [".lock"]
 

@@ -80,7 +80,8 @@ def test_pause_and_resume(say: Say) -> None:
 
 @in_process
 def test_run_now(say: Say, waiting: ScheduledRun) -> None:
-    assert f"  missed  {waiting.scheduled_for:%a %Y-%m-%d %H:%M} UTC   decide with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
+    instant = f"{waiting.scheduled_for:%a %Y-%m-%d %H:%M} UTC"
+    assert f"  missed  {instant}   decide with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
     code, out, _ = say("--run-now", str(waiting.pk))
     assert code == 0 and Run.objects.get().pk == int(out) and fresh(waiting).run_id == int(out)
     assert "held" not in say()[1]
