@@ -87,7 +87,7 @@ def rank_orders(column: str, name: Any, value: str, key: str, **options: Any) ->
 
 def rank_products(column: str, name: Any, key: str) -> Question:
     """Without orders, which do not add up by product or category."""
-    return ranking(column, name, column, key, ("revenue", "margin"), "kpi_products")
+    return ranking(column, name, column, key, ("revenue", "margin"), "kpi_lines")
 
 
 def questions() -> list[Question]:

@@ -54,10 +54,10 @@ class Totals:
 def read_totals(start: date | None = None, end: date | None = None, region: str | None = None) -> Totals:
     """Return the totals of the days from `start` to `end`, both included, in the region with this code."""
     (row,) = fetch_rows(
-        "SELECT sum(net_amount) AS net, sum(margin_amount) AS margin, sum(paid_amount) AS paid, sum(orders) AS orders "
-        f"FROM kpi_orders WHERE {build_condition(start, end, region)}"
+        "SELECT sum(net_amount) AS net, sum(margin_amount) AS margin, sum(paid_amount) AS paid, count(DISTINCT order_id) AS orders "
+        f"FROM kpi_lines WHERE {build_condition(start, end, region)}"
     )
-    return Totals(to_uah(row["net"]), to_uah(row["margin"]), to_uah(row["paid"]), int(row["orders"] or 0))
+    return Totals(to_uah(row["net"]), to_uah(row["margin"]), to_uah(row["paid"]), row["orders"])
 
 
 def read_months(start: date | None = None, end: date | None = None, region: str | None = None) -> list[Month]:

@@ -26,7 +26,7 @@ WHERE {condition}
 GROUP BY year, month, region_key, region, employee_key, manager, payment_method"""
 PRODUCTS_SQL = """\
 SELECT product_key, product, category_key, category, sum(net_amount) AS net, sum(margin_amount) AS margin
-FROM kpi_products
+FROM kpi_lines
 WHERE {condition}
 GROUP BY product_key, product, category_key, category"""
 

@@ -39,7 +39,7 @@ STAR = (
     "fact_sales",
     "data_as_of",
     "kpi_orders",
-    "kpi_products",
+    "kpi_lines",
 )
 
 

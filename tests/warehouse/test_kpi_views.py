@@ -15,7 +15,7 @@ from django.db import connections
 from apps.demo import shop
 from apps.orchestration import api
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpi_views import KPI_ORDERS, KPI_PRODUCTS, VIEWS, View
+from apps.warehouse.kpi_views import KPI_LINES, KPI_ORDERS, VIEWS, View
 from apps.warehouse.kpis import fetch_rows, to_uah
 from apps.warehouse.partition import WHOLE_RANGE
 from apps.warehouse.view_updates import create_views, drop_views, is_current
@@ -83,22 +83,22 @@ def expected_orders(facts: list[FactSales]) -> list[tuple[Any, ...]]:
     return [(*key, len({fact.order_id for fact in some}), *(total(some, amount) for amount in AMOUNTS)) for key, some in groups.items()]
 
 
-def expected_products(facts: list[FactSales]) -> list[tuple[Any, ...]]:
+def expected_lines(facts: list[FactSales]) -> list[tuple[Any, ...]]:
     return [
         (
             *map(plain, filters(fact)),
+            fact.order_id,
             fact.product_id,  # type: ignore[attr-defined]
             fact.product.name,
             fact.category_id,  # type: ignore[attr-defined]
             fact.category.name,
-            fact.quantity,
-            *(getattr(fact, amount) for amount in AMOUNTS[:-1]),
+            *(getattr(fact, amount) for amount in AMOUNTS),
         )
         for fact in facts
     ]
 
 
-@pytest.mark.parametrize(("view", "expected"), [(KPI_ORDERS, expected_orders), (KPI_PRODUCTS, expected_products)])
+@pytest.mark.parametrize(("view", "expected"), [(KPI_ORDERS, expected_orders), (KPI_LINES, expected_lines)])
 def test_rows(facts: list[FactSales], view: View, expected: Callable[[list[FactSales]], list[tuple[Any, ...]]]) -> None:
     assert sorted(read(view), key=repr) == sorted(expected(facts), key=repr)
 
@@ -137,7 +137,7 @@ def test_a_view_that_differs_is_replaced_and_another_is_left_alone(restored_view
         assert [is_current(cursor, view) for view in VIEWS] == [False, True]
         call_command("migrate", database="dwh", verbosity=0)
         assert all(is_current(cursor, view) for view in VIEWS)
-        execute("DROP VIEW kpi_products")
+        execute("DROP VIEW kpi_lines")
         call_command("migrate", database="dwh", verbosity=0)
         assert all(is_current(cursor, view) for view in VIEWS)
     replaced: list[Any] = []
