@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from apps.schema.tables import Column, Database, Table
-from apps.warehouse.partition import by_range, only_partition
+from apps.warehouse.partition import create_only_partition, partition_by_range
 
 WIDTH = 130
 HEAD = """\
@@ -27,9 +27,9 @@ def statements(table: Table, database: Database) -> Iterator[str]:
     for number, (definition, remark) in enumerate(lines, 1):
         comma = "," if number < len(lines) else ""
         yield f"    {definition}{comma}{remark}"
-    yield f") {by_range(database.quoted(table.key))};" if table.partitioned else ");"
+    yield f") {partition_by_range(database.quoted(table.key))};" if table.partitioned else ");"
     if table.partitioned:
-        yield f"{only_partition(table.name)};"
+        yield f"{create_only_partition(table.name)};"
     yield from (f"{index};" for index in table.indexes)
     yield ""
 
