@@ -12,7 +12,7 @@ EMBEDDED = unset $$(sed -n 's/^\#\([A-Z_]*\)=.*/\1/p' .env.example) && export EN
 ALONE = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM HUP PIPE && \
 	$(EMBEDDED) && export VAR_DIR="$$folder" COVERAGE_FILE="$$folder/coverage"
 
-.PHONY: help setup setup-dev demo run test test-fast drill test-airflow bench screenshots check format messages lock clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
+.PHONY: help setup setup-dev demo run test test-fast drill test-airflow bench screenshots check format docs messages lock clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ check: setup-dev ## the gate: format, lint, types, layers, Django's checks, migr
 format: setup-dev ## rewrite the code the way the gate wants it
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
+
+docs: setup-dev ## the documentation as a searchable site in var/site, in both languages; a link that leads nowhere fails
+	@$(PY) deploy/docs/build.py
 
 messages: setup-dev ## the words of the pages into locale/uk/*.po (needs xgettext, of Debian's package gettext), and those into .mo
 	@$(ALONE) || exit 1; $(MANAGE) makemessages -l uk --no-wrap --add-location file -i tests -i docs -i var -i .venv && \

@@ -1,4 +1,4 @@
-"""What TechMarket's commands share: one plain line for what went wrong, and an exit code that says of what kind it was."""
+"""The base of TechMarket's commands: one line on stderr for an error, an exit code for its kind, and orderly signals."""
 
 import os
 import signal
@@ -16,7 +16,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
-from techmarket.messages import gettext_noop as _
+from techmarket.messages import message
+from techmarket.version import read_version
 
 
 class ExitCode(IntEnum):
@@ -27,7 +28,7 @@ class ExitCode(IntEnum):
     CONFIGURATION = 4
     REFUSED = 5
     CANCELLED = 130
-    UNREAD = 141  # as a shell says it of a program that SIGPIPE ended
+    UNREAD = 141  # what a shell reports for a program that SIGPIPE ended
 
 
 CODES: dict[type[EtlError], ExitCode] = {
@@ -37,19 +38,22 @@ CODES: dict[type[EtlError], ExitCode] = {
     Cancelled: ExitCode.CANCELLED,
     EtlError: ExitCode.FAILED,
 }
-TRACEBACK = 3  # the verbosity that shows it
-RECEIVED: list[str] = []  # what `interruptible` was told meanwhile: one of these, once
-SIGNALS = {signal.SIGINT: _("at the terminal"), signal.SIGTERM: _("by SIGTERM"), signal.SIGHUP: _("by SIGHUP")}
+TRACEBACK = 3  # the verbosity that shows tracebacks
+RECEIVED: list[str] = []  # the message of a signal that has arrived and is not handled yet
+SIGNALS = {signal.SIGINT: "signal.terminal", signal.SIGTERM: "signal.sigterm", signal.SIGHUP: "signal.sighup"}  # codes of messages
 
 
 class Command(BaseCommand):
-    """Raise one of our errors from `handle`; a driver's error that comes through is the control database's."""
+    """A command raises one of our errors from `handle`; a driver's error that reaches this far is the control database's."""
 
-    # System checks of models connect to every database; a command says better what does not answer.
+    # Django's checks of models connect to every database; the command itself names better what does not answer.
     requires_system_checks: Any = []
 
+    def get_version(self) -> str:
+        return read_version()
+
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        # Without abbreviations: what is an unknown option today must not mean something tomorrow.
+        # No abbreviations: an unknown option of today must not mean something tomorrow.
         parser = super().create_parser(prog_name, subcommand, allow_abbrev=False, **kwargs)
         parser.error = lambda message: stop(f"{message}. See `{prog_name} {subcommand} --help`.", ExitCode.USAGE)  # type: ignore[method-assign]
         return parser
@@ -67,11 +71,11 @@ class Command(BaseCommand):
         except (Exception, KeyboardInterrupt) as error:
             if options["verbosity"] >= TRACEBACK:
                 traceback.print_exception(error)
-            stop(*told(error))
+            stop(*describe_error(error))
 
 
-def told(error: BaseException) -> tuple[str, ExitCode]:
-    """What is no error of ours is a bug, and says so."""
+def describe_error(error: BaseException) -> tuple[str, ExitCode]:
+    """Return the line and the exit code for an error. What is no error of ours is reported as a bug."""
     if isinstance(error, EtlError):
         return str(error), next(code for kind, code in CODES.items() if isinstance(error, kind))
     if isinstance(error, KeyboardInterrupt):
@@ -79,51 +83,52 @@ def told(error: BaseException) -> tuple[str, ExitCode]:
     return f"Unexpected {type(error).__name__}: {error}. This is a bug; -v 3 shows the traceback.", ExitCode.FAILED
 
 
-def stop(message: str, code: ExitCode) -> NoReturn:
-    with suppress(OSError):  # nobody reads it any more; the exit code still tells
-        print(" ".join(message.split()), file=sys.stderr)
+def stop(text: str, code: ExitCode) -> NoReturn:
+    """Print one line on stderr and exit."""
+    with suppress(OSError):  # nobody reads it any more; the exit code remains
+        print(" ".join(text.split()), file=sys.stderr)
     sys.exit(code)
 
 
 def forget_output() -> None:
-    """What stdout still holds goes nowhere; else Python would try again at exit, and complain."""
+    """Discard what stdout still buffers; otherwise Python would flush it again at exit, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, the first signal to end raises KeyboardInterrupt with its name; later ones do not disturb the tidying up."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP inside into a KeyboardInterrupt with a message; ignore later ones during cleanup."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    mine = [number for number in SIGNALS if before[number] not in (signal.SIG_IGN, None)]  # nohup, or a shell's `&`
+    handled = [number for number in SIGNALS if before[number] not in (signal.SIG_IGN, None)]  # nohup, or a shell's `&`
     if threading.current_thread() is not threading.main_thread():
-        mine = []
+        handled = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in mine:
+        for each in handled:
             signal.signal(each, signal.SIG_IGN)
-        RECEIVED.append(SIGNALS[signal.Signals(number)])
+        RECEIVED.append(message(SIGNALS[signal.Signals(number)]))
         heed_signals()
 
-    for number in mine:
+    for number in handled:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in mine:
+        for number in handled:
             signal.signal(number, before[number])
         RECEIVED.clear()
 
 
 def heed_signals() -> None:
-    """Raises KeyboardInterrupt where a signal came. Once may not do: where it meets a callback of C code, a destructor or a function of
-    SQLite's, it is dropped there, or comes out as an error of that library's own."""
+    """Raise KeyboardInterrupt if a signal has arrived. Raising once is not enough: inside a callback of C code, a destructor or a
+    function of SQLite's it is dropped, or comes out as that library's own error."""
     if RECEIVED:
         raise KeyboardInterrupt(*RECEIVED)
 
 
 @contextmanager
 def signals_heeded() -> Iterator[None]:
-    """What goes wrong inside after a signal came goes wrong because it came."""
+    """Take an error inside for the consequence of a signal, if one has arrived."""
     try:
         yield
     except Exception:
@@ -132,11 +137,11 @@ def signals_heeded() -> Iterator[None]:
 
 
 def whole_number(low: int, high: int) -> Any:
-    """An argparse type: plain ASCII digits within bounds. int() alone takes 1_000 and other scripts' digits."""
+    """Return an argparse type for plain ASCII digits within bounds; int() alone takes 1_000 and other scripts' digits."""
 
-    def parse(words: str) -> int:
-        if not (words.isascii() and words.isdecimal() and low <= int(words[:20]) <= high):
-            raise ArgumentTypeError(f"{words[:40]!r} is not a whole number from {low} to {high}")
-        return int(words)
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and low <= int(text[:20]) <= high):
+            raise ArgumentTypeError(f"{text[:40]!r} is not a whole number from {low} to {high}")
+        return int(text)
 
     return parse

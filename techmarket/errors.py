@@ -1,22 +1,28 @@
-"""What can go wrong, in one tree. The class decides whether a retry may help and whose fault it was; the message is for the operator.
+"""Everything that can go wrong, in one tree. The class decides whether a retry may help and what kind of cause it was.
 
-A message names the thing, the cause and the next step, in one line, without a secret. Default: the class's docstring.
+The message is for the operator: the thing, the cause and the next step, in one line, without a secret. Default: the class's docstring.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-Blame = Literal["data", "machine", "configuration"]
+from techmarket.messages import Message, message
+
+CauseKind = Literal["data", "machine", "configuration"]
 
 
 class EtlError(Exception):
     """The run failed."""
 
-    blame: ClassVar[Blame] = "machine"
+    cause_kind: ClassVar[CauseKind] = "machine"
     transient: ClassVar[bool] = False
+    code: ClassVar[str] = ""  # of the default message, for errors that the ledger keeps
 
-    def __init__(self, message: str = ""):
-        super().__init__(" ".join((message or type(self).__doc__ or "").split()))
+    def __init__(self, text: str = ""):
+        if not text:
+            text = message(self.code) if self.code else type(self).__doc__ or ""
+        self.message = text if isinstance(text, Message) else " ".join(text.split())
+        super().__init__(" ".join(text.split()))
 
 
 class Transient(EtlError):
@@ -40,13 +46,13 @@ class Terminal(EtlError):
 class Usage(Terminal):
     """It was asked for in a way that makes no sense."""
 
-    blame = "configuration"
+    cause_kind = "configuration"
 
 
 class Misconfigured(Terminal):
     """A setting or a server is not ready for a run."""
 
-    blame = "configuration"
+    cause_kind = "configuration"
 
 
 class Unreachable(Misconfigured):
@@ -76,11 +82,13 @@ class NoSpace(Terminal):
 class BadData(Terminal):
     """The sources hold something that cannot be published."""
 
-    blame = "data"
+    cause_kind = "data"
 
 
 class BatchDamaged(Terminal):
-    """A landed batch is not what was written. Start a new run."""
+    """A landed batch does not match its checksum. Start a new run."""
+
+    code = "batch.damaged"
 
 
 class BackupDamaged(Terminal):
@@ -88,7 +96,7 @@ class BackupDamaged(Terminal):
 
 
 class ChecksRefused(BadData):
-    """The checks refused to publish. `results` holds what each of them said."""
+    """Blocking checks failed. `results` holds the result of every check."""
 
     results: Sequence[Any] = ()
 
@@ -106,4 +114,6 @@ class Cancelled(EtlError):
 
 
 class ClaimLost(EtlError):
-    """Another worker has this task now; nothing was published from here."""
+    """Another worker has claimed this task; nothing was published from here."""
+
+    code = "task.claim_lost"

@@ -237,7 +237,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"amounts": "techmarket.amounts", "sentences": "techmarket.messages"},
+            "libraries": {"amounts": "techmarket.amounts", "ledger_messages": "techmarket.messages"},
         },
     }
 ]

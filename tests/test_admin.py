@@ -17,8 +17,8 @@ from pytest_django.fixtures import Settings
 from apps.console import urls  # noqa: F401  registers the pages
 from apps.demo import changes, faults, shop
 from apps.orchestration import api
-from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
-from apps.orchestration.schedules import keep_promises
+from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
+from apps.orchestration.schedules import fire_missed_schedules
 from apps.sources.auth.models import Credential, Token
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
@@ -52,7 +52,7 @@ def star(transactional_db: None, schedules: None) -> Iterator[Run]:  # noqa: F81
     api.run("full")
     changes.apply(15, 1)
     done = api.run("incremental")
-    Due.objects.create(schedule_id=DAILY, due_at=ago(hours=1), decision=Decision.RUN, run=done)
+    ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(hours=1), decision=Decision.RUN, run=done)
     yield done
 
 
@@ -114,7 +114,7 @@ def test_run_page_shows_its_ledger(olena: Client, star: Run) -> None:
 def test_nobody_adds_changes_or_deletes(olena: Client, schedules: None, model: type[Model]) -> None:  # noqa: F811
     """On empty tables: who may not is told so before anything is looked for."""
     assert olena.post(page(model, "add"), {"name": "x"}).status_code == 403
-    row = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.FAILED) if model is Run else None
+    row = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED) if model is Run else None
     if model is Schedule:
         row = Schedule.objects.get(pk=DAILY)
     if row:
@@ -159,9 +159,9 @@ def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, post: 
     Schedule.objects.update(paused_at=ago(days=2))
     assert saved(olena) == 302
     assert beat().enabled and Schedule.objects.get(name=DAILY).enabled_since
-    keep_promises()
-    assert [due.decision for due in Due.objects.filter(schedule=DAILY)] == [Decision.HELD]
-    assert not Run.objects.filter(asked_by=DAILY).exists()
+    fire_missed_schedules()
+    assert [due.decision for due in ScheduledRun.objects.filter(schedule=DAILY)] == [Decision.HELD]
+    assert not Run.objects.filter(requested_by=DAILY).exists()
 
 
 def test_only_enabled_and_crontab_are_saved(olena: Client, schedules: None) -> None:  # noqa: F811

@@ -13,7 +13,7 @@ HOMES = {
         "auth": "Group Group_permissions Permission User User_groups User_user_permissions",
         "contenttypes": "ContentType",
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",
-        "orchestration": "Attempt Batch CheckResult Due Reject RowCount Run Schedule Task",
+        "orchestration": "Attempt Batch CheckResult ScheduledRun Reject RowCount Run Schedule Task",
         "sessions": "Session",
     },
     "dwh": {"dwh": "DimCategory DimCustomer DimDate DimEmployee DimProduct DimRegion FactSales Load"},

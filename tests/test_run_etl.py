@@ -61,7 +61,7 @@ def test_json_is_one_document(small_shop: None, capsys: pytest.CaptureFixture[st
 
 
 def test_handed_to_the_workers_and_cancelled(small_shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apps.orchestration.worker.delivery.send", lambda *message: None)
+    monkeypatch.setattr("apps.orchestration.worker.delivery.send_message", lambda *message: None)
     number = said(capsys, "--mode", "full", "--no-wait").strip()
     assert Run.objects.get(pk=number).state == State.QUEUED
     said(capsys, "--mode", "full", code=ExitCode.SKIPPED)

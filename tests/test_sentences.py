@@ -10,7 +10,7 @@ from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Reject, Trigger
 from techmarket.diagnosis import diagnose
-from techmarket.messages import DECLARED, in_language
+from techmarket.messages import DECLARED, translate
 from tests.conftest import Cli
 
 # What is the same in every language: columns, listed values, programs and units.
@@ -21,7 +21,7 @@ NAMES = re.compile(
 
 def ukrainian(said: str) -> str:
     with override("uk"):
-        return in_language(said)
+        return translate(said)
 
 
 def foreign(said: str) -> list[str]:
@@ -42,7 +42,7 @@ def test_rejects_and_checks_of_a_shop_with_every_fault() -> None:
     checks = CheckResult.objects.filter(run=run).values_list("name", "expected", "observed")
     assert checks and not [words for check in checks for words in check if foreign(words)]
     with override("en"):
-        assert all(in_language(reason) == reason for reason in reasons)
+        assert all(translate(reason) == reason for reason in reasons)
 
 
 def test_a_command_knows_what_the_pages_know(run_cli: Cli) -> None:
@@ -54,8 +54,8 @@ def test_a_command_knows_what_the_pages_know(run_cli: Cli) -> None:
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
 def test_causes() -> None:
-    run = api.start("full", Trigger.CLI, "olena")
-    skipped = api.start("full", Trigger.API, "petro")
+    run = api.start_run("full", Trigger.CLI, "olena")
+    skipped = api.start_run("full", Trigger.API, "petro")
     assert ukrainian(skipped.cause).startswith(f"Пропущено: накладається на запуск {run.pk} (olena; у черзі від ")
     lost = diagnose(psycopg.OperationalError("connection failed: timeout"), "dwh")
     assert re.fullmatch(r"dwh \(.*\) не відповідає\. Запустіть його або виправте DWH_URL\.", ukrainian(str(lost)))
@@ -75,7 +75,7 @@ def test_causes() -> None:
             "dwh (db:5432): взаємне блокування; нічого не опубліковано. Повторіть запуск.",
         ),
         (
-            "The checks refused to publish: fact_sales: share rejected: expected at most 0 % of 1492, observed 25; orders: balance: "
+            "Blocking checks failed: fact_sales: share rejected: expected at most 0 % of 1492, observed 25; orders: balance: "
             "expected 6 read, observed 5 accounted for; and 2 more. Nothing was published.",
             "Перевірки не дозволили публікацію: fact_sales: частка відхилених: очікувано щонайбільше 0 % від 1492, виявлено 25; orders: "
             "баланс: очікувано прочитано 6, виявлено враховано 5; і ще 2. Нічого не опубліковано.",

@@ -12,7 +12,7 @@ from apps.backups.backup import Listener, silent
 from apps.backups.manifest import Dump, Manifest
 from apps.backups.measure import differences
 from apps.backups.stores import Store, store
-from apps.orchestration.requests import active_run, described
+from apps.orchestration.requests import describe_active_run, find_active_run
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import BackupDamaged, EtlError, Misconfigured, NotMigrated, Usage
 
@@ -44,8 +44,8 @@ def check(folder: Path, only: Sequence[str] = ()) -> Manifest:
 
 def refuse_active_run() -> None:
     with suppress(NotMigrated), diagnosed("default"):
-        if run := active_run():
-            raise RunActive(f"Active: {described(run)}. Wait, or `manage.py run_etl --cancel {run.pk}`; then restore.")
+        if run := find_active_run():
+            raise RunActive(f"Active: {describe_active_run(run)}. Wait, or `manage.py run_etl --cancel {run.pk}`; then restore.")
 
 
 def refuse_used(chosen: Manifest) -> None:

@@ -17,7 +17,7 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
         {
             "orchestration.run": "play_circle",
             "orchestration.reject": "report",
-            "orchestration.due": "event_upcoming",
+            "orchestration.scheduledrun": "event_upcoming",
             "django_celery_beat.periodictask": "schedule",
             "django_celery_beat.crontabschedule": "calendar_clock",
             "orchestration.schedule": "history",

@@ -25,7 +25,7 @@ from unfold.paginator import InfinitePaginator
 from apps.console.readonly import HIDDEN, RAW, ReadOnlyAdmin
 from apps.etl.tables import SOURCES
 from apps.orchestration.models import Reject, Run
-from techmarket.messages import in_language
+from techmarket.messages import translate
 
 RULES = {
     "bad_date": _("no date, or none that exists"),
@@ -145,7 +145,7 @@ class RejectAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("reason"))
     def why(self, reject: Reject) -> str:
-        return in_language(reject.reason)
+        return translate(reject.reason)
 
     @admin.display(description=_("run"))
     def number(self, reject: Reject) -> Any:

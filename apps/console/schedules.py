@@ -28,8 +28,8 @@ from unfold.decorators import display
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.actions import Noted, Why, address, asked, tell
 from apps.console.runs.start import START
-from apps.orchestration.models import Decision, Due, Schedule
-from apps.orchestration.schedules import ANYTIME, MODES, TASK, answer, gap, held, upcoming
+from apps.orchestration.models import Decision, Schedule, ScheduledRun
+from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, resolve_missed_run, upcoming
 from techmarket.amounts import place
 from techmarket.errors import EtlError
 
@@ -47,7 +47,7 @@ admin.site.unregister([PeriodicTask, CrontabSchedule, ClockedSchedule, IntervalS
 # --- In words ---
 
 
-def in_words(crontab: CrontabSchedule) -> str:
+def describe_crontab(crontab: CrontabSchedule) -> str:
     """Days and times where there are few; else the crontab as it stands. In its own time zone, which is said."""
     as_it_stands = f"{crontab.minute} {crontab.hour} {crontab.day_of_month} {crontab.month_of_year} {crontab.day_of_week}"
     if (crontab.day_of_month, crontab.month_of_year) == ("*", "*") and upcoming(crontab, 1):
@@ -108,7 +108,7 @@ class ScheduledAdmin(ModelAdmin):
     def formfield_for_foreignkey(self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **options: Any) -> Any:
         """Beat takes other kinds of schedule as well; ours have a crontab."""
         field: Any = super().formfield_for_foreignkey(db_field, request, **options, required=True)
-        field.label_from_instance = in_words
+        field.label_from_instance = describe_crontab
         return field
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
@@ -123,7 +123,7 @@ class ScheduledAdmin(ModelAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         schedule = context.get("original")
         if schedule and self.has_start_permission(request):
-            context |= {"start": start_page(schedule), "held": held().filter(schedule=schedule.name)}
+            context |= {"start": start_page(schedule), "held": missed_runs().filter(schedule=schedule.name)}
         response: HttpResponse = super().render_change_form(request, context, *args, **options)
         return response
 
@@ -146,7 +146,7 @@ class ScheduledAdmin(ModelAdmin):
 
     @admin.display(description=gettext_lazy("when"))
     def when(self, schedule: PeriodicTask) -> str:
-        return in_words(schedule.crontab)
+        return describe_crontab(schedule.crontab)
 
     @admin.display(description=gettext_lazy("next due"))
     def next(self, schedule: PeriodicTask) -> str:
@@ -193,7 +193,7 @@ class CrontabAdmin(ModelAdmin):
 
     @admin.display(description=gettext_lazy("in words"))
     def words(self, crontab: CrontabSchedule) -> str:
-        return in_words(crontab)
+        return describe_crontab(crontab)
 
     @admin.display(description=gettext_lazy("next due"))
     def due(self, crontab: CrontabSchedule) -> Any:
@@ -214,21 +214,21 @@ ANSWERS = {
 }
 
 
-@admin.register(Due)
+@admin.register(ScheduledRun)
 class DueAdmin(Noted, ReadOnlyAdmin):
-    list_display = ("schedule", "due_at", "coloured_decision", "run", "decided_by")
+    list_display = ("schedule", "scheduled_for", "coloured_decision", "run", "decided_by")
     list_filter = ("decision", "schedule")
     list_select_related = ("schedule", "run")
     search_fields = ("schedule__name", "decided_by")
-    date_hierarchy = "due_at"
+    date_hierarchy = "scheduled_for"
     change_form_outer_before_template = "console/schedules/due.html"
 
     def get_urls(self) -> list[Any]:
         answering = self.admin_site.admin_view(self.answering)
-        return [path("<int:number>/answer/", answering, name="orchestration_due_answer"), *super().get_urls()]
+        return [path("<int:number>/answer/", answering, name="orchestration_scheduledrun_answer"), *super().get_urls()]
 
     @display(description="decision", ordering="decision", label=DECISIONS)
-    def coloured_decision(self, due: Due) -> Any:
+    def coloured_decision(self, due: ScheduledRun) -> Any:
         return due.decision, due.get_decision_display()
 
     def answering(self, request: HttpRequest, number: int) -> HttpResponse:
@@ -237,24 +237,24 @@ class DueAdmin(Noted, ReadOnlyAdmin):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "POST"])
-        due = get_object_or_404(Due, pk=number)
+        due = get_object_or_404(ScheduledRun, pk=number)
         form = Why(request.POST if request.method == "POST" else None)
         if form.is_bound and form.is_valid():
             self.answered(request, due, request.POST.get("answer", ""), form.cleaned_data["reason"])
-            return redirect("admin:orchestration_due_change", due.pk)
+            return redirect("admin:orchestration_scheduledrun_change", due.pk)
         context = {"title": _("A due instant that fell into a pause"), "due": due, "form": form, "opts": self.opts}
         words = [(word, label) for word, (label, _noted) in ANSWERS.items()] if due.decision == Decision.HELD else []
-        back = reverse("admin:orchestration_due_changelist")
+        back = reverse("admin:orchestration_scheduledrun_changelist")
         return TemplateResponse(
             request, "console/schedules/answering.html", self.admin_site.each_context(request) | context | {"words": words, "back": back}
         )
 
-    def answered(self, request: HttpRequest, due: Due, word: str, reason: str) -> None:
+    def answered(self, request: HttpRequest, due: ScheduledRun, word: str, reason: str) -> None:
         if word not in ANSWERS:
             return messages.error(request, _("Choose one of the answers."))
         try:
-            span = gap(due) if word == "backfill" else ANYTIME
-            answer(due, Decision.SKIPPED if word == "skip" else Decision.RUN, request.user.get_username(), span)
+            window = backfill_window(due) if word == "backfill" else None
+            resolve_missed_run(due, Decision.SKIPPED if word == "skip" else Decision.RUN, request.user.get_username(), window)
         except EtlError as error:
             return messages.error(request, str(error))
         self.note(request, due, ANSWERS[word][1], reason)

@@ -8,24 +8,17 @@ from typing import Any, Protocol
 from apps.etl.counts import Counts, Written
 from apps.etl.tables import DIM_DATE, FACT_SALES, TARGETS
 from apps.etl.transform.sales import METHODS, SALES
-from techmarket.messages import gettext_noop as _
+from techmarket.messages import Message, message
 
 FACT_KEYS = {reference.key: reference.dimension for reference in FACT_SALES.references} | {"category_key": "dim_category"}
-NONE, ONE, ROWS, SOME = _("0 rows"), _("1 row"), _("{count} rows"), _("{rows} (id {ids})")
-UNIQUE, NOT_NULL, LISTED = _("unique {column}"), _("not null {column}"), _("accepted values {column}")
-RELATIONSHIP, VALID, INVALID = _("relationship {column}"), _("validated foreign key"), _("no validated foreign key")
-SHARE_DELETED, SHARE_REJECTED, AT_MOST = _("share deleted"), _("share rejected"), _("at most {share} of {count}")
-NET_IS, MARGIN_IS = _("net = gross - discount"), _("margin = net - cost")
-BALANCE, READ, ACCOUNTED = _("balance"), _("{count} read"), _("{count} accounted for")
-LINES, NET, PAID = _("reconciliation lines"), _("reconciliation net"), _("reconciliation paid")
-WARNINGS = _("e-mail can be parsed"), _("e-mail can be parsed {slice}")  # of the transform, which knows no language
+NONE = message("rows.none")
 # A share of fewer rows than this says nothing.
 ENOUGH = 100
 
 
 @dataclass(frozen=True)
 class Result:
-    name: str
+    name: Message | str
     table: str
     passed: bool
     expected: str
@@ -56,8 +49,8 @@ class OneScan:
 
     table: str
     rows: str
-    rules: Mapping[str, str]
-    sums: Mapping[str, tuple[Decimal, str]]  # expected, SQL
+    rules: Mapping[Message, str]
+    sums: Mapping[Message, tuple[Decimal, str]]  # expected, SQL
 
     def run(self, cursor: Any) -> list[Result]:
         asked = [f"COUNT(*) FILTER (WHERE {condition})" for condition in self.rules.values()] + [query for _, query in self.sums.values()]
@@ -78,12 +71,14 @@ class Relationship:
     rows: str
 
     def run(self, cursor: Any) -> list[Result]:
-        name = RELATIONSHIP.format(column=self.column)
+        name = message("check.relationship", column=self.column)
         if cursor.db.vendor == "postgresql":
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             cursor.execute(VALIDATED, [self.table, self.dimension, self.column])
             valid = cursor.fetchone() is not None
-            return [Result(name, self.table, valid, VALID, VALID if valid else INVALID)]
+            return [
+                Result(name, self.table, valid, message("constraint.valid"), message("constraint.valid" if valid else "constraint.invalid"))
+            ]
         orphans = (
             f"SELECT COUNT(*) FROM (SELECT DISTINCT {self.column} FROM {self.table} WHERE {self.rows}) AS k "
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.dimension} AS d WHERE d.{self.column} = k.{self.column})"
@@ -98,7 +93,7 @@ WHERE c.contype = 'f' AND c.convalidated AND c.conrelid = %s::regclass AND c.con
 
 
 def rows(count: int) -> str:
-    return ONE if count == 1 else ROWS.format(count=count)
+    return message("rows.none") if not count else message("rows.one") if count == 1 else message("rows.many", count=count)
 
 
 def none_of(name: str, table: str, count: int) -> Result:
@@ -121,7 +116,7 @@ class Share:
 
     def run(self, cursor: Any) -> list[Result]:
         passed = self.of < ENOUGH or self.count * 100 <= self.limit * self.of
-        return [Result(self.name, self.table, passed, AT_MOST.format(share=f"{self.limit} %", count=self.of), str(self.count))]
+        return [Result(self.name, self.table, passed, message("share.at_most", share=f"{self.limit} %", count=self.of), str(self.count))]
 
 
 @dataclass(frozen=True)
@@ -134,12 +129,12 @@ class Warned:
 
     def result(self) -> Result:
         some = ", ".join(self.rows[:5]) + (", ..." if len(self.rows) > 5 else "")
-        observed = SOME.format(rows=rows(len(self.rows)), ids=some) if some else NONE
+        observed = message("rows.ids", rows=rows(len(self.rows)), ids=some) if some else NONE
         return Result(self.name, self.table, not self.rows, NONE, observed, blocking=False)
 
 
 def unique(table: str, column: str) -> NoRows:
-    return NoRows(UNIQUE.format(column=column), table, f"SELECT COUNT({column}) - COUNT(DISTINCT {column}) FROM {table}")
+    return NoRows(message("check.unique", column=column), table, f"SELECT COUNT({column}) - COUNT(DISTINCT {column}) FROM {table}")
 
 
 def not_listed(column: str, values: Iterable[str]) -> str:
@@ -158,16 +153,16 @@ def relationships(due: str) -> list[Check]:
 def fact_checks(vendor: str, due: str, lines: int, net: int, paid: int) -> OneScan:
     """Rules for the fact's rows `due`; and their number, net and paid money (kopiykas) must be what the transform accepted."""
     net_amount, margin = to_the_kopiyka(vendor, "gross_amount - discount_amount"), to_the_kopiyka(vendor, "net_amount - cost_amount")
-    rules = {NOT_NULL.format(column=column): f"{column} IS NULL" for column in FACT_KEYS} | {
-        LISTED.format(column="order_status"): not_listed("order_status", SALES),
-        LISTED.format(column="payment_method"): not_listed("payment_method", (*METHODS, "mixed", "none")),
-        NET_IS: f"{to_the_kopiyka(vendor, 'net_amount')} <> {net_amount}",
-        MARGIN_IS: f"{to_the_kopiyka(vendor, 'margin_amount')} <> {margin}",
+    rules = {message("check.not_null", column=column): f"{column} IS NULL" for column in FACT_KEYS} | {
+        message("check.accepted_values", column="order_status"): not_listed("order_status", SALES),
+        message("check.accepted_values", column="payment_method"): not_listed("payment_method", (*METHODS, "mixed", "none")),
+        message("check.net"): f"{to_the_kopiyka(vendor, 'net_amount')} <> {net_amount}",
+        message("check.margin"): f"{to_the_kopiyka(vendor, 'margin_amount')} <> {margin}",
     }
     sums = {
-        LINES: (Decimal(lines), "COUNT(*)"),
-        NET: (uah(net), money(vendor, "net_amount")),
-        PAID: (uah(paid), money(vendor, "paid_amount")),
+        message("check.reconciliation_lines"): (Decimal(lines), "COUNT(*)"),
+        message("check.reconciliation_net"): (uah(net), money(vendor, "net_amount")),
+        message("check.reconciliation_paid"): (uah(paid), money(vendor, "paid_amount")),
     }
     return OneScan(FACT_SALES.table, due, rules, sums)
 
@@ -179,8 +174,8 @@ def balance(counts: Mapping[str, Counts], written: Mapping[str, Written]) -> lis
         sums = [count.loaded + count.filtered + count.rejected]
         if table in written:
             sums.append(written[table].staged + count.filtered + count.rejected)
-        expected, observed = READ.format(count=count.read), ACCOUNTED.format(count=sums[-1])
-        results.append(Result(BALANCE, table, all(each == count.read for each in sums), expected, observed))
+        expected, observed = message("rows.read", count=count.read), message("rows.accounted_for", count=sums[-1])
+        results.append(Result(message("check.balance"), table, all(each == count.read for each in sums), expected, observed))
     return results
 
 

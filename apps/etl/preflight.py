@@ -10,9 +10,9 @@ from django.db import connections, transaction
 from apps.etl.interrupts import stoppable
 from apps.etl.snapshot import kill_query
 from apps.etl.tables import SOURCES, Kind, Source
-from techmarket.diagnosis import READ_ONLY, diagnosed, place
+from techmarket.diagnosis import diagnosed, place
 from techmarket.errors import ReadOnly, SchemaDrift
-from techmarket.messages import gettext_noop as _
+from techmarket.messages import message
 
 # Column types by kind, as MySQL, MariaDB and SQLite spell their beginnings.
 TYPES = {
@@ -23,7 +23,6 @@ TYPES = {
     Kind.DATE: ("date",),
     Kind.TEXT: ("varchar", "char", "text", "tinytext", "mediumtext", "longtext", "enum"),
 }
-OTHER_TYPE = _("{place}: {column} is {found}, not {wanted}. Bring the source and apps/etl/tables.py in step.")
 EXACT_MONEY = "decimal(12,2)"
 
 
@@ -43,7 +42,9 @@ def check_source(source: Source) -> None:
         found = types[column.name]
         if not fits(found, column.kind, cursor.db.vendor):
             where = f"{source.table}.{column.name}"
-            raise SchemaDrift(OTHER_TYPE.format(place=place(source.alias), column=where, found=found, wanted=TYPES[column.kind][0]))
+            raise SchemaDrift(
+                message("database.other_type", place=place(source.alias), column=where, found=found, expected=TYPES[column.kind][0])
+            )
 
 
 def stop_of(cursor: Any) -> Callable[[], None]:
@@ -79,4 +80,4 @@ def check_warehouse() -> None:
         if cursor.db.vendor == "postgresql":
             cursor.execute("SHOW transaction_read_only")
             if cursor.fetchone()[0] == "on":
-                raise ReadOnly(READ_ONLY.format(place=place("dwh"), variable="DWH_URL"))
+                raise ReadOnly(message("database.read_only", place=place("dwh"), variable="DWH_URL"))

@@ -22,11 +22,11 @@ from prometheus_client.exposition import choose_encoder
 
 from apps.monitoring.readiness import PARTS, look
 from apps.orchestration import recent_runs
-from apps.orchestration.freshness import freshness
-from apps.orchestration.models import ACTIVE, Due, Mode, Run, State, Task
+from apps.orchestration.freshness import read_freshness
+from apps.orchestration.models import ACTIVE, Mode, Run, ScheduledRun, State, Task
 from apps.orchestration.results import counts_by_table
 from apps.orchestration.schedules import MODES, TASK
-from apps.orchestration.worker.recovery import silent
+from apps.orchestration.worker.recovery import is_stalled
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
 
@@ -42,7 +42,7 @@ class Ledger:
         yield gauge("up", "whether the part answers", {part: not trouble for part, trouble in troubles.items()}, "part")
         if troubles["control"]:
             return
-        active, ended = Run.objects.filter(state__in=ACTIVE).first(), recent_runs.last()
+        active, ended = Run.objects.filter(state__in=ACTIVE).first(), recent_runs.last_finished_run()
         yield from of_all_runs()
         yield from of_schedules()
         yield from of_active(active)
@@ -111,14 +111,14 @@ def of_all_runs() -> Iterator[Metric]:
     yield gauge("last_success_timestamp_seconds", "when the last run of this mode succeeded", stamps, "mode")
     lasted = {mode: run.seconds for mode, run in good.items() if run}
     yield gauge("last_success_duration_seconds", "how long the last run of this mode that succeeded took", lasted, "mode")
-    yield single("rejects_waiting", "distinct rows rejected since the last full run", recent_runs.since_last_full()[0])
+    yield single("rejects_waiting", "distinct rows rejected since the last full run", recent_runs.rejects_since_last_full()[0])
 
 
 def of_schedules() -> Iterator[Metric]:
     beat = PeriodicTask.objects.all()
     enabled = dict(beat.filter(task=TASK, name__in=MODES).values_list("name", "enabled"))
     yield gauge("schedule_enabled", "0 while the schedule is paused", enabled, "schedule")
-    good = Due.objects.filter(run__state=State.SUCCEEDED).order_by().values_list("schedule").annotate(Max("run__finished_at"))
+    good = ScheduledRun.objects.filter(run__state=State.SUCCEEDED).order_by().values_list("schedule").annotate(Max("run__finished_at"))
     stamps = {name: stamp(instant) for name, instant in good}
     yield gauge("schedule_last_success_timestamp_seconds", "when a run of this schedule last succeeded", stamps, "schedule")
     sent = beat.aggregate(last=Max("last_run_at"))["last"]
@@ -131,7 +131,7 @@ def of_active(run: Run | None) -> Iterator[Metric]:
     yield single("active_run_age_seconds", "since the active run was started, or asked for while nobody has taken it", seconds(age))
     yield single("active_run_limit_seconds", "how long the active run may take", settings.RUN_LIMITS[run.mode] if run else None)
     yield gauge("tasks", "tasks of the active run; queued ones wait for a worker", by_state(run), "state")
-    quiet = Task.objects.filter(silent(), run=run, state=State.RUNNING).count() if run else 0
+    quiet = Task.objects.filter(is_stalled(), run=run, state=State.RUNNING).count() if run else 0
     yield single("silent_tasks", "tasks of the active run whose worker gives no sign, and that no reaper has found", quiet)
 
 
@@ -140,12 +140,12 @@ def by_state(run: Run | None) -> dict[str, int]:
     return {state: 0 for state in State.values if state != State.SKIPPED} | dict(counts)
 
 
-def of_last(ended: recent_runs.Ended) -> Iterator[Metric]:
+def of_last(ended: recent_runs.FinishedRun) -> Iterator[Metric]:
     """Of the run that ended last, as the first page shows it."""
     run = ended.run
     yield single("last_run_number", "the run that ended last", run.pk)
     yield gauge(
-        "last_run", "1 at the state of the run that ended last", {state: state == run.state for state in recent_runs.ENDED}, "state"
+        "last_run", "1 at the state of the run that ended last", {state: state == run.state for state in recent_runs.FINISHED}, "state"
     )
     yield single("last_run_finished_timestamp_seconds", "when it ended", stamp(run.finished_at))
     yield single("last_run_duration_seconds", "from its start to its end", run.seconds)
@@ -156,7 +156,7 @@ def of_last(ended: recent_runs.Ended) -> Iterator[Metric]:
     yield gauge("last_run_rows", "what it did to the rows of each table, of the sources and of the warehouse", rows, "table", "kind")
     yield single("last_run_written_rows", "rows of the warehouse that it inserted, updated, deleted or derived", ended.tally.written)
     yield single("last_run_rejected_rows", "rows that it rejected", ended.tally.rejected)
-    checks = {"passed": ended.tally.passed, "warned": ended.tally.warned, "refused": ended.tally.refused}
+    checks = {"passed": ended.tally.passed, "warned": ended.tally.warnings, "refused": ended.tally.blocking}
     yield gauge("last_run_checks", "what its checks said; those that refused kept it from publishing", checks, "result")
 
 
@@ -168,7 +168,7 @@ def stages(run: Run) -> dict[str, float | None]:
 def of_star(ended: Run | None, active: Run | None) -> Iterator[Metric]:
     try:
         with diagnosed("dwh"):
-            fresh = freshness(ended, active)
+            fresh = read_freshness(ended, active)
     except EtlError:
         return  # it went away since it was asked
     yield single("data_as_of_timestamp_seconds", "changes of the sources before it are in the warehouse", stamp(fresh.as_of))

@@ -23,8 +23,8 @@ def send_notice(run: Run, **kwargs: object) -> None:
     """
     if run.trigger != Trigger.SCHEDULE:
         return
-    schedules = Schedule.objects.filter(due__run=run)
-    name = schedules.values_list("pk", flat=True).first() or run.asked_by
+    schedules = Schedule.objects.filter(scheduledrun__run=run)
+    name = schedules.values_list("pk", flat=True).first() or run.requested_by
     if run.state in (State.FAILED, State.LOST):
         schedules.filter(failing_since=None).update(failing_since=Now())
         transaction.on_commit(lambda: send(notice("failed", name, run)))
@@ -42,7 +42,7 @@ def notice(event: str, schedule: str, run: Run) -> dict[str, Any]:
         "mode": run.mode,
         "status": run.state,
         "cause": run.cause,
-        "blame": run.blame,
+        "cause_kind": run.cause_kind,
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
     }
 

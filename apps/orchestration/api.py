@@ -1,9 +1,9 @@
-"""Runs for programs: what the command line, the admin and Airflow call. docs/examples/ has five short scripts.
+"""For programs: what the command line and Airflow call. docs/examples/ has five short scripts.
 
 from apps.orchestration import api
 
-done = api.run("full", asked_by="nightly script")
-print(done.state, api.row_counts(done)["fact_sales"])
+run = api.run("full", requested_by="nightly script")
+print(run.state, api.row_counts(run)["fact_sales"])
 """
 
 import time
@@ -23,66 +23,67 @@ from apps.etl.tables import FACT_SALES, TARGETS, Kind
 from apps.etl.transform import Outcome
 from apps.etl.transform import transform as transform_batches
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.requests import CannotResume, cancel, resume
-from apps.orchestration.requests import ask as start
-from apps.orchestration.requests import ask_again as rerun
+from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, rerun, resume_run, start_run
 from apps.orchestration.results import counts_by_table, document
-from apps.orchestration.window import between, last_days, today
-from apps.orchestration.worker.loop import Listener, carry_out, silent, tell_of_others
+from apps.orchestration.window import Window as RequestedWindow
+from apps.orchestration.window import today
+from apps.orchestration.worker.local import execute_run, report_tasks_of_others
+from apps.orchestration.worker.loop import Listener, silent
 from apps.orchestration.worker.recovery import reap
 
 __all__ = [
     "CannotResume",
-    "cancel",
-    "carry_out",
+    "cancel_run",
     "document",
+    "execute_run",
     "extract",
     "follow",
     "last",
     "rerun",
-    "resume",
+    "resume_run",
     "row_counts",
     "run",
-    "start",
+    "start_run",
     "transform",
 ]
 
-POLL = 0.3  # seconds between two looks at the ledger
-PATIENCE = 10.0  # seconds before a run that nobody has taken is worth a word
-REAP = 15.0
+POLL_S = 0.3  # between two looks at the ledger
+REAP_INTERVAL_S = 15.0
 CENT = pa.scalar(Decimal("0.01"), pa.decimal128(2, 2))
 
 
 def run(
     mode: str = Mode.INCREMENTAL,
-    asked_by: str = "python",
+    requested_by: str = "python",
     days: int | None = None,
     start_date: date | None = None,
     end_date: date | None = None,
     dry_run: bool = False,
     queue: bool = False,
 ) -> Run:
-    """A whole run, to its end: here, or with `queue` at the workers. Skipped where another is active; look at its `state`.
+    """Return a run, executed to its end here or with `queue` by the workers. It is skipped where another is active: see its `state`.
 
-    `days`: the last business days; or from `start_date` to `end_date`, included. Raises what stopped it, where it was carried out here.
+    `days`: changes of the last days of the shop's calendar; or from `start_date` to `end_date`, both included. Raises Usage for a window
+    without a meaning, and what stopped the run where it was executed here.
     """
-    span = last_days(days) if days else between(start_date, end_date or today()) if start_date else (None, None)
-    wanted = start(mode, Trigger.API, asked_by, span[0], span[1], dry_run=dry_run, queue=queue)
-    if wanted.is_active and queue:
-        return follow(wanted)
-    if wanted.is_active:
-        carry_out(wanted)
-    wanted.refresh_from_db()
-    return wanted
+    window = RequestedWindow.from_options(days, start_date, end_date)
+    started = start_run(mode, Trigger.API, requested_by, window, dry_run=dry_run, queue=queue)
+    if started.is_active and queue:
+        return follow(started)
+    if started.is_active:
+        execute_run(started)
+    started.refresh_from_db()
+    return started
 
 
 def extract(table: str, days: int | None = None) -> dict[str, pd.DataFrame]:
-    """The raw rows that make one table of the warehouse, by source table: text, integers, money as Decimal. Nothing is kept.
+    """Return the raw rows that make one table of the warehouse, by source table: text, integers, money as Decimal. Nothing is saved.
 
-    `days`: of `fact_sales`, the orders that changed in the last business days.
+    `days`: for `fact_sales`, only the orders that changed in the last days of the shop's calendar.
     """
     target = TARGETS[table]
-    window = Window(*last_days(days)) if days else None
+    requested = RequestedWindow.last_days(days) if days else None
+    window = Window(requested.start, requested.end) if requested and requested.start else None
     batches = extract_sales((None, None), window) if target is FACT_SALES else extract_dimension(target)
     money = {column.name for source in target.sources for column in source.columns if column.kind is Kind.MONEY}
     return {name: readable(batch, money).to_pandas(types_mapper=pd.ArrowDtype) for name, batch in batches.items()}
@@ -122,29 +123,29 @@ def texts(rows: Sequence[Mapping[str, object]], name: str) -> pa.Array:
 
 
 def follow(run: Run, listener: Listener = silent, unclaimed: Callable[[Run], None] | None = None) -> Run:
-    """Wait until a run that workers carry out has ended. Tells `listener` of tasks as they end, `unclaimed` if no worker takes the run."""
-    began = reaped = time.monotonic()
-    told: set[int] = set()
+    """Wait until a run that workers execute has ended. Call `listener` for tasks as they end, `unclaimed` if no worker takes the run."""
+    started = reaped = time.monotonic()
+    reported: set[int] = set()
     while run.is_active:
-        tell_of_others(run, listener, told)
+        report_tasks_of_others(run, listener, reported)
         now = time.monotonic()
-        if unclaimed and run.state == State.QUEUED and now - began > PATIENCE:
+        if unclaimed and run.state == State.QUEUED and now - started > UNCLAIMED_AFTER_S:
             unclaimed(run)
             unclaimed = None
-        if now - reaped > REAP:
+        if now - reaped > REAP_INTERVAL_S:
             reap()
             reaped = now
-        time.sleep(POLL)
+        time.sleep(POLL_S)
         run.refresh_from_db()
     return run
 
 
 def last(mode: str | None = None, state: str | None = None) -> Run | None:
-    """The latest run, of this mode and in this state where given."""
-    chosen = {"mode": mode, "state": state}
-    return Run.objects.filter(**{name: value for name, value in chosen.items() if value}).first()
+    """Return the latest run, of this mode and in this state where given."""
+    filters = {"mode": mode, "state": state}
+    return Run.objects.filter(**{name: value for name, value in filters.items() if value}).first()
 
 
 def row_counts(run: Run) -> dict[str, dict[str, int]]:
-    """By table: read, loaded, inserted, updated, unchanged, deleted, filtered, rejected, derived."""
+    """Return read, loaded, inserted, updated, unchanged, deleted, filtered, rejected and derived rows by table."""
     return counts_by_table(run) if not run.dry_run else dict[str, Any](document(run)["tables"])

@@ -8,5 +8,4 @@ class OrchestrationConfig(AppConfig):
     verbose_name = _("Ledger")
 
     def ready(self) -> None:
-        # In every process the schedules listen to what is saved, and reasons are known.
-        from apps.orchestration import reasons, schedules  # noqa: F401
+        from apps.orchestration import schedules  # noqa: F401  every process listens to what is saved of a schedule

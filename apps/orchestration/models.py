@@ -1,6 +1,10 @@
-"""The ledger: what was asked, by whom, what happened, and every row accounted for. `runner.py` is its only writer."""
+"""The ledger: what was requested, by whom, what happened, and every row accounted for.
+
+A row changes its state through its own methods here; each asserts the old state in the database, so that of two writers one loses.
+"""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.db import models, transaction
@@ -9,9 +13,13 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from apps.orchestration.fields import MessageField
+from techmarket.errors import Cancelled, EtlError, Terminal
+from techmarket.messages import Message, message
+
 
 class State(models.TextChoices):
-    """Runs and tasks share these; SKIPPED is a run's alone: another was active when it was asked for."""
+    """Of runs and tasks. SKIPPED is for runs alone: another run was active when it was requested."""
 
     QUEUED = "queued", _("Queued")
     RUNNING = "running", _("Running")
@@ -23,6 +31,7 @@ class State(models.TextChoices):
 
 
 ACTIVE = (State.QUEUED, State.RUNNING)
+UNSUCCESSFUL = (State.FAILED, State.CANCELLED, State.LOST)
 
 
 class Mode(models.TextChoices):
@@ -31,7 +40,7 @@ class Mode(models.TextChoices):
 
 
 class Stage(models.TextChoices):
-    """PLAN looks at what there is to do and writes the run's other tasks."""
+    """PLAN decides what there is to do and writes the run's other tasks."""
 
     PLAN = "plan", _("Plan")
     EXTRACT = "extract", _("Extract")
@@ -46,8 +55,15 @@ class Trigger(models.TextChoices):
     API = "api", _("API")
 
 
-class Blame(models.TextChoices):
-    """Whose fault a failure was: bad rows or a bad schema; servers, disks and networks; or how the run was asked for."""
+class Executor(models.TextChoices):
+    """Who executes a run: the process that requested it (with a local worker pool), or Celery's workers."""
+
+    LOCAL = "local", _("The requesting process")
+    WORKERS = "workers", _("Workers")
+
+
+class CauseKind(models.TextChoices):
+    """What a failure came from: bad rows or a bad schema; servers, disks and networks; or settings and options."""
 
     DATA = "data", _("Data")
     MACHINE = "machine", _("Machine")
@@ -58,11 +74,11 @@ ANY = Q()
 
 
 class StateRow(models.Model):
-    """A row with a life. Each change asserts the old state in the database, so that of two writers one loses."""
+    """A row with states and a cause for the unsuccessful ones."""
 
     state = models.CharField(_("state"), max_length=12, choices=State, default=State.QUEUED)
-    cause = models.TextField(_("cause"), blank=True, help_text=_("one plain sentence, where it did not succeed"))
-    blame = models.CharField(_("blame"), max_length=16, choices=Blame, blank=True)
+    cause = MessageField(_("cause"), help_text=_("why it did not succeed"))
+    cause_kind = models.CharField(_("kind of cause"), max_length=16, choices=CauseKind, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
@@ -70,12 +86,12 @@ class StateRow(models.Model):
     class Meta:
         abstract = True
 
-    def move(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
-        """Compare-and-set from one of the `old` states, and only `where` that holds. False where the row is otherwise by now."""
-        moved = type(self)._default_manager.filter(where, pk=self.pk, state__in=old).update(state=to, **fields)
-        if moved:
+    def transition(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
+        """Compare-and-set from one of the `old` states, and only while `where` holds. Return False where the row has changed meanwhile."""
+        changed = type(self)._default_manager.filter(where, pk=self.pk, state__in=old).update(state=to, **fields)
+        if changed:
             self.refresh_from_db()
-        return bool(moved)
+        return bool(changed)
 
     @property
     def is_active(self) -> bool:
@@ -88,8 +104,21 @@ class StateRow(models.Model):
         return round((self.finished_at - self.started_at).total_seconds(), 2)
 
 
+def state_after(error: BaseException) -> State:
+    """Return the state of a run or task that this error ended."""
+    return State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
+
+
+def failure_fields(error: BaseException) -> dict[str, Any]:
+    """Return cause and kind of cause as runs and tasks record them; what is no error of ours is recorded as unexpected."""
+    if not isinstance(error, EtlError):
+        detail = f"{type(error).__name__}: {error}".rstrip(":. ").replace("\0", "\\0")
+        error = Terminal(message("run.unexpected", detail=detail))
+    return {"cause": error.message, "cause_kind": error.cause_kind}
+
+
 class Run(StateRow):
-    """One request to bring the warehouse up to date, and its result. Written before anything happens."""
+    """One request to bring the warehouse up to date, and its result. It is written before anything happens."""
 
     uuid = models.UUIDField(_("UUID"), default=uuid.uuid4, unique=True, editable=False)
     warehouse = models.CharField(_("warehouse"), max_length=40, default="dwh", editable=False)
@@ -102,10 +131,10 @@ class Run(StateRow):
         _("window end"), null=True, blank=True, help_text=_("UTC, excluded; empty: to the sources' clock at extraction")
     )
     high_water_mark = models.DateTimeField(
-        _("high-water mark"), null=True, blank=True, help_text=_("what it will be once this run is published")
+        _("high-water mark"), null=True, blank=True, help_text=_("what it becomes once this run is published")
     )
     trigger = models.CharField(_("trigger"), max_length=12, choices=Trigger)
-    asked_by = models.CharField(_("asked by"), max_length=150)
+    requested_by = models.CharField(_("requested by"), max_length=150)
     reason = models.CharField(_("reason"), max_length=255, blank=True)
     code_version = models.CharField(_("code version"), max_length=40, blank=True)
     overlaps = models.ForeignKey(
@@ -114,27 +143,28 @@ class Run(StateRow):
         null=True,
         blank=True,
         related_name="+",
-        help_text=_("the run it was skipped for"),
+        help_text=_("the active run that it was skipped for"),
         verbose_name=_("overlaps"),
     )
-    repeats = models.ForeignKey(
+    rerun_of = models.ForeignKey(
         "self",
         models.SET_NULL,
         null=True,
         blank=True,
         related_name="+",
-        help_text=_("the run it was asked for again"),
-        verbose_name=_("repeats"),
+        help_text=_("the run that it repeats"),
+        verbose_name=_("rerun of"),
     )
+    executor = models.CharField(_("executor"), max_length=8, choices=Executor, default=Executor.WORKERS)
     worker = models.CharField(
-        _("worker"), max_length=120, blank=True, help_text=_("who carries the run out in one go; empty where workers share it")
+        _("worker"), max_length=120, blank=True, help_text=_("host and process of a local executor; empty for workers")
     )
     heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())
     cancelled_by = models.CharField(
-        _("cancelled by"), max_length=150, blank=True, help_text=_("who asked to cancel it; it ends within ten seconds")
+        _("cancelled by"), max_length=150, blank=True, help_text=_("who requested the cancellation; the run ends within ten seconds")
     )
     result = models.JSONField(
-        _("result"), null=True, blank=True, help_text=_("of a dry run, which keeps nothing else: what it would have done")
+        _("result"), null=True, blank=True, help_text=_("of a dry run, which keeps nothing else: what it would have changed")
     )
 
     class Meta:
@@ -154,6 +184,49 @@ class Run(StateRow):
     def __str__(self) -> str:
         return gettext("Run %s") % self.pk
 
+    @property
+    def is_local(self) -> bool:
+        return self.executor == Executor.LOCAL
+
+    @property
+    def has_unfinished_tasks(self) -> bool:
+        return self.tasks.exclude(state=State.SUCCEEDED).exists()
+
+    def start(self) -> None:
+        """Record that the first task was claimed; later claims change nothing."""
+        self.transition(State.QUEUED, to=State.RUNNING, started_at=Now(), heartbeat_at=Now())
+
+    def succeed(self) -> bool:
+        return self.transition(State.RUNNING, to=State.SUCCEEDED, finished_at=Now())
+
+    def end(self, error: BaseException) -> bool:
+        """Record that the run failed or was cancelled, unless it has ended already."""
+        return self.transition(*ACTIVE, to=state_after(error), finished_at=Now(), **failure_fields(error))
+
+    def lose(self, cause: Message, where: Q = ANY) -> bool:
+        """Record that nobody executes the run any more, for `cause`."""
+        return self.transition(*ACTIVE, to=State.LOST, where=where, finished_at=Now(), cause=cause, cause_kind=CauseKind.MACHINE)
+
+    def request_cancel(self, person: str, reason: str = "") -> bool:
+        """Record who wants an active run cancelled, and why. Return False where it is not active."""
+        request = {"cancelled_by": person} | ({"reason": reason} if reason else {})
+        requested = Run.objects.filter(pk=self.pk, state__in=ACTIVE).update(**request)
+        if requested:
+            self.refresh_from_db()
+        return bool(requested)
+
+    def requeue(self, executor: str, worker: str) -> bool:
+        """Queue an unsuccessful run again: tasks that succeeded stay done, the others start over with all their attempts.
+
+        Return False where another process has resumed it. Raises IntegrityError while another run is active.
+        """
+        cleared: dict[str, Any] = {"finished_at": None, "started_at": None, "cause": "", "cause_kind": "", "cancelled_by": ""}
+        if not self.transition(*UNSUCCESSFUL, to=State.QUEUED, heartbeat_at=Now(), executor=executor, worker=worker, **cleared):
+            return False
+        unfinished = self.tasks.exclude(state=State.SUCCEEDED)
+        unfinished.update(state=State.QUEUED, claim=None, attempt=0, not_before=None, message_sent_at=None)
+        return True
+
 
 class Task(StateRow):
     """One stage on one slice of a run.
@@ -172,14 +245,16 @@ class Task(StateRow):
         _("claim"),
         null=True,
         blank=True,
-        help_text=_("changes with every attempt; a worker without the current one commits nothing"),
+        help_text=_("changes with every attempt; a worker without the current one cannot commit"),
     )
     worker = models.CharField(_("worker"), max_length=120, blank=True)
     heartbeat_at = models.DateTimeField(_("heartbeat at"), null=True, blank=True)
     not_before = models.DateTimeField(_("not before"), null=True, blank=True, help_text=_("when to try again, after a transient failure"))
-    published_at = models.DateTimeField(_("published at"), null=True, blank=True, help_text=_("when a message was last sent for it"))
+    message_sent_at = models.DateTimeField(
+        _("message sent at"), null=True, blank=True, help_text=_("when the broker last took a message for it")
+    )
     session = models.JSONField(
-        _("session"), null=True, blank=True, help_text=_("of a load: the warehouse session, to be ended if its worker dies")
+        _("session"), null=True, blank=True, help_text=_("of a load: the warehouse session, to be terminated if its worker dies")
     )
 
     class Meta:
@@ -197,26 +272,32 @@ class Task(StateRow):
             return ""
         return f"[{'' if self.low is None else self.low}, {'' if self.high is None else self.high})"
 
-    def move(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
-        """As every row; an attempt that comes to nothing is kept, since the row will tell of the next one."""
+    def transition(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
+        """Record also an unsuccessful attempt as a row of its own, because this row will show the next one."""
         if State.RUNNING not in old or to == State.SUCCEEDED:
-            return super().move(*old, to=to, where=where, **fields)
+            return super().transition(*old, to=to, where=where, **fields)
         with transaction.atomic():
-            moved = super().move(*old, to=to, where=where, **fields)
-            if moved:
-                told = {name: getattr(self, name) for name in ("worker", "started_at", "cause", "blame")}
-                Attempt.objects.create(run_id=self.run_id, task=self, number=self.attempt, **told)
-        return moved
+            changed = super().transition(*old, to=to, where=where, **fields)
+            if changed:
+                copied = {name: getattr(self, name) for name in ("worker", "started_at", "cause", "cause_kind")}
+                Attempt.objects.create(run_id=self.run_id, task=self, number=self.attempt, **copied)
+        return changed
 
-    def claimed(self) -> Q:
-        """That this attempt still is the one that counts."""
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What a log line says about the task."""
+        return {"run": self.run_id, "task": self.pk, "stage": self.stage, "table": self.subject, "slice": self.slice}
+
+    @property
+    def holds_claim(self) -> Q:
+        """A condition: no other attempt has claimed the task."""
         return Q(claim=self.claim)
 
     def claim_for(self, worker: str) -> bool:
-        """Take the task for one attempt, while its run goes on; the first heartbeat is part of the claim."""
-        return self.move(
+        """Claim the task for one attempt, while its run is active. The claim is also the first heartbeat."""
+        return self.transition(
             State.QUEUED,
-            # Not a join: PostgreSQL would look for the old state in a subquery, which the loser of a race does not ask again.
+            # Not a join: PostgreSQL would look for the old state in a subquery, which the loser of a race does not evaluate again.
             where=Q(run__in=Run.objects.filter(state__in=ACTIVE, cancelled_by="")),
             to=State.RUNNING,
             claim=uuid.uuid4(),
@@ -228,21 +309,62 @@ class Task(StateRow):
             session=None,
             finished_at=None,
             cause="",
-            blame="",
+            cause_kind="",
         )
+
+    def succeed(self) -> bool:
+        """Record success, if this attempt still holds the claim."""
+        return self.transition(State.RUNNING, to=State.SUCCEEDED, where=self.holds_claim, finished_at=Now())
+
+    def retry_after(self, delay: timedelta, error: BaseException) -> bool:
+        """Queue the task for another attempt in `delay`, if this attempt still holds the claim."""
+        return self.transition(
+            State.RUNNING,
+            to=State.QUEUED,
+            where=self.holds_claim,
+            not_before=Now() + delay,
+            message_sent_at=None,
+            **failure_fields(error),
+        )
+
+    def end(self, error: BaseException, where: Q = ANY) -> bool:
+        """Record that the attempt failed or was cancelled, and with it the task."""
+        return self.transition(State.RUNNING, to=state_after(error), where=where, finished_at=Now(), **failure_fields(error))
+
+    def requeue(self, cause: Message, where: Q = ANY) -> bool:
+        """Queue a task again whose worker is gone; that worker's claim is void from now on."""
+        return self.transition(
+            State.RUNNING,
+            to=State.QUEUED,
+            where=where,
+            claim=None,
+            message_sent_at=None,
+            not_before=None,
+            cause=cause,
+            cause_kind=CauseKind.MACHINE,
+        )
+
+    def confirm_published(self) -> None:
+        """Record that a load succeeded after all: its row is in the warehouse, whatever state this one is in."""
+        others = [state for state in State if state != State.SUCCEEDED]
+        super().transition(*others, to=State.SUCCEEDED, finished_at=Now(), cause="", cause_kind="")
+
+    def lose(self, cause: Message, where: Q = ANY) -> bool:
+        """Record that the task's worker is gone and nobody else may take it."""
+        return self.transition(State.RUNNING, to=State.LOST, where=where, finished_at=Now(), cause=cause, cause_kind=CauseKind.MACHINE)
 
 
 class Attempt(models.Model):
-    """An attempt at a task that came to nothing. One that succeeded needs no row: the task's own tells of it."""
+    """An unsuccessful attempt at a task. A successful one needs no row of its own: the task's row shows it."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="attempts", verbose_name=_("run"))
     task = models.ForeignKey(Task, models.CASCADE, related_name="attempts", verbose_name=_("task"))
-    number = models.IntegerField(_("number"), help_text=_("counted from 1 anew where the run was resumed"))
+    number = models.IntegerField(_("number"), help_text=_("counted from 1 again after the run was resumed"))
     worker = models.CharField(_("worker"), max_length=120)
     started_at = models.DateTimeField(_("started at"))
     ended_at = models.DateTimeField(_("ended at"), db_default=Now())
-    cause = models.TextField(_("cause"), blank=True)
-    blame = models.CharField(_("blame"), max_length=16, choices=Blame, blank=True)
+    cause = MessageField(_("cause"))
+    cause_kind = models.CharField(_("kind of cause"), max_length=16, choices=CauseKind, blank=True)
 
     class Meta:
         ordering = ["id"]
@@ -251,10 +373,10 @@ class Attempt(models.Model):
 
 
 class RowCount(models.Model):
-    """What one task did to the rows of one table. read = loaded + filtered + rejected; loaded = inserted + updated + unchanged.
+    """Rows of one table by what one task did with them. read = loaded + filtered + rejected; loaded = inserted + updated + unchanged.
 
-    Transform accounts for what was read; load for what became of it in the warehouse. `derived` rows were written without
-    being read: unknown and inferred members, calendar days that a fact needed, facts whose product moved.
+    A transform counts what was read, a load what was written. `derived` rows were written without a source row: unknown and inferred
+    members, calendar days that a fact needed, facts whose product moved to another category.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="row_counts", verbose_name=_("run"))
@@ -278,7 +400,7 @@ class RowCount(models.Model):
 
 
 class Batch(models.Model):
-    """Rows that a task landed: an Arrow IPC stream, zstd inside. `name` is a source table (raw) or a warehouse table (clean)."""
+    """Rows that a task landed: an Arrow IPC stream, compressed with zstd. `name` is a source table (raw) or a warehouse table (clean)."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="batches", verbose_name=_("run"))
     task = models.ForeignKey(Task, models.CASCADE, related_name="batches", verbose_name=_("task"))
@@ -295,7 +417,7 @@ class Batch(models.Model):
 
 
 class Reject(models.Model):
-    """A source row that broke a rule: kept with its reason and its raw content."""
+    """A source row that broke a rule: saved with the rule and its raw content."""
 
     personal = ("raw",)
 
@@ -319,16 +441,16 @@ class Reject(models.Model):
 
 
 class CheckResult(models.Model):
-    """What a check expected of the rows or of the warehouse before the publish, and what it saw."""
+    """What a check expected of the rows or of the warehouse before publishing, and what it observed."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="checks", verbose_name=_("run"))
     task = models.ForeignKey(Task, models.CASCADE, related_name="checks", verbose_name=_("task"))
-    name = models.CharField(_("name"), max_length=80)
+    name = MessageField(_("name"))
     table = models.CharField(_("table"), max_length=40)
     passed = models.BooleanField(_("passed"))
-    blocking = models.BooleanField(_("blocking"), help_text=_("a failure refuses the publish; else it is a warning"))
-    expected = models.CharField(_("expected"), max_length=255)
-    observed = models.CharField(_("observed"), max_length=255)
+    blocking = models.BooleanField(_("blocking"), help_text=_("a failure stops publishing; otherwise it is a warning"))
+    expected = MessageField(_("expected"))
+    observed = MessageField(_("observed"))
 
     class Meta:
         ordering = ["id"]
@@ -337,32 +459,32 @@ class CheckResult(models.Model):
 
 
 class Schedule(models.Model):
-    """What beat does not remember of one of its schedules: since when it stands as it is, and what was before."""
+    """What beat does not remember of one of its schedules: since when it is enabled, when it was paused, since when its runs fail."""
 
-    name = models.CharField(_("name"), max_length=200, primary_key=True, help_text=_("the periodic task's"))
+    name = models.CharField(_("name"), max_length=200, primary_key=True, help_text=_("name of the periodic task"))
     enabled_since = models.DateTimeField(
-        _("enabled since"), null=True, blank=True, help_text=_("enabled, and due when it is due now; empty: paused")
+        _("enabled since"), null=True, blank=True, help_text=_("when it was enabled or its crontab changed; empty while paused")
     )
     paused_at = models.DateTimeField(
         _("paused at"),
         null=True,
         blank=True,
-        help_text=_("the last pause began; what was due from then on, an operator decides"),
+        help_text=_("when the last pause began; runs missed since then await a decision"),
     )
     failing_since = models.DateTimeField(
-        _("failing since"), null=True, blank=True, help_text=_("its runs fail since; empty: the last one succeeded")
+        _("failing since"), null=True, blank=True, help_text=_("first failure since the last success; empty while its runs succeed")
     )
 
     class Meta:
-        verbose_name = _("schedule")
-        verbose_name_plural = _("schedules")
+        verbose_name = _("schedule history")
+        verbose_name_plural = _("schedule history")
 
     def __str__(self) -> str:
         return self.name
 
 
 class Decision(models.TextChoices):
-    """What came of a due instant. HELD waits for an operator: run now, backfill, or skip."""
+    """What was decided about a scheduled run. HELD awaits an operator's choice: run now, backfill or skip."""
 
     RUN = "run", _("Run")
     CAUGHT_UP = "caught up", _("Caught up")
@@ -370,20 +492,20 @@ class Decision(models.TextChoices):
     SKIPPED = "skipped", _("Skipped")
 
 
-class Due(models.Model):
-    """One due instant of one schedule. The row is unique: a second beat, a redelivery or a restart finds it and does nothing."""
+class ScheduledRun(models.Model):
+    """One instant of one schedule. The row is unique: a second beat, a redelivery or a restart finds it and does nothing."""
 
     schedule = models.ForeignKey(Schedule, models.CASCADE, verbose_name=_("schedule"))
-    due_at = models.DateTimeField(_("due at"))
+    scheduled_for = models.DateTimeField(_("scheduled for"))
     decision = models.CharField(_("decision"), max_length=12, choices=Decision)
     run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("run"))
-    decided_by = models.CharField(_("decided by"), max_length=150, blank=True, help_text=_("the operator, where one was asked"))
+    decided_by = models.CharField(_("decided by"), max_length=150, blank=True, help_text=_("the operator, where one had to choose"))
 
     class Meta:
-        ordering = ["-due_at"]
-        verbose_name = _("due instant")
-        verbose_name_plural = _("due instants")
-        constraints = [models.UniqueConstraint(fields=["schedule", "due_at"], name="one_run_per_due_instant")]
+        ordering = ["-scheduled_for"]
+        verbose_name = _("scheduled run")
+        verbose_name_plural = _("scheduled runs")
+        constraints = [models.UniqueConstraint(fields=["schedule", "scheduled_for"], name="one_run_per_scheduled_instant")]
 
     def __str__(self) -> str:
-        return f"{self.schedule_id} {self.due_at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.schedule_id} {self.scheduled_for:%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""What the ledger says of the runs, for the first page: few queries, however many runs there are."""
+"""The latest runs in a few queries, however many there are: what the overview and the metrics show."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,68 +6,66 @@ from datetime import datetime, timedelta
 from django.db.models import QuerySet
 
 from apps.orchestration.models import ACTIVE, Mode, Reject, Run, State
-from apps.orchestration.schedules import MODES, next_due
+from apps.orchestration.schedules import MODES, next_instants
 from apps.orchestration.tally import Progress, Tally, progress, tallies
 
 SHOWN = 30
-ENDED = (State.SUCCEEDED, State.FAILED, State.LOST, State.CANCELLED)
+FINISHED = (State.SUCCEEDED, State.FAILED, State.LOST, State.CANCELLED)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run that has ended, and what came of it."""
+class FinishedRun:
+    """A run that has ended, and its totals."""
 
     run: Run
     tally: Tally
 
     @property
-    def lasted(self) -> timedelta:
+    def duration(self) -> timedelta:
         return timedelta(seconds=self.run.seconds or 0)
 
 
 @dataclass(frozen=True)
-class Running:
-    """A run that is active."""
-
+class ActiveRun:
     run: Run
     progress: Progress
 
 
 @dataclass(frozen=True)
-class Next:
+class NextRun:
     schedule: str
     mode: str
-    due_at: datetime | None
+    scheduled_for: datetime | None
 
 
-def real() -> "QuerySet[Run]":
-    """Dry runs change nothing, and skipped ones were none."""
-    return Run.objects.filter(dry_run=False, state__in=ENDED)
+def finished_runs() -> "QuerySet[Run]":
+    """Return the runs that ended, without dry runs, which change nothing, and skipped ones."""
+    return Run.objects.filter(dry_run=False, state__in=FINISHED)
 
 
-def last() -> Ended | None:
-    run = real().first()
-    return Ended(run, tallies([run])[run.pk]) if run else None
+def last_finished_run() -> FinishedRun | None:
+    run = finished_runs().first()
+    return FinishedRun(run, tallies([run])[run.pk]) if run else None
 
 
-def shown() -> list[Run]:
-    """The latest, oldest first."""
-    return list(real()[:SHOWN])[::-1]
+def latest_runs() -> list[Run]:
+    """Return the latest finished runs, oldest first."""
+    return list(finished_runs()[:SHOWN])[::-1]
 
 
-def running() -> Running | None:
+def active_run() -> ActiveRun | None:
     run = Run.objects.filter(state__in=ACTIVE).first()
-    return Running(run, progress(run)) if run else None
+    return ActiveRun(run, progress(run)) if run else None
 
 
-def since_last_full() -> tuple[int, int | None]:
-    """Rows that were rejected since everything was read anew, and the number of the run that did."""
-    full = real().filter(state=State.SUCCEEDED, mode=Mode.FULL).values_list("pk", flat=True).first()
+def rejects_since_last_full() -> tuple[int, int | None]:
+    """Count distinct rows rejected since the last full run; return also the number of that run."""
+    full = finished_runs().filter(state=State.SUCCEEDED, mode=Mode.FULL).values_list("pk", flat=True).first()
     rejects = Reject.objects.filter(run__gte=full or 0, run__state=State.SUCCEEDED, run__dry_run=False)
     return rejects.values("table", "row_id").distinct().count(), full
 
 
-def due() -> list[Next]:
-    """The next due instant of each schedule; none while it is paused."""
-    instants = {name: next(iter(next_due(name, 1)), None) for name in MODES}
-    return [Next(name, MODES[name], instant) for name, instant in instants.items()]
+def next_runs() -> list[NextRun]:
+    """Return the next instant of each schedule, None while it is paused."""
+    instants = {name: next(iter(next_instants(name, 1)), None) for name in MODES}
+    return [NextRun(name, MODES[name], instant) for name, instant in instants.items()]

@@ -1,7 +1,6 @@
-"""What people and schedules ask for: a run, the same again, to go on with one, to end one. Skipped while another is active."""
+"""Where a run is started, repeated, resumed and cancelled, whoever requests it. Another active run makes a new one skipped."""
 
 import subprocess
-from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -10,123 +9,136 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from apps.orchestration.models import ACTIVE, Run, Stage, State, Task, Trigger
-from apps.orchestration.worker.delivery import deliver
-from apps.orchestration.worker.heartbeat import cancelled
-from apps.orchestration.worker.loop import end, worker_name
+from apps.orchestration.models import ACTIVE, Executor, Run, Stage, State, Task, Trigger
+from apps.orchestration.outcome import cancelled_by_person, end_run
+from apps.orchestration.window import Window
+from apps.orchestration.worker.delivery import send_ready_tasks
+from apps.orchestration.worker.heartbeat import worker_name
 from apps.orchestration.worker.recovery import reap
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
-from techmarket.messages import gettext_noop
+from techmarket.messages import Message, message
 
-OVERLAPS = gettext_noop("Skipped: overlaps {run}.")
-OVERLAPPED = gettext_noop("Skipped: overlaps a run that has just ended. Run it again.")
-ACTIVE_STATES = [gettext_noop("queued"), gettext_noop("running")]
-ACTIVE_RUN = gettext_noop("run {run} by {person}, {state} since {since}, last heartbeat {beat}")
+UNCLAIMED_AFTER_S = 10.0  # a queued run that no worker has claimed by then deserves a hint
 
 
 class CannotResume(Exception):
-    """`skipped`: the run is active or has succeeded; else it is unknown or too old."""
+    """`skipped`: the run is active or has succeeded; otherwise it is unknown or too old."""
 
-    def __init__(self, message: str, skipped: bool = False):
-        super().__init__(message)
+    def __init__(self, text: str, skipped: bool = False):
+        super().__init__(text)
         self.skipped = skipped
 
 
-def ask(
+def start_run(
     mode: str,
     trigger: Trigger,
-    asked_by: str,
-    window_start: datetime | None = None,
-    window_end: datetime | None = None,
+    requested_by: str,
+    window: Window | None = None,
     dry_run: bool = False,
     reason: str = "",
     queue: bool = False,
-    repeats: Run | None = None,
+    rerun_of: Run | None = None,
 ) -> Run:
-    """Write the run down, queued; or, where another is active, as skipped.
+    """Write the run down as queued or, where another is active, as skipped. Raises Usage where mode and window contradict each other.
 
-    With `queue` the workers share it; without, whoever asks carries it out.
+    With `queue` Celery's workers execute it; without, the caller does, by `worker.local.execute_run`.
     """
+    window = window or Window.everything()
+    window.check_mode(mode)
     reap()
-    wanted: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "mode": mode,
         "trigger": trigger,
-        "asked_by": asked_by,
-        "window_start": window_start,
-        "window_end": window_end,
+        "requested_by": requested_by,
+        "window_start": window.start,
+        "window_end": window.end,
         "dry_run": dry_run,
         "reason": reason,
-        "repeats": repeats,
+        "rerun_of": rerun_of,
         "code_version": code_version(),
-        "worker": "" if queue else worker_name(),
+        **executor_fields(queue),
     }
     try:
         with transaction.atomic():
-            run = Run.objects.create(**wanted)
+            run = Run.objects.create(**fields)
             Task.objects.create(run=run, stage=Stage.PLAN)
     except IntegrityError:
-        return skipped(wanted)
+        return create_skipped_run(fields)
     if queue:
-        deliver(run)
+        send_ready_tasks(run)
     return run
 
 
-def ask_again(run: Run, asked_by: str, trigger: Trigger, reason: str = "", queue: bool = False, publish: bool = False) -> Run:
-    """A new run as `run` was asked for: what its plan settled from the high-water mark is settled anew.
+def executor_fields(queue: bool) -> dict[str, str]:
+    return {"executor": Executor.WORKERS, "worker": ""} if queue else {"executor": Executor.LOCAL, "worker": worker_name()}
 
-    With `publish` a dry run is followed by one that is none.
+
+def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue: bool = False, publish: bool = False) -> Run:
+    """Start a new run as `run` was requested: what its plan derived from the high-water mark is derived again.
+
+    With `publish` a dry run is followed by one that publishes.
     """
-    start, end = (run.window_start, run.window_end) if run.window_end else (None, None)
+    window = Window(run.window_start, run.window_end) if run.window_end else Window.everything()
     dry_run = run.dry_run and not publish
-    return ask(run.mode, trigger, asked_by, start, end, dry_run=dry_run, reason=reason, queue=queue, repeats=run)
+    return start_run(run.mode, trigger, requested_by, window, dry_run=dry_run, reason=reason, queue=queue, rerun_of=run)
 
 
-def skipped(wanted: dict[str, Any]) -> Run:
-    active = active_run()
-    cause = OVERLAPS.format(run=described(active)) if active else OVERLAPPED
-    return Run.objects.create(**wanted, state=State.SKIPPED, overlaps=active, cause=cause, finished_at=Now())
+def create_skipped_run(fields: dict[str, Any]) -> Run:
+    active = find_active_run()
+    cause = message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
+    return Run.objects.create(**fields, state=State.SKIPPED, overlaps=active, cause=cause, finished_at=Now())
 
 
-def cancel(number: int, asked_by: str, reason: str = "") -> Run | None:
-    """Ask a run to end; None where it is not active.
+def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
+    """Request the cancellation of a run. Return None where it is not active.
 
-    If nothing of it is being carried out it has ended on return, else it does within ten seconds.
+    If no task of it is being executed it has ended on return, otherwise it ends within ten seconds.
     """
-    wish = {"cancelled_by": asked_by} | ({"reason": reason} if reason else {})
-    if not Run.objects.filter(pk=number, state__in=ACTIVE).update(**wish):
+    run = Run.objects.filter(pk=number).first()
+    if run is None or not run.request_cancel(requested_by, reason):
         return None
-    run = Run.objects.get(pk=number)
-    if not run.worker and not run.tasks.filter(state=State.RUNNING).exists():
-        end(run, cancelled(run))
+    if not run.is_local and not run.tasks.filter(state=State.RUNNING).exists():
+        end_run(run, cancelled_by_person(run))
     return run
 
 
-def active_run() -> Run | None:
+def find_active_run() -> Run | None:
     return Run.objects.filter(state__in=ACTIVE).first()
 
 
-def described(run: Run) -> str:
-    since, beat = (f"{at.astimezone():%H:%M:%S %Z}" for at in (run.created_at, run.heartbeat_at))
-    return ACTIVE_RUN.format(run=run.pk, person=run.asked_by, state=run.state, since=since, beat=beat)
+def describe_active_run(run: Run) -> Message:
+    since, beat = (f"{instant.astimezone():%H:%M:%S %Z}" for instant in (run.created_at, run.heartbeat_at))
+    state = message(f"state.{run.state}")
+    return message("run.active", run=run.pk, person=run.requested_by, state=state, since=since, beat=beat)
 
 
-def resume(number: int, queue: bool = False) -> Run:
-    """Queue a run again that came to nothing; its tasks that succeeded stay done. Raises CannotResume."""
+def resume_run(number: int, queue: bool = False) -> Run:
+    """Queue an unsuccessful run again; its tasks that succeeded stay done. Raises CannotResume."""
     reap()
     run = Run.objects.filter(pk=number).first()
     if run is None:
         raise CannotResume(_("There is no run %d. `manage.py run_etl` starts a new one.") % number)
-    refuse_resume(run)
-    return queued_again(run, queue)
+    check_resumable(run)
+    try:
+        with transaction.atomic():
+            if not run.requeue(**executor_fields(queue)):
+                raise CannotResume(_("Another process has just resumed run %d.") % run.pk, skipped=True)
+    except IntegrityError:
+        active = find_active_run()
+        cause = message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
+        raise CannotResume(cause, skipped=True) from None
+    if queue:
+        send_ready_tasks(run)
+    return run
 
 
-def refuse_resume(run: Run) -> None:
-    """Raises CannotResume where there is nothing to go on with, or it would publish what is stale."""
+def check_resumable(run: Run) -> None:
+    """Raise CannotResume where there is nothing to resume, or resuming would publish stale rows."""
     if run.state == State.SUCCEEDED:
         raise CannotResume(_("Run %d has succeeded already; there is nothing to resume.") % run.pk, skipped=True)
     if run.is_active:
-        raise CannotResume(f"R{described(run)[1:]}: it is active.", skipped=True)
+        raise CannotResume(f"R{describe_active_run(run)[1:]}: it is active.", skipped=True)
     if run.dry_run:
         raise CannotResume(_("Run %d was a dry run: there is nothing to resume. Start a new run.") % run.pk)
     if run.state == State.SKIPPED:
@@ -134,28 +146,10 @@ def refuse_resume(run: Run) -> None:
     with diagnosed("dwh"):
         later = Load.objects.filter(published_at__gt=run.created_at).first()
     if later:
-        said = _("Run %(later)d was published after run %(number)d was asked for: its batches are stale. Start a new run.")
-        raise CannotResume(said % {"later": later.run_id, "number": run.pk})
+        text = _("Run %(later)d was published after run %(number)d was requested: its batches are stale. Start a new run.")
+        raise CannotResume(text % {"later": later.run_id, "number": run.pk})
     if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists() and not run.batches.exists():
-        raise CannotResume(_("The batches of run %d are gone. Start a new run.") % run.pk)
-
-
-def queued_again(run: Run, queue: bool) -> Run:
-    """Its tasks that came to nothing start over, with all their attempts."""
-    fresh: dict[str, Any] = {"finished_at": None, "cause": "", "blame": "", "cancelled_by": "", "started_at": None}
-    try:
-        with transaction.atomic():
-            ended = (State.FAILED, State.CANCELLED, State.LOST)
-            if not run.move(*ended, to=State.QUEUED, heartbeat_at=Now(), worker="" if queue else worker_name(), **fresh):
-                raise CannotResume(_("Run %d has just been resumed by somebody else.") % run.pk, skipped=True)
-            undone = run.tasks.exclude(state=State.SUCCEEDED)
-            undone.update(state=State.QUEUED, claim=None, attempt=0, not_before=None, published_at=None)
-    except IntegrityError:
-        active = active_run()
-        raise CannotResume(f"Skipped: overlaps {described(active) if active else 'another run'}.", skipped=True) from None
-    if queue:
-        deliver(run)
-    return run
+        raise CannotResume(_("The batches of run %d have been deleted. Start a new run.") % run.pk)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The ledger of one run as plain values: what the CLI prints and `run_etl --json` gives. The keys are a promise; see docs/ETL.md."""
+"""One run of the ledger as plain values, as the CLI prints it and `run_etl --json` returns it. The keys are a promise: docs/ETL.md."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,6 +8,7 @@ from django.db.models import Count, Min, Sum
 
 from apps.etl.tables import TARGETS
 from apps.orchestration.models import Run
+from techmarket.messages import Message, load
 
 WRITTEN = ("read", "inserted", "updated", "unchanged", "deleted", "filtered", "rejected", "derived")
 READ = ("read", "loaded", "filtered", "rejected")
@@ -15,7 +16,7 @@ READ = ("read", "loaded", "filtered", "rejected")
 
 def document(run: Run) -> dict[str, Any]:
     if run.dry_run and run.result and "run" in run.result:
-        return dict(run.result) | outcome(run)
+        return dict(load(run.result)) | outcome(run)
     counts = counts_by_table(run)
     return {
         "run": run.pk,
@@ -32,7 +33,8 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    return {"status": run.state, "cause": run.cause, "seconds": run.seconds}
+    code = run.cause.code if isinstance(run.cause, Message) else ""
+    return {"status": run.state, "cause": run.cause, "cause_code": code, "cause_kind": run.cause_kind, "seconds": run.seconds}
 
 
 def counts_by_table(run: Run) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""What came of runs, in numbers: a query or two, however many runs there are, and however many rows each of them had."""
+"""Totals of runs: a query or two, however many runs there are and however many rows each of them had."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ WRITTEN = ("inserted", "updated", "deleted", "derived")
 
 @dataclass(frozen=True)
 class Tally:
-    """Rows that were read for the warehouse's tables, written to them, and rejected; checks, and those of them that refuse or warn.
+    """Rows read for the warehouse's tables, written to them, and rejected; checks, failed blocking ones, and warnings.
 
-    `counted` is False where the ledger has no row counts: of a run that did not come so far, or of one whose details are forgotten.
+    `counted` is False where the ledger has no row counts: the run did not get that far, or its details have been deleted.
     """
 
     read: int = 0
     written: int = 0
     rejected: int = 0
     checks: int = 0
-    refused: int = 0
-    warned: int = 0
+    blocking: int = 0
+    warnings: int = 0
     counted: bool = False
 
     @property
     def passed(self) -> int:
-        return self.checks - self.refused - self.warned
+        return self.checks - self.blocking - self.warnings
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Of a run that is active. Its plan is what tells how many tasks there are."""
+    """Progress of an active run. How many tasks there are is known once it is planned."""
 
     done: int
     tasks: int
@@ -47,18 +47,18 @@ class Progress:
 
 
 def tallies(runs: Iterable[Run]) -> dict[int, Tally]:
-    """By number of the run."""
+    """Return the totals by run id."""
     runs = list(runs)
-    rows, checks = rows_of(runs), checks_of(runs)
+    rows, checks = count_rows(runs), count_checks(runs)
 
-    def recorded(run: Run) -> Tally:
+    def tally(run: Run) -> Tally:
         return Tally(*rows.get(run.pk, (0, 0, 0)), *checks.get(run.pk, (0, 0, 0)), counted=run.pk in rows)
 
-    return {run.pk: of_document(run.result) if run.dry_run else recorded(run) for run in runs}
+    return {run.pk: tally_document(run.result) if run.dry_run else tally(run) for run in runs}
 
 
-def rows_of(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
-    """Read, written, rejected. A reject is counted where its row was read, in a table of the warehouse or of a source."""
+def count_rows(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
+    """Return rows read, written and rejected by run id. A reject counts for the table whose row was read, also one of a source."""
     mine = Q(table__in=TARGETS)
     written = sum((F(name) for name in WRITTEN[1:]), F(WRITTEN[0]))
     rows = RowCount.objects.filter(run__in=[run.pk for run in runs]).order_by().values("run")
@@ -70,28 +70,28 @@ def rows_of(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
     return {row["run"]: (row["rows_read"], row["rows_written"], row["rows_rejected"]) for row in sums}
 
 
-def checks_of(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
-    """All, those that refuse, those that warn."""
-    refuses, warns = Q(passed=False, blocking=True), Q(passed=False, blocking=False)
+def count_checks(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
+    """Return all checks, failed blocking ones and warnings by run id."""
+    blocking, warnings = Q(passed=False, blocking=True), Q(passed=False, blocking=False)
     rows = CheckResult.objects.filter(run__in=[run.pk for run in runs]).order_by().values("run")
-    sums = rows.annotate(checks=Count("pk"), refused=Count("pk", filter=refuses), warned=Count("pk", filter=warns))
-    return {row["run"]: (row["checks"], row["refused"], row["warned"]) for row in sums}
+    sums = rows.annotate(checks=Count("pk"), blocking=Count("pk", filter=blocking), warnings=Count("pk", filter=warnings))
+    return {row["run"]: (row["checks"], row["blocking"], row["warnings"]) for row in sums}
 
 
-def of_document(result: Mapping[str, Any] | None) -> Tally:
-    """Of what `run_etl --json` says of a run; a dry run's is all that it leaves."""
+def tally_document(result: Mapping[str, Any] | None) -> Tally:
+    """Return the totals of a document as `run_etl --json` prints it, which is all that a dry run leaves."""
     if not result or "tables" not in result:
         return Tally()
     tables, checks = result["tables"].values(), result["checks"]
     failed = [check for check in checks if not check["passed"]]
-    refused = sum(check["blocking"] for check in failed)
+    blocking = sum(check["blocking"] for check in failed)
     return Tally(
         read=sum(row["read"] for row in tables),
         written=sum(row[name] for row in tables for name in WRITTEN),
         rejected=sum(reject["rows"] for reject in result["rejects"]),
         checks=len(checks),
-        refused=refused,
-        warned=len(failed) - refused,
+        blocking=blocking,
+        warnings=len(failed) - blocking,
         counted=bool(tables),
     )
 

@@ -1,4 +1,4 @@
-"""A run as a person at a terminal sees it: progress while it goes, and its ledger when it has ended."""
+"""A run in a terminal: progress while it is active, and its ledger when it has ended."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ SHOWN_REJECTS = 12
 
 class Screen(Console):
     def on_broken_pipe(self) -> None:
-        """rich would exit with 1; what a reader who has left means is for the command to say."""
+        """Raise instead of exiting with 1, as rich does: the command decides what a closed pipe means."""
         raise BrokenPipeError
 
 
@@ -41,7 +41,7 @@ class Speed(ProgressColumn):
 
 @contextmanager
 def progress(run: Run, quiet: bool) -> Iterator[Listener]:
-    """One line for each stage of each table, on stderr, while it is a terminal."""
+    """Show one line for each stage of each table on stderr, if that is a terminal."""
     screen = console(stderr=True)
     if quiet or not screen.is_terminal:
         yield silent
@@ -63,17 +63,17 @@ class Bars:
         self.bars.update(line, rows=bar.fields["rows"] + rows, advance=1 if ended else 0)
 
     def line(self, task: Task) -> Any:
-        """The line of this task's stage and table; its length is the number of slices."""
+        """Return the line of this task's stage and table; its length is the number of slices."""
         key = (task.stage, task.subject)
         if key not in self.lines:
             slices = self.run.tasks.filter(stage=task.stage, subject=task.subject).count()
-            name = f"{task.stage} {task.subject}" if task.stage != Stage.LOAD else "load and check the star"
+            name = f"{task.stage} {task.subject}" if task.stage != Stage.LOAD else "load and check"
             self.lines[key] = self.bars.add_task(name, total=slices, rows=0)
         return self.lines[key]
 
 
 def show(run: Run) -> None:
-    """The ledger, the checks, the rejects, and how it ended."""
+    """Print the row counts, the checks, the rejects, and how the run ended."""
     result = document(run)
     screen = console()
     screen.print(headline(run))
@@ -102,7 +102,7 @@ def ledger(tables: Mapping[str, Mapping[str, int]], sources: Mapping[str, Mappin
     table.add_section()
     for name, row in sources.items():
         used = {"read": row["read"], "unchanged": None, "filtered": row["filtered"], "rejected": row["rejected"]}
-        table.add_row(f"[dim]{name} (read for them)[/dim]", *(cell(used.get(column), column) for column in names))
+        table.add_row(f"[dim]{name} (lookup)[/dim]", *(cell(used.get(column), column) for column in names))
     return table
 
 
@@ -119,7 +119,7 @@ def show_checks(screen: Console, checks: list[dict[str, Any]]) -> None:
     if checks:
         screen.print(f"Checks: {len(checks) - len(failed)} of {len(checks)} passed.")
     for check in failed:
-        word = "[red]refused[/red]" if check["blocking"] else "[yellow]warning[/yellow]"
+        word = "[red]blocking[/red]" if check["blocking"] else "[yellow]warning[/yellow]"
         screen.print(f"  {word} {check['table']}: {check['name']}: expected {check['expected']}, observed {check['observed']}")
 
 

@@ -1,6 +1,10 @@
+from datetime import datetime
+
 from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+
+from techmarket.diagnosis import diagnosed
 
 
 class Load(models.Model):
@@ -31,3 +35,10 @@ class Load(models.Model):
 
     def __str__(self) -> str:
         return gettext("Run %s") % self.run_id
+
+
+def read_high_water_mark() -> datetime | None:
+    """Return the instant before which all changes are in the warehouse."""
+    with diagnosed("dwh"):
+        latest = Load.objects.exclude(high_water_mark=None).order_by("-high_water_mark").first()
+    return latest.high_water_mark if latest else None

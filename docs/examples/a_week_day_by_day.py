@@ -11,10 +11,10 @@ django.setup()
 from apps.demo import changes
 from apps.orchestration import api
 
-api.run("full", asked_by="a_week_day_by_day.py")
+api.run("full", requested_by="a_week_day_by_day.py")
 for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"):
     made = sum(changes.apply(15, seed=len(day)).values())
-    done = api.run(asked_by="a_week_day_by_day.py")
+    done = api.run(requested_by="a_week_day_by_day.py")
     facts = api.row_counts(done)["fact_sales"]
     written = ", ".join(f"{name} {facts[name]}" for name in ("inserted", "updated", "unchanged", "deleted"))
     print(f"{day:<9}  {made} changes  run {done.pk} {done.state}: {written}")

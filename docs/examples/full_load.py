@@ -10,7 +10,7 @@ django.setup()
 
 from apps.orchestration import api
 
-done = api.run("full", asked_by="full_load.py")
+done = api.run("full", requested_by="full_load.py")
 print(f"run {done.pk}: {done.state} in {done.seconds} s")
 for table, rows in api.row_counts(done).items():
     print(f"{table:<14} " + "  ".join(f"{name} {rows[name]:>6}" for name in ("read", "inserted", "updated", "rejected")))

@@ -10,10 +10,10 @@ django.setup()
 
 from apps.orchestration import api
 
-tried = api.run("incremental", asked_by="last_seven_days.py", days=7, dry_run=True)
+tried = api.run("incremental", requested_by="last_seven_days.py", days=7, dry_run=True)
 would = api.row_counts(tried)["fact_sales"]
 print(f"would insert {would['inserted']}, update {would['updated']}, delete {would['deleted']} facts")
 
-done = api.run("incremental", asked_by="last_seven_days.py", days=7)
+done = api.run("incremental", requested_by="last_seven_days.py", days=7)
 print(f"run {done.pk}: {done.state}, changes from {done.window_start:%Y-%m-%d %H:%M} to {done.window_end:%Y-%m-%d %H:%M} UTC")
 print(f"fact_sales: {api.row_counts(done)['fact_sales']}")

@@ -86,7 +86,7 @@ class Shop:
         return ended(self.start(*args, env=env, **options))
 
     def runs(self) -> list[dict[str, Any]]:
-        names = ("id", "state", "cause", "blame", "overlaps_id")
+        names = ("id", "state", "cause", "cause_kind", "overlaps_id")
         query = f"SELECT {', '.join(names)} FROM orchestration_run ORDER BY id"
         return [dict(zip(names, row, strict=True)) for row in self.sql("default", query)]
 

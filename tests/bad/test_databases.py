@@ -22,14 +22,14 @@ CLOSED = {
 }
 
 
-def refused(shop: Shop, code: int, *says: str, env: dict[str, str] | None = None, blame: str = "configuration") -> None:
+def refused(shop: Shop, code: int, *says: str, env: dict[str, str] | None = None, cause_kind: str = "configuration") -> None:
     """The sentence on stderr is the one in the ledger, and the warehouse is as it was; the same again once all is well."""
     before, runs = shop.warehouse(), len(shop.runs())
     result = shop.run("run_etl", env=env)
     one_sentence(result, code, *says)
     assert result.stdout == ""
     [run] = shop.runs()[runs:]
-    assert (run["state"], run["blame"], run["cause"]) == ("failed", blame, result.stderr.strip())
+    assert (run["state"], run["cause_kind"], run["cause"]) == ("failed", cause_kind, result.stderr.strip())
     assert shop.warehouse() == before
 
 
@@ -155,7 +155,7 @@ def test_table_or_column_missing(shop: Shop, alias: str, change: str, missing: s
     result = shop.run("run_etl")
     one_sentence(result, 4, f"{alias} (", missing, says)
     run = shop.runs()[-1]
-    assert (run["state"], run["blame"], run["cause"]) == ("failed", "configuration", result.stderr.strip())
+    assert (run["state"], run["cause_kind"], run["cause"]) == ("failed", "configuration", result.stderr.strip())
     if alias != "dwh":
         assert shop.sql("dwh", "SELECT COUNT(*) FROM etl_load") == [(1,)]
 
@@ -212,7 +212,7 @@ def test_warehouse_that_another_program_holds(shop: Shop) -> None:
     env = {"DWH_URL": f"sqlite:///{shop.folder}/dwh.sqlite3?timeout=1"}
     with closing(sqlite3.connect(shop.folder / "dwh.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        refused(shop, 1, "is locked by another program; nothing was published. Run it again", env=env, blame="machine")
+        refused(shop, 1, "is locked by another program; nothing was published. Run it again", env=env, cause_kind="machine")
     succeeds(shop, "--resume", "2")
 
 
@@ -273,7 +273,7 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
         (shop.folder / "dwh.sqlite3").unlink()
         (shop.folder / "dwh.sqlite3").symlink_to(path)
         fill(disk, leave=80_000)
-        refused(shop, 1, "the disk is full; nothing was published. Free space, then run it again.", blame="machine")
+        refused(shop, 1, "the disk is full; nothing was published. Free space, then run it again.", cause_kind="machine")
         (disk / "ballast").unlink()
         succeeds(shop, "--resume", "2")
 

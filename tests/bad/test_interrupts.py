@@ -14,8 +14,8 @@ from django.core.management import execute_from_command_line
 
 from apps.demo import shop as demo
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.requests import ask
-from apps.orchestration.worker import loop
+from apps.orchestration.requests import start_run
+from apps.orchestration.worker import local, loop
 from apps.orchestration.worker.stages import STAGES
 from apps.warehouse.loads import Load
 from techmarket.commands import interruptible
@@ -158,7 +158,7 @@ def test_second_run_is_skipped(shop: Shop) -> None:
     began = time.monotonic()
     second = shop.run("run_etl", "--json")
     assert time.monotonic() - began < start_up * 2 + 2
-    one_sentence(second, 3, "Skipped: overlaps run 2 by Olena, running since ", ", last heartbeat ")
+    one_sentence(second, 3, "Skipped: overlaps run 2 requested by Olena, running since ", ", last heartbeat ")
     said = json.loads(second.stdout)
     skipped = shop.runs()[-1]["id"]
     assert (said["run"], said["status"], said["cause"]) == (skipped, "skipped", second.stderr.strip())
@@ -178,7 +178,7 @@ def test_second_run_is_skipped(shop: Shop) -> None:
 def test_resume_of_what_is_over(capsys: pytest.CaptureFixture[str]) -> None:
     states = (State.SUCCEEDED, 3, "has succeeded already; there is nothing to resume."), (State.SKIPPED, 2, "Start a new run.")
     for state, code, says in (*states, (None, 2, "There is no run 999. `manage.py run_etl` starts a new one.")):
-        number = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="test", state=state).pk if state else 999
+        number = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="test", state=state).pk if state else 999
         with pytest.raises(SystemExit) as end:
             execute_from_command_line(["manage.py", "run_etl", "--resume", str(number)])
         out, err = capsys.readouterr()
@@ -199,13 +199,13 @@ def killed(shop: Shop, stage: str) -> None:
 def test_dead_run_is_lost_after_the_silence(shop: Shop) -> None:
     before = shop.warehouse()
     killed(shop, "transform")
-    one_sentence(shop.run("run_etl", env=SOON), 3, "Skipped: overlaps run 2 by ", ", last heartbeat ")
+    one_sentence(shop.run("run_etl", env=SOON), 3, "Skipped: overlaps run 2 requested by ", ", last heartbeat ")
     assert shop.runs()[1]["state"] == "running"
     time.sleep(5)
     assert shop.run("run_etl", env=SOON).returncode == 0
     assert [run["state"] for run in shop.runs()] == ["succeeded", "lost", "skipped", "succeeded"]
     lost = shop.runs()[1]
-    assert "has not been heard of since" in lost["cause"] and lost["blame"] == "machine"
+    assert "stopped sending heartbeats at" in lost["cause"] and lost["cause_kind"] == "machine"
     assert shop.sql("default", "SELECT COUNT(*) FROM orchestration_task WHERE run_id = 2 AND state = 'running'") == [(0,)]
     assert shop.warehouse() != before
 
@@ -237,7 +237,7 @@ def test_dead_run_that_had_published_has_succeeded(shop: Shop) -> None:
 @pytest.fixture
 def run() -> Run:
     demo.generate(20, 1)
-    return ask(Mode.FULL, Trigger.CLI, "test")
+    return start_run(Mode.FULL, Trigger.CLI, "test")
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
@@ -251,7 +251,7 @@ def test_what_comes_after_the_commit_does_not_undo_it(run: Run, error: BaseExcep
     real: Callable[..., None] = loop.land
     monkeypatch.setattr(loop, "land", land)
     with pytest.raises(type(error)):
-        loop.carry_out(run)
+        local.execute_run(run)
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.SUCCEEDED, "")
     assert set(run.tasks.values_list("state", "cause")) == {(State.SUCCEEDED, "")}
@@ -269,12 +269,17 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
             real(*args)
         raise KeyboardInterrupt
 
-    target: Any = loop.Task if place == "claim" else loop
-    name = "claim_for" if place == "claim" else place
+    targets: dict[str, tuple[Any, str]] = {
+        "execute": (loop, "execute_task"),
+        "claim": (loop.Task, "claim_for"),
+        "land": (loop, "land"),
+        "finish": (local, "finish_run"),
+    }
+    target, name = targets[place]
     real = getattr(target, name)
     monkeypatch.setattr(target, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        loop.carry_out(run)
+        local.execute_run(run)
     run.refresh_from_db()
     published = Load.objects.filter(run_uuid=run.uuid).exists()
     assert published == (place == "finish")
@@ -298,7 +303,7 @@ def test_interrupt_that_c_code_does_not_pass_on(run: Run, outcome: str, monkeypa
     real = STAGES["extract"]
     monkeypatch.setitem(STAGES, "extract", interrupted)
     with pytest.raises(KeyboardInterrupt), interruptible():
-        loop.carry_out(run)
+        local.execute_run(run)
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.CANCELLED, "Cancelled by SIGTERM. Nothing was published.")
     assert not Load.objects.exists()

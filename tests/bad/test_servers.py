@@ -94,7 +94,9 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
         try:
             administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET TABLESPACE {name}")
             fill(disk, leave=200_000)
-            refused(shop, 1, "dwh (127.0.0.1:", "is full: could not extend file", "Free space there, then run it again.", blame="machine")
+            refused(
+                shop, 1, "dwh (127.0.0.1:", "is full: could not extend file", "Free space there, then run it again.", cause_kind="machine"
+            )
             (disk / "ballast").unlink()
             succeeds(shop, "--resume", "2")
         finally:
@@ -123,7 +125,7 @@ def test_lock_on_a_source(shop: Shop) -> None:
     env = {"ORDERS_DB_URL": f"{shop.urls['orders_db']}?read_timeout=2"}
     with closing(shop.connect("orders_db")) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLES orders WRITE")
-        refused(shop, 1, "orders_db (127.0.0.1:", "nothing was published. Run it again.", env=env, blame="machine")
+        refused(shop, 1, "orders_db (127.0.0.1:", "nothing was published. Run it again.", env=env, cause_kind="machine")
     succeeds(shop, "--resume", "2")
 
 
@@ -174,7 +176,7 @@ def test_source_cuts_an_extract(shop: Shop) -> None:
 
 def failed(shop: Shop, said: str, before: str) -> None:
     run = shop.runs()[-1]
-    assert (run["id"], run["state"], run["cause"], run["blame"]) == (2, "failed", said.strip(), "machine")
+    assert (run["id"], run["state"], run["cause"], run["cause_kind"]) == (2, "failed", said.strip(), "machine")
     assert not shop.tasks("running")
     assert shop.warehouse() == before
     succeeds(shop, "--resume", "2")

@@ -100,7 +100,7 @@ def test_a_name_longer_than_the_ledger_holds(shop: Shop) -> None:
     result = sh(shop, "manage.py run_etl >&- 2>&-", **env)
     assert (result.returncode, result.stdout, result.stderr) == (4, "", "")
     assert "payments_db (127.0.0.1:1) does not answer" in shop.runs()[-1]["cause"]
-    assert shop.sql("default", "SELECT asked_by FROM orchestration_run ORDER BY id DESC LIMIT 1") == [("x" * 150,)]
+    assert shop.sql("default", "SELECT requested_by FROM orchestration_run ORDER BY id DESC LIMIT 1") == [("x" * 150,)]
 
 
 # --- --json ---
@@ -129,11 +129,11 @@ def test_json_of_a_refusal(shop: Shop) -> None:
     shop.sql("orders_db", "DELETE FROM order_items WHERE id % 6 <> 0")
     before = shop.warehouse()
     result = shop.run("run_etl", "--json", "--mode", "full")
-    one_sentence(result, 5, "The checks refused to publish", "share deleted")
+    one_sentence(result, 5, "Blocking checks failed", "share deleted")
     said = json.loads(result.stdout)
     assert set(said) == KEYS and said["status"] == "failed"
     assert [check["name"] for check in said["checks"] if not check["passed"]] == ["share deleted"]
-    assert shop.warehouse() == before and shop.runs()[-1]["blame"] == "data"
+    assert shop.warehouse() == before and shop.runs()[-1]["cause_kind"] == "data"
 
 
 def test_a_traceback_for_those_who_ask_for_it(shop: Shop) -> None:

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.test import override_settings
 
-from apps.orchestration.management.commands.run_etl import window
-from apps.orchestration.window import MOST_DAYS, today
+from apps.orchestration.management.commands.run_etl import parse_window
+from apps.orchestration.window import MAX_DAYS, today
 from techmarket.commands import ExitCode, whole_number
 
 # Said only when the test runs: the suite may go on over midnight.
@@ -96,44 +96,45 @@ def refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str])
     return err
 
 
-def asked(**options: object) -> tuple[datetime | None, datetime | None]:
-    return window({"mode": None, "days": None, "start_date": None, "end_date": None} | options)
+def requested(**options: object) -> tuple[datetime | None, datetime | None]:
+    window = parse_window({"mode": None, "days": None, "start_date": None, "end_date": None} | options)
+    return window.start, window.end
 
 
 def test_no_window_is_from_the_mark_on() -> None:
-    assert asked() == (None, None)
+    assert requested() == (None, None)
 
 
 def test_start_and_end_on_one_day_are_that_day() -> None:
     """Item 19: the end is included, so the window is not empty. It is Kyiv's day, and as long as that is."""
-    assert asked(start_date="2024-02-29", end_date="2024-02-29") == (
+    assert requested(start_date="2024-02-29", end_date="2024-02-29") == (
         datetime(2024, 2, 28, 22, tzinfo=UTC),
         datetime(2024, 2, 29, 22, tzinfo=UTC),
     )
-    spring = asked(start_date="2024-03-31", end_date="2024-03-31")
+    spring = requested(start_date="2024-03-31", end_date="2024-03-31")
     assert spring == (datetime(2024, 3, 30, 22, tzinfo=UTC), datetime(2024, 3, 31, 21, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("days", [1, 7, MOST_DAYS])
+@pytest.mark.parametrize("days", [1, 7, MAX_DAYS])
 def test_the_last_days_include_today(days: int) -> None:
-    start, end = asked(days=days)
+    start, end = requested(days=days)
     assert start and end and start <= datetime.now(UTC) < end
     assert (end.date() - start.date()).days == days
-    assert asked(start_date=(today() - timedelta(days=days - 1)).isoformat(), end_date=today().isoformat()) == (start, end)
+    assert requested(start_date=(today() - timedelta(days=days - 1)).isoformat(), end_date=today().isoformat()) == (start, end)
 
 
 def test_today_is_the_shops() -> None:
     """In a zone that is a day ahead, what is tomorrow elsewhere is no future."""
     with override_settings(SHOP_TIME_ZONE="Pacific/Kiritimati"):
         ahead = today()
-        assert asked(start_date=ahead.isoformat(), end_date=ahead.isoformat())[0] is not None
+        assert requested(start_date=ahead.isoformat(), end_date=ahead.isoformat())[0] is not None
     with override_settings(SHOP_TIME_ZONE="Pacific/Niue"):
         assert date.today() - today() in (timedelta(days=0), timedelta(days=1), timedelta(days=-1)) and today() < ahead
 
 
 @pytest.mark.parametrize("words", ["1", "3650", "0000000000000007"])
 def test_whole_number_takes_plain_digits(words: str) -> None:
-    assert whole_number(1, MOST_DAYS)(words) == int(words)
+    assert whole_number(1, MAX_DAYS)(words) == int(words)
 
 
 def test_every_address_has_a_time_after_which_it_is_given_up() -> None:

@@ -38,7 +38,7 @@ def drawn(count: int, draw: random.Random, now: datetime) -> Iterator[Run]:
         yield Run(
             mode=Mode.FULL if number % 50 == 0 else Mode.INCREMENTAL,
             trigger=draw.choice([Trigger.SCHEDULE, Trigger.SCHEDULE, Trigger.CLI, Trigger.ADMIN]),
-            asked_by=draw.choice(["techmarket-etl-daily", "olena", "petro"]),
+            requested_by=draw.choice(["techmarket-etl-daily", "olena", "petro"]),
             state=state,
             cause="" if state == State.SUCCEEDED else CAUSE,
             created_at=began,

@@ -12,8 +12,8 @@ from django.db import connections
 
 from apps.bi.questions import END, REGION, START, questions
 from apps.orchestration.models import Run
-from apps.orchestration.planning import high_water_mark
 from apps.warehouse.facts import FactSales
+from apps.warehouse.loads import read_high_water_mark
 from apps.warehouse.report import Share, build_report, find_sales_period
 from tests.bi.metabase import rendered
 from tests.console.conftest import star  # noqa: F401  fixture
@@ -88,7 +88,7 @@ def test_every_answer_is_the_page_s_number(star: Run) -> None:  # noqa: F811
 
 
 def test_data_as_of_is_the_high_water_mark_on_the_shop_s_clock(star: Run) -> None:  # noqa: F811
-    mark = high_water_mark()
+    mark = read_high_water_mark()
     assert mark and mark.tzinfo
     assert answers()["data_as_of"] == [(mark.astimezone(ZoneInfo("Europe/Kyiv")).replace(tzinfo=None),)]
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.demo import changes, shop
 from apps.orchestration import api
-from apps.orchestration.models import Decision, Due, Mode, Reject, Run, Stage, State, Trigger
+from apps.orchestration.models import Decision, Mode, Reject, Run, ScheduledRun, Stage, State, Trigger
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, OrderItem
 from tests.browser.axe import faults
@@ -140,7 +140,7 @@ def test_cancel_a_long_run(transactional_db: None, schedules: None, at_work: Non
 
 
 def test_several_at_once(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
-    runs = [Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.FAILED) for _ in range(2)]
+    runs = [Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED) for _ in range(2)]
     for run in runs:
         run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
     log_in(page, OPERATOR)
@@ -220,8 +220,10 @@ def test_pages_are_accessible(small: None, open_page: OpenPage, log_in: LogIn, l
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     api.run("full")
     dry = api.run("full", dry_run=True)
-    failed = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.FAILED, cause="orders_db does not answer.")
-    due = Due.objects.create(schedule_id=DAILY, due_at=ago(hours=1), decision=Decision.HELD)
+    failed = Run.objects.create(
+        mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED, cause="orders_db does not answer."
+    )
+    due = ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(hours=1), decision=Decision.HELD)
     page = open_page(language, theme, width)
     log_in(page, ADMINISTRATOR)
     for path in (
@@ -273,7 +275,7 @@ def test_harmful_values_do_no_harm(small: None, page: Page, log_in: LogIn) -> No
 
 
 def test_reason_does_no_harm(small: None, page: Page, log_in: LogIn) -> None:
-    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by=HARM[0], state=State.FAILED, cause=HARM[1] * 20)
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by=HARM[0], state=State.FAILED, cause=HARM[1] * 20)
     run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
     log_in(page, OPERATOR)
     for name in HARM:

@@ -87,7 +87,7 @@ def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
 
 def test_progress_without_reloading(star: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
-    run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, asked_by="x", state=State.RUNNING)
+    run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     tasks = [Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region") for _ in range(4)]
     page.goto("/admin/")
     page.evaluate("window.untouched = true")

@@ -27,7 +27,9 @@ def address(run: Run) -> str:
 def half_done(transactional_db: None) -> Run:
     """A run at work: 40 checks said, so that their table scrolls; half of its 30 tasks done, one tried again."""
     began = timezone.now() - timedelta(seconds=90)
-    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="olena", state=State.RUNNING, created_at=began, started_at=began)
+    run = Run.objects.create(
+        mode=Mode.FULL, trigger=Trigger.CLI, requested_by="olena", state=State.RUNNING, created_at=began, started_at=began
+    )
     for number in range(30):
         state, ended = (State.SUCCEEDED, began + timedelta(seconds=3 * number + 2)) if number < 15 else (State.QUEUED, None)
         started = began + timedelta(seconds=3 * number) if ended else None
@@ -84,7 +86,7 @@ def test_language_theme_and_width(
     faults.plant()
     runs = [api.run("full"), api.run("full", dry_run=True)]
     runs.append(
-        Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, asked_by="x", state=State.SKIPPED, cause="Skipped.", overlaps=runs[0])
+        Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, requested_by="x", state=State.SKIPPED, cause="Skipped.", overlaps=runs[0])
     )
     page = open_page(language, theme, width)
     log_in(page, VIEWER)
@@ -111,8 +113,8 @@ def test_harmful_values_do_no_harm(half_done: Run, page: Page, log_in: LogIn) ->
         Task.objects.create(run=half_done, stage=Stage.LOAD, subject=short, state=State.FAILED, worker=harm[:120], cause=harm)
     RowCount.objects.create(run=half_done, task=half_done.tasks.latest("pk"), table=HARM[1][:40], read=len(HARM), rejected=len(HARM))
     said = " ".join(HARM)
-    fields = {"cause": said * 20, "reason": said[:255], "asked_by": said[:150], "worker": said[:120], "code_version": said[:40]}
-    Run.objects.filter(pk=half_done.pk).update(state=State.FAILED, blame="data", finished_at=timezone.now(), **fields)
+    fields = {"cause": said * 20, "reason": said[:255], "requested_by": said[:150], "worker": said[:120], "code_version": said[:40]}
+    Run.objects.filter(pk=half_done.pk).update(state=State.FAILED, cause_kind="data", finished_at=timezone.now(), **fields)
     log_in(page, VIEWER)
     for path in (address(half_done), LIST, f"{LIST}?q=%3Cscript%3Ealert(5)%3C/script%3E&state__exact=%22%3E%3Cimg%20src%3Dx%3E"):
         page.goto(path)

@@ -127,7 +127,7 @@ def test_queries_do_not_grow_with_the_runs(star: Run, came: Came) -> None:
             client.get(INDEX)
         counts.append((len(control), len(dwh)))
         for _ in range(40):
-            made = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.SUCCEEDED)
+            made = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.SUCCEEDED)
             task = Task.objects.create(run=made, stage=Stage.LOAD, state=State.SUCCEEDED)
             RowCount.objects.create(run=made, task=task, table="fact_sales", inserted=3)
     assert counts[0] == counts[1] and counts[0][0] <= 30 and counts[0][1] <= 5, counts
@@ -159,7 +159,7 @@ def now(client: Client, **asked: str) -> Any:
 
 def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
     client = came(VIEWER)
-    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.RUNNING)
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     for number in range(4):
         Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
     said = now(client, seen=client.get(INDEX).context["edition"])

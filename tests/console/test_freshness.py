@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from apps.orchestration.freshness import freshness
+from apps.orchestration.freshness import read_freshness
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.schedules import pause
+from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
@@ -21,7 +21,7 @@ def loaded(mark: datetime) -> None:
 
 
 def run(state: State, created: datetime | None = None) -> Run:
-    made = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=state)
+    made = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=state)
     made.created_at = created or timezone.now()
     return made
 
@@ -38,7 +38,7 @@ def run(state: State, created: datetime | None = None) -> Run:
 )
 def test_by_the_schedule(later: timedelta, light: str, missed: int) -> None:
     loaded(WEDNESDAY)
-    found = freshness(run(State.SUCCEEDED), None, WEDNESDAY + later)
+    found = read_freshness(run(State.SUCCEEDED), None, WEDNESDAY + later)
     assert (found.light, found.missed, found.age, found.as_of) == (light, missed, later, WEDNESDAY)
 
 
@@ -46,21 +46,21 @@ def test_a_run_at_work_on_a_due_instant_is_not_missed() -> None:
     loaded(WEDNESDAY)
     now = WEDNESDAY + timedelta(hours=24, minutes=40)
     at_work = run(State.RUNNING, WEDNESDAY + timedelta(hours=24))
-    assert freshness(None, at_work, now).light == "green"
+    assert read_freshness(None, at_work, now).light == "green"
     at_work.created_at = now
-    assert freshness(None, at_work, now).light == "amber", "it came too late for that one"
+    assert read_freshness(None, at_work, now).light == "amber", "it came too late for that one"
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.LOST])
 def test_a_failed_run_is_red(state: State) -> None:
     loaded(WEDNESDAY)
-    assert freshness(run(state), None, WEDNESDAY + timedelta(minutes=1)).light == "red"
-    assert freshness(run(State.CANCELLED), None, WEDNESDAY + timedelta(minutes=1)).light == "green"
+    assert read_freshness(run(state), None, WEDNESDAY + timedelta(minutes=1)).light == "red"
+    assert read_freshness(run(State.CANCELLED), None, WEDNESDAY + timedelta(minutes=1)).light == "green"
 
 
 def test_nothing_loaded_is_red_and_paused_schedules_miss_nothing() -> None:
-    assert (freshness(None, None).light, freshness(None, None).as_of) == ("red", None)
+    assert (read_freshness(None, None).light, read_freshness(None, None).as_of) == ("red", None)
     loaded(WEDNESDAY)
     for name in ("techmarket-etl-daily", "techmarket-etl-weekly-full"):
-        pause(name)
-    assert freshness(None, None, WEDNESDAY + timedelta(days=30)).light == "green"
+        set_enabled(name, enabled=False)
+    assert read_freshness(None, None, WEDNESDAY + timedelta(days=30)).light == "green"

@@ -17,7 +17,7 @@ from apps.console.overview.figures import Period, figures
 from apps.console.report.svg import drawn
 from apps.console.templatetags.report import instant
 from apps.orchestration import api
-from apps.orchestration.models import Blame, Mode, Reject, Run, State, Trigger
+from apps.orchestration.models import CauseKind, Mode, Reject, Run, State, Trigger
 from apps.orchestration.results import document
 from apps.orchestration.window import today
 from apps.sources.orders.models import Customer, OrderItem
@@ -102,7 +102,7 @@ def test_a_period_sums_the_runs_that_published_and_shows_the_others(star: Run, w
     second = api.run("full")
     cause = "The source orders_db does not answer."
     failed = Run.objects.create(
-        mode=Mode.FULL, trigger=Trigger.SCHEDULE, asked_by="beat", state=State.FAILED, cause=cause, blame=Blame.MACHINE
+        mode=Mode.FULL, trigger=Trigger.SCHEDULE, requested_by="beat", state=State.FAILED, cause=cause, cause_kind=CauseKind.MACHINE
     )
     dry = api.run("full", dry_run=True)
     first_day = date(2024, 1, 1)

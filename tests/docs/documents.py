@@ -8,7 +8,7 @@ from textwrap import dedent
 
 from tests.conftest import ROOT
 
-DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md"))
+DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "docs", ROOT / "docs/decisions") for path in folder.glob("*.md"))
 TWINS = [path for path in DOCUMENTS if path.name.endswith(".uk.md")]  # the Ukrainian of a document: the same but for its sentences
 ORIGINALS = [path for path in DOCUMENTS if path not in TWINS]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -66,7 +66,7 @@ def cancelled_in(stage: str, obstacle: Obstacle = nullcontext, before: Callable[
         until(running(run, stage), f"{stage} runs", every=0.001)
         before()
         time.sleep(0.5 if obstacle is not nullcontext else 0)
-        api.cancel(run.pk, "drill", "to see it end")
+        api.cancel_run(run.pk, "drill", "to see it end")
         began = time.monotonic()
         ended(run)
         took = time.monotonic() - began
@@ -83,7 +83,7 @@ def resumed(run: Run) -> str:
     landed = run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED, subject="fact_sales").count()
     batches = dict(Batch.objects.filter(run=run).values_list("pk", "checksum"))
     with general_log() as log:
-        api.resume(run.pk, queue=True)
+        api.resume_run(run.pk, queue=True)
         succeeded(run)
         reads = log("order_items")
         everything = sum(log(table) for table in ("orders", "order_items", "payments", "customers", "products"))

@@ -48,7 +48,7 @@ def click(count: int) -> list[Exception]:
         connections["default"].ensure_connection()
         barrier.wait()
         try:
-            api.start("full", Trigger.ADMIN, "somebody", queue=True)
+            api.start_run("full", Trigger.ADMIN, "somebody", queue=True)
         except Exception as error:
             raised.append(error)
         finally:

@@ -128,7 +128,7 @@ def stop_all() -> None:
         program.kill()
     for run in Run.objects.filter(state__in=ACTIVE):
         Task.objects.filter(run=run).update(state=State.LOST)
-        run.move(*ACTIVE, to=State.LOST)
+        run.transition(*ACTIVE, to=State.LOST)
 
 
 # --- Runs ---
@@ -136,7 +136,7 @@ def stop_all() -> None:
 
 def start(mode: str = "full") -> Run:
     """A run at the workers."""
-    run = api.start(mode, Trigger.API, "drill", queue=True)
+    run = api.start_run(mode, Trigger.API, "drill", queue=True)
     promise(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
     return run
 
@@ -154,9 +154,9 @@ def succeeded(run: Run, seconds: float = 120) -> Run:
 
 def run_here(mode: str = "full") -> Run:
     """A run that nothing disturbs, in this process."""
-    run = api.start(mode, Trigger.API, "drill")
+    run = api.start_run(mode, Trigger.API, "drill")
     promise(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
-    api.carry_out(run)
+    api.execute_run(run)
     return fresh(run)
 
 

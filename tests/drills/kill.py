@@ -83,7 +83,7 @@ class Kills:
         while fresh(run).is_active or run.state == State.LOST:
             if run.state == State.LOST:
                 self.resumed += 1
-                run = api.resume(run.pk, queue=True)
+                run = api.resume_run(run.pk, queue=True)
             if self.done < self.wanted and time.monotonic() > due and (victim := self.victim(aim, run)):
                 self.kill(victim, run)
                 due, aim = time.monotonic() + self.random.random() * PAUSE, self.random.choice(AIMS)

@@ -8,7 +8,7 @@ from django.db import connections
 from django.db.models import Count
 
 from apps.orchestration import schedules
-from apps.orchestration.models import Due, Run, Schedule, State, Task
+from apps.orchestration.models import Run, Schedule, ScheduledRun, State, Task
 from tests.drills.ground import change_shop, nothing_left, promise, right_star, succeeded, workers
 
 NAMES = ("techmarket-etl-weekly-full", "techmarket-etl-daily")
@@ -29,7 +29,7 @@ def drill(times: int) -> Iterator[str]:
     runs = Run.objects.filter(pk__gt=before)
     states = dict(runs.order_by().values_list("state").annotate(Count("pk")))
     promise(states == {State.SUCCEEDED: instants}, f"{instants} due instants made runs {states}")
-    promise(Due.objects.filter(run__in=runs).count() == instants, "a due instant has no run or two")
+    promise(ScheduledRun.objects.filter(run__in=runs).count() == instants, "a due instant has no run or two")
     tasks = Task.objects.filter(run__in=runs)
     again = tasks.exclude(attempt=1)
     promise(
@@ -51,14 +51,14 @@ def due_instant(number: int) -> datetime:
     )
 
 
-def fired_by_two(name: str, due_at: datetime) -> None:
+def fired_by_two(name: str, scheduled_for: datetime) -> None:
     """Two beats at the same moment, and one that comes a minute late."""
     barrier = threading.Barrier(2)
-    fired: list[Due | None] = []
+    fired: list[ScheduledRun | None] = []
 
     def beat() -> None:
         barrier.wait()
-        fired.append(schedules.fire(name, now=due_at))
+        fired.append(schedules.fire(name, now=scheduled_for))
         connections.close_all()
 
     beats = [threading.Thread(target=beat) for _ in range(2)]
@@ -66,7 +66,7 @@ def fired_by_two(name: str, due_at: datetime) -> None:
         thread.start()
     for thread in beats:
         thread.join()
-    fired.append(schedules.fire(name, now=due_at + MINUTE))
+    fired.append(schedules.fire(name, now=scheduled_for + MINUTE))
     won = [due for due in fired if due]
-    promise(len(won) == 1 and won[0].run, f"{name} at {due_at}: fired {len(won)} times")
+    promise(len(won) == 1 and won[0].run, f"{name} at {scheduled_for}: fired {len(won)} times")
     succeeded(Run.objects.get(pk=won[0].run_id))

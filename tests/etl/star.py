@@ -7,9 +7,10 @@ from typing import Any
 from django.db import connections
 
 from apps.orchestration.models import Mode, Reject, Run, State, Trigger
-from apps.orchestration.requests import ask
+from apps.orchestration.requests import start_run
 from apps.orchestration.results import document
-from apps.orchestration.worker.loop import carry_out
+from apps.orchestration.window import Window
+from apps.orchestration.worker.local import execute_run
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion, FactSales
 from tests import oracle
 from tests.oracle import NOT_APPLICABLE, UNKNOWN, Row
@@ -25,9 +26,9 @@ DIMENSIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def run(mode: str = "full", start: datetime | None = None, end: datetime | None = None, dry_run: bool = False) -> Run:
-    asked = ask(Mode(mode), Trigger.CLI, "test", start, end, dry_run=dry_run)
-    carry_out(asked)
+def run(mode: str = "full", window: Window | None = None, dry_run: bool = False) -> Run:
+    asked = start_run(Mode(mode), Trigger.CLI, "test", window, dry_run=dry_run)
+    execute_run(asked)
     asked.refresh_from_db()
     assert asked.state == State.SUCCEEDED
     return asked

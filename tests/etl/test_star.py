@@ -13,7 +13,7 @@ from apps.etl.load.dimensions import FLAG_VANISHED
 from apps.etl.load.facts import DELETE_VANISHED, Merge
 from apps.orchestration.models import Batch, CheckResult, Mode, Reject, RowCount, Run, Task
 from apps.orchestration.results import document
-from apps.orchestration.window import between, last_days, today
+from apps.orchestration.window import Window, today
 from apps.sources.auth.models import User, UserRole
 from apps.sources.catalog.models import Category, Product
 from apps.sources.orders.models import Customer, Order, OrderItem
@@ -476,15 +476,17 @@ def test_a_window_of_business_days_includes_its_last_day_in_kyiv(small: None) ->
     stamps = ("2026-03-28 21:59:59.999999", "2026-03-28 22:00:00.000000", "2026-03-29 20:59:59.999999", "2026-03-29 21:00:00.000000")
     for order, instant in zip(orders, stamps, strict=True):
         stamp(Order, order.id, instant)
-    run("incremental", *between(date(2026, 3, 29), date(2026, 3, 29)))
+    run("incremental", Window.between(date(2026, 3, 29), date(2026, 3, 29)))
     shipped = set(FactSales.objects.filter(order_status="shipped").values_list("order_id", flat=True))
     assert shipped & {order.id for order in orders} == {orders[1].id, orders[2].id}
 
 
-def test_days_is_that_many_business_days_with_today(small: None) -> None:
+def test_days_counts_today(small: None) -> None:
     run()
     make_old()
-    start, end = last_days(3)
+    window = Window.last_days(3)
+    start, end = window.start, window.end
+    assert start and end
     assert (
         (end - start) >= timedelta(days=3) - timedelta(hours=1)
         and start < datetime.now(UTC) - timedelta(days=2)
@@ -494,28 +496,28 @@ def test_days_is_that_many_business_days_with_today(small: None) -> None:
     Order.objects.filter(id__in=[inside.id, outside.id]).update(status="shipped")
     stamp(Order, inside.id, start.strftime("%Y-%m-%d %H:%M:%S.%f"))
     stamp(Order, outside.id, (start - timedelta(microseconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f"))
-    run("incremental", start, end)
+    run("incremental", window)
     shipped = set(FactSales.objects.filter(order_status="shipped").values_list("order_id", flat=True))
     assert inside.id in shipped and outside.id not in shipped
 
 
 def test_the_mark_never_moves_back_and_forward_only_without_a_gap(small: None) -> None:
     first = run().high_water_mark
-    old = run("incremental", *between(date(2026, 1, 1), date(2026, 1, 2)))
+    old = run("incremental", Window.between(date(2026, 1, 1), date(2026, 1, 2)))
     assert old.high_water_mark == first == mark(), "a window that ends before the mark leaves it"
     Load.objects.update(high_water_mark=datetime(2026, 2, 1, tzinfo=UTC))
-    gap = run("incremental", *between(date(2026, 2, 2), date(2026, 2, 20)))
+    gap = run("incremental", Window.between(date(2026, 2, 2), date(2026, 2, 20)))
     assert gap.high_water_mark == datetime(2026, 2, 1, tzinfo=UTC) == mark(), "what changed between mark and window was not read"
-    joined = run("incremental", *between(date(2026, 2, 1), date(2026, 2, 20)))
+    joined = run("incremental", Window.between(date(2026, 2, 1), date(2026, 2, 20)))
     assert joined.high_water_mark == datetime(2026, 2, 20, 22, tzinfo=UTC) == mark()
-    to_now = run("incremental", *last_days(400))
+    to_now = run("incremental", Window.last_days(400))
     assert to_now.window_end is not None and to_now.high_water_mark is not None
     assert datetime.now(UTC) - timedelta(minutes=5) < to_now.high_water_mark <= datetime.now(UTC) < to_now.window_end
     assert mark() == to_now.high_water_mark
 
 
 def test_a_window_on_an_empty_warehouse_sets_no_mark(small: None) -> None:
-    done = run("incremental", *last_days(1))
+    done = run("incremental", Window.last_days(1))
     assert done.high_water_mark is None and mark() is None
     assert run("incremental").mode == Mode.FULL
     compare(expected_star())

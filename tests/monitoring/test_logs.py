@@ -90,7 +90,7 @@ def test_phone_in_words(phone: str) -> None:
         "run 17: task 4102 of fact_sales [20000, 40000) took 12.35 s, 1 234 567 rows, 2026-11-24 07:04:22 UTC",
         "2026-11-24T07:04:22.123456+00:00 2026-11-24T07:04:22.123456Z 3e5f0671-2345-4671-8090-067123456789",
         "control database (127.0.0.1:5432) refuses user 'control_user'. Correct CONTROL_DB_URL.",
-        "worker-7c9f:1234 has not been heard of since 2026-11-24 07:04:22 UTC. Nothing was published.",
+        "worker-7c9f:1234 stopped sending heartbeats at 2026-11-24 07:04:22 UTC. Nothing was published.",
         "Task techmarket.extract[0671a345-0671-4234-8567-067123456789] succeeded in 0.0671234567s: None",
     ],
 )
@@ -198,7 +198,7 @@ def test_lines_of_a_task_name_it_whoever_writes_them(
     library, failed, ended = heard
     assert library | {"run": run.pk, "task": task.pk, "stage": "transform", "table": task.subject} == library
     assert (
-        failed | {"event": "task failed", "level": "error", "run": run.pk, "task": task.pk, "table": task.subject, "blame": "data"}
+        failed | {"event": "task failed", "level": "error", "run": run.pk, "task": task.pk, "table": task.subject, "cause_kind": "data"}
         == failed
     )
     assert ended["event"] == "run failed" and ended["cause"] == f"customer {MASKED} is broken"

@@ -10,9 +10,9 @@ from pytest_django.fixtures import Settings
 
 from apps.console.groups import VIEWER
 from apps.orchestration import api
-from apps.orchestration.models import CheckResult, Due, Mode, Reject, RowCount, Run, Schedule, Stage, State, Task
+from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Schedule, ScheduledRun, Stage, State, Task
 from apps.orchestration.results import WRITTEN, document
-from apps.orchestration.schedules import pause
+from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import post, quick_heart, schedules  # noqa: F401  fixtures
@@ -110,8 +110,10 @@ def test_run_in_the_queue_and_one_whose_worker_died(star: Run, post: Post) -> No
 
 
 def test_scheduled_run(star: Run, post: Post) -> None:  # noqa: F811
-    pause("techmarket-etl-weekly-full")
-    Due.objects.create(schedule=Schedule.objects.get(pk="techmarket-etl-daily"), due_at=star.created_at, decision="run", run=star)
+    set_enabled("techmarket-etl-weekly-full", enabled=False)
+    ScheduledRun.objects.create(
+        schedule=Schedule.objects.get(pk="techmarket-etl-daily"), scheduled_for=star.created_at, decision="run", run=star
+    )
     scrape = Scrape()
     assert scrape.by("schedule_enabled", "schedule") == {"techmarket-etl-daily": 1, "techmarket-etl-weekly-full": 0}
     assert star.finished_at
@@ -151,7 +153,7 @@ def test_control_database_is_away(away: pytest.MonkeyPatch) -> None:
 
 
 def test_queries_do_not_grow(star: Run, django_assert_max_num_queries: object) -> None:  # noqa: F811
-    Run.objects.bulk_create([Run(mode="full", trigger="cli", asked_by="x", state=State.SUCCEEDED) for _ in range(50)])
+    Run.objects.bulk_create([Run(mode="full", trigger="cli", requested_by="x", state=State.SUCCEEDED) for _ in range(50)])
     with django_assert_max_num_queries(QUERIES):  # type: ignore[operator]
         Scrape()
 

@@ -14,7 +14,7 @@ from tests.orchestration.post import Post
 @pytest.fixture
 def post(monkeypatch: pytest.MonkeyPatch) -> Post:
     office = Post()
-    monkeypatch.setattr(delivery, "send", office.send)
+    monkeypatch.setattr(delivery, "send_message", office.send)
     return office
 
 
@@ -35,5 +35,6 @@ def schedules(transactional_db: None) -> None:
 @pytest.fixture
 def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heart that listens every twentieth of a second."""
-    monkeypatch.setattr("apps.orchestration.worker.heartbeat.LISTEN", 0.05)
-    monkeypatch.setattr("apps.orchestration.worker.loop.LISTEN", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.heartbeat.LISTEN_INTERVAL_S", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.local.LISTEN_INTERVAL_S", 0.05)
+    monkeypatch.setattr("apps.orchestration.worker.loop.Worker.idle_s", 0.05)

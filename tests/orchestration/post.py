@@ -10,7 +10,7 @@ from django.db import connections
 from django.utils import timezone
 
 from apps.orchestration.models import Mode, Run, Stage, Task, Trigger
-from apps.orchestration.requests import ask
+from apps.orchestration.requests import start_run
 from apps.orchestration.worker import tasks
 from apps.warehouse.models import FactSales, Load
 
@@ -35,7 +35,7 @@ class Post:
         for _ in range(200):
             if not self.sent:
                 return
-            tasks.perform(self.sent.pop(0))
+            tasks.execute(self.sent.pop(0))
         raise AssertionError("messages without an end")
 
     def work_until(self, stage: Stage) -> Task:
@@ -46,13 +46,13 @@ class Post:
             if not others:
                 return waiting[0]
             self.sent.remove(others[0].pk)
-            tasks.perform(others[0].pk)
+            tasks.execute(others[0].pk)
         raise AssertionError(f"no {stage}")
 
 
 def asked(mode: Mode = Mode.FULL, trigger: Trigger = Trigger.CLI, **options: Any) -> Run:
     """A run for the workers."""
-    return ask(mode, trigger, "test", queue=True, **options)
+    return start_run(mode, trigger, "test", queue=True, **options)
 
 
 def fresh(row: Any) -> Any:

@@ -1,6 +1,7 @@
 """What is asked for: one active run, the same again, going on with one that failed, a dry run."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -10,7 +11,8 @@ from apps.demo import changes
 from apps.etl import extract
 from apps.orchestration import api
 from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.worker.loop import forget
+from apps.orchestration.outcome import delete_old_details
+from apps.orchestration.window import Window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
@@ -28,9 +30,9 @@ class Opened:
         monkeypatch.setattr(extract, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
 
 
-def carried_out(mode: Mode = Mode.FULL, **options: bool) -> Run:
-    run = api.start(mode, Trigger.CLI, "test", **options)
-    api.carry_out(run)
+def carried_out(mode: Mode = Mode.FULL, **options: Any) -> Run:
+    run = api.start_run(mode, Trigger.CLI, "test", **options)
+    api.execute_run(run)
     return fresh(run)
 
 
@@ -59,17 +61,17 @@ def failed_run(monkeypatch: pytest.MonkeyPatch, post: Post, stage: Stage = Stage
 
 
 def test_database_allows_one_active_run() -> None:
-    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="one")
+    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="one")
     for state in (State.QUEUED, State.RUNNING):
         with pytest.raises(IntegrityError), transaction.atomic():
-            Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="two", state=state)
-    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="three", state=State.SKIPPED)
+            Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="two", state=state)
+    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="three", state=State.SKIPPED)
 
 
 def test_loser_is_recorded_as_skipped(post: Post) -> None:
     active, loser = asked(), asked(Mode.INCREMENTAL)
     assert (loser.state, loser.overlaps, loser.mode) == (State.SKIPPED, active, Mode.INCREMENTAL)
-    assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} by test, queued since ")
+    assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} requested by test, queued since ")
     assert not loser.tasks.exists() and fresh(loser).finished_at
     assert post.take() == [active.tasks.get().pk]
 
@@ -93,8 +95,8 @@ def test_rerun_settles_its_window_anew() -> None:
     assert first.window_start and first.window_end is None
     Load.objects.update(high_water_mark=first.high_water_mark - timedelta(days=2))
     second = api.rerun(first, "olena", Trigger.ADMIN, reason="to be sure")
-    assert (second.repeats, second.asked_by, second.trigger, second.window_start) == (first, "olena", Trigger.ADMIN, None)
-    api.carry_out(second)
+    assert (second.rerun_of, second.requested_by, second.trigger, second.window_start) == (first, "olena", Trigger.ADMIN, None)
+    api.execute_run(second)
     second.refresh_from_db()
     assert second.window_start == first.high_water_mark - timedelta(days=2, minutes=10)
     assert fresh(first).state == State.SUCCEEDED
@@ -102,10 +104,10 @@ def test_rerun_settles_its_window_anew() -> None:
 
 def test_rerun_keeps_the_window_that_was_asked_for(post: Post) -> None:
     span = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC))
-    first = asked(Mode.INCREMENTAL, window_start=span[0], window_end=span[1], dry_run=True)
-    api.cancel(first.pk, "test")
+    first = asked(Mode.INCREMENTAL, window=Window(*span), dry_run=True)
+    api.cancel_run(first.pk, "test")
     second = api.rerun(fresh(first), "test", Trigger.CLI, queue=True)
-    assert (second.window_start, second.window_end, second.dry_run, second.repeats) == (*span, True, first)
+    assert (second.window_start, second.window_end, second.dry_run, second.rerun_of) == (*span, True, first)
 
 
 # --- Resume ---
@@ -114,13 +116,13 @@ def test_rerun_keeps_the_window_that_was_asked_for(post: Post) -> None:
 @pytest.mark.parametrize("queue", [False, True])
 def test_resume_starts_at_the_task_that_failed_and_reads_no_source(monkeypatch: pytest.MonkeyPatch, post: Post, queue: bool) -> None:
     run = failed_run(monkeypatch, post, Stage.LOAD)
-    assert (run.cause, run.blame) == ("It is broken.", "data")
+    assert (run.cause, run.cause_kind) == ("It is broken.", "data")
     done = dict(run.tasks.filter(state=State.SUCCEEDED).values_list("pk", "finished_at"))
     assert len(done) == run.tasks.count() - 1
     opened = Opened(monkeypatch)
-    resumed = api.resume(run.pk, queue=queue)
-    assert (resumed.pk, resumed.state, resumed.cause, resumed.blame) == (run.pk, State.QUEUED, "", "")
-    post.work() if queue else api.carry_out(resumed)
+    resumed = api.resume_run(run.pk, queue=queue)
+    assert (resumed.pk, resumed.state, resumed.cause, resumed.cause_kind) == (run.pk, State.QUEUED, "", "")
+    post.work() if queue else api.execute_run(resumed)
     assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
     assert opened.aliases == []
     assert dict(run.tasks.filter(pk__in=done).values_list("pk", "finished_at")) == done
@@ -129,7 +131,7 @@ def test_resume_starts_at_the_task_that_failed_and_reads_no_source(monkeypatch: 
 def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
     run = failed_run(monkeypatch, post, Stage.EXTRACT, "dim_region")
     opened = Opened(monkeypatch)
-    api.resume(run.pk, queue=True)
+    api.resume_run(run.pk, queue=True)
     post.work()
     assert fresh(run).state == State.SUCCEEDED
     undone = {"dim_region"} | set(opened.aliases)
@@ -142,7 +144,7 @@ def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.Monk
 def refused(run: Run | int, skipped: bool, words: str) -> None:
     before = list(Run.objects.values())
     with pytest.raises(api.CannotResume, match=words) as error:
-        api.resume(run if isinstance(run, int) else run.pk)
+        api.resume_run(run if isinstance(run, int) else run.pk)
     assert error.value.skipped is skipped
     assert list(Run.objects.values()) == before
 
@@ -169,9 +171,9 @@ def test_resume_while_another_is_active(monkeypatch: pytest.MonkeyPatch, post: P
 
 def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, Stage.LOAD)
-    run = api.start(Mode.FULL, Trigger.CLI, "test", dry_run=True)
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test", dry_run=True)
     with pytest.raises(BadData):
-        api.carry_out(run)
+        api.execute_run(run)
     assert fresh(run).state == State.FAILED and not run.tasks.exists()
     refused(run, False, "was a dry run")
 
@@ -179,23 +181,23 @@ def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
     run = failed_run(monkeypatch, post)
     later = carried_out()
-    refused(run, False, f"Run {later.pk} was published after run {run.pk} was asked for: its batches are stale")
+    refused(run, False, f"Run {later.pk} was published after run {run.pk} was requested: its batches are stale")
 
 
 def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, post: Post, settings: Settings) -> None:
     run = failed_run(monkeypatch, post)
     Run.objects.update(finished_at=ago(days=8))
-    forget()
-    refused(run, False, "batches .* are gone")
+    delete_old_details()
+    refused(run, False, "batches .* have been deleted")
 
 
 def test_old_details_go_and_the_run_stays(settings: Settings) -> None:
     run = carried_out()
     Run.objects.update(finished_at=ago(days=364))
-    forget()
+    delete_old_details()
     assert run.tasks.exists() and not run.batches.exists()
     Run.objects.update(finished_at=ago(days=366))
-    forget()
+    delete_old_details()
     assert Run.objects.filter(pk=run.pk).exists() and not run.tasks.exists() and not run.row_counts.exists()
 
 
@@ -204,7 +206,7 @@ def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, post: Post) -> 
 
     def resume() -> bool:
         try:
-            return bool(api.resume(run.pk, queue=True))
+            return bool(api.resume_run(run.pk, queue=True))
         except api.CannotResume as error:
             assert error.skipped
             return False

@@ -14,7 +14,7 @@ from apps.console.groups import OPERATOR, VIEWER
 from apps.demo import changes
 from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Trigger
-from apps.orchestration.window import between, today
+from apps.orchestration.window import Window, today
 from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
@@ -32,7 +32,7 @@ def to(name: str, *args: Any) -> str:
 
 
 def run_in(state: State, **fields: Any) -> Run:
-    return Run.objects.create(**{"mode": Mode.FULL, "trigger": Trigger.CLI, "asked_by": "somebody", "state": state} | fields)
+    return Run.objects.create(**{"mode": Mode.FULL, "trigger": Trigger.CLI, "requested_by": "somebody", "state": state} | fields)
 
 
 def failed(mode: Mode = Mode.FULL) -> Run:
@@ -152,9 +152,9 @@ def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:  # noqa: 
 def test_rerun(came: Came, post: Post) -> None:  # noqa: F811
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
-    run = Run.objects.get(repeats=row)
+    run = Run.objects.get(rerun_of=row)
     assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} is queued." in said(answer)[0]
-    assert (run.state, run.asked_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
+    assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
     assert run.worker == "" and post.take() == [run.tasks.get().pk], "the workers carry it out"
     assert "Started again: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
     assert "Started: the price list is mended" in history(operator, run)
@@ -295,8 +295,8 @@ def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:
     answer = came(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
     run = Run.objects.get()
     assert answer.headers["Location"] == to("change", run.pk)
-    assert (run.window_start, run.window_end) == between(day, day)
-    assert (run.mode, run.trigger, run.asked_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
+    assert (run.window_start, run.window_end) == (Window.between(day, day).start, Window.between(day, day).end)
+    assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
     assert post.take() == [run.tasks.get().pk] and not run.dry_run
     second = came("administrator").post(to("start"), wanted(), follow=True)
     assert f"was skipped: run {run.pk} is active" in said(second)[0]
@@ -332,7 +332,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) ->
     assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in came(VIEWER).get(preview).content.decode()
     operator.post(preview, {"reason": "as it was shown"})
     post.work()
-    run = Run.objects.get(repeats=dry)
+    run = Run.objects.get(rerun_of=dry)
     assert (run.state, run.dry_run, run.reason, run.mode) == (State.SUCCEEDED, False, "as it was shown", "incremental")
     counts = {table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in done_by(run).items()}
     assert counts == {row.table: row.counts[1:5] for row in ended.context["page"]["rows"] if not row.source}

@@ -6,9 +6,9 @@ import pytest
 
 from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.requests import cancel
+from apps.orchestration.requests import cancel_run
 from apps.orchestration.worker import stages, tasks
-from apps.orchestration.worker.delivery import advance
+from apps.orchestration.worker.delivery import advance_run
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled
@@ -30,7 +30,7 @@ def assert_cancelled(run: Run) -> None:
 def test_cancel_before_a_stage_at_the_workers(post: Post, stage: Stage) -> None:
     run = asked()
     task = post.work_until(stage)
-    assert cancel(run.pk, "olena", "wrong day")
+    assert cancel_run(run.pk, "olena", "wrong day")
     assert_cancelled(run)
     post.work()
     assert fresh(task).state == State.QUEUED and fresh(task).attempt == 0
@@ -41,7 +41,7 @@ def test_cancel_before_a_stage_at_the_workers(post: Post, stage: Stage) -> None:
 @pytest.mark.parametrize("workers", [True, False], ids=["workers", "alone"])
 def test_cancel_within_a_stage(post: Post, quick_heart: None, monkeypatch: pytest.MonkeyPatch, stage: Stage, workers: bool) -> None:
     def waits(task: Task, report: Report) -> Landed:
-        cancel(task.run_id, "olena", "wrong day")
+        cancel_run(task.run_id, "olena", "wrong day")
         until = time.monotonic() + 5
         while time.monotonic() < until:
             report("fact_sales", 0)
@@ -53,9 +53,9 @@ def test_cancel_within_a_stage(post: Post, quick_heart: None, monkeypatch: pytes
         run = asked()
         post.work()
     else:
-        run = api.start(Mode.FULL, Trigger.CLI, "test")
+        run = api.start_run(Mode.FULL, Trigger.CLI, "test")
         with pytest.raises(Cancelled):
-            api.carry_out(run)
+            api.execute_run(run)
     assert_cancelled(run)
     assert run.tasks.get(state=State.CANCELLED).stage == stage
 
@@ -66,7 +66,7 @@ def test_cancel_that_the_commit_hears_of_first(post: Post, monkeypatch: pytest.M
     real = STAGES[Stage.LOAD]
 
     def load(task: Task, report: Report) -> Landed:
-        cancel(task.run_id, "olena", "wrong day")
+        cancel_run(task.run_id, "olena", "wrong day")
         return real(task, report)
 
     monkeypatch.setitem(STAGES, Stage.LOAD, load)
@@ -74,9 +74,9 @@ def test_cancel_that_the_commit_hears_of_first(post: Post, monkeypatch: pytest.M
         run = asked()
         post.work()
     else:
-        run = api.start(Mode.FULL, Trigger.CLI, "test")
+        run = api.start_run(Mode.FULL, Trigger.CLI, "test")
         with pytest.raises(Cancelled):
-            api.carry_out(run)
+            api.execute_run(run)
     assert_cancelled(run)
 
 
@@ -86,7 +86,7 @@ def test_cancel_after_the_commit_is_too_late(quick_heart: None, post: Post, monk
 
     def late(order: stages.Order) -> object:
         published = publish(order)
-        cancel(order.run_id, "olena", "wrong day")
+        cancel_run(order.run_id, "olena", "wrong day")
         time.sleep(0.3)  # the heart has heard of it
         return published
 
@@ -100,9 +100,9 @@ def test_cancel_after_the_commit_is_too_late(quick_heart: None, post: Post, monk
 def test_cancel_while_the_last_task_lands_ends_with_it(post: Post) -> None:
     """Nobody waits for the reaper."""
     run = asked()
-    tasks.perform(post.take()[0])
+    tasks.execute(post.take()[0])
     Run.objects.update(cancelled_by="olena", reason="wrong day")
-    advance(fresh(run))
+    advance_run(fresh(run))
     assert_cancelled(run)
 
 
@@ -110,7 +110,7 @@ def test_cancel_of_a_run_whose_worker_died(post: Post) -> None:
     run = asked()
     task = post.work_until(Stage.EXTRACT)
     assert fresh(task).claim_for("dead:1")
-    cancel(run.pk, "olena", "wrong day")
+    cancel_run(run.pk, "olena", "wrong day")
     assert fresh(run).state == State.RUNNING
     Task.objects.filter(pk=task.pk).update(state=State.QUEUED)  # as the reaper finds it
     reap()
@@ -119,16 +119,16 @@ def test_cancel_of_a_run_whose_worker_died(post: Post) -> None:
 
 def test_cancel_of_what_is_not_active(post: Post) -> None:
     run = asked()
-    assert cancel(run.pk, "olena") and cancel(run.pk, "petro") is None
+    assert cancel_run(run.pk, "olena") and cancel_run(run.pk, "petro") is None
     assert (fresh(run).cancelled_by, fresh(run).cause) == ("olena", "Cancelled by olena. Nothing was published.")
-    assert cancel(4_711, "olena") is None
+    assert cancel_run(4_711, "olena") is None
 
 
 def test_cancelled_run_is_resumed(post: Post) -> None:
     run = asked()
     post.work_until(Stage.LOAD)
-    cancel(run.pk, "olena", "wrong day")
-    api.resume(run.pk, queue=True)
+    cancel_run(run.pk, "olena", "wrong day")
+    api.resume_run(run.pk, queue=True)
     assert fresh(run).cancelled_by == ""
     post.work()
     assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
@@ -139,8 +139,8 @@ def test_keyboard_interrupt_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None
         raise KeyboardInterrupt
 
     monkeypatch.setitem(STAGES, Stage.TRANSFORM, interrupted)
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(KeyboardInterrupt):
-        api.carry_out(run)
+        api.execute_run(run)
     assert (fresh(run).state, fresh(run).cause) == (State.CANCELLED, "Cancelled at the terminal. Nothing was published.")
     assert run.tasks.filter(state=State.CANCELLED).count() == 1

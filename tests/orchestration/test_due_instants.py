@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django_celery_beat.models import CrontabSchedule
 
-from apps.orchestration.schedules import due_instants
+from apps.orchestration.schedules import scheduled_instants
 
 KYIV = ZoneInfo("Europe/Kyiv")
 START = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)  # a Monday
@@ -29,38 +29,38 @@ def test_once_on_every_local_day_of_a_year(hour: str, zone: str) -> None:
     """2026-03-29 has no 03:30 in Kyiv, 2026-10-25 has it twice."""
     when, local = crontab(hour, "30", zone), ZoneInfo(zone)
     start, end = datetime(2026, 1, 1, tzinfo=local).astimezone(UTC), datetime(2027, 1, 1, tzinfo=local).astimezone(UTC)
-    forwards = within(due_instants(when, start - timedelta(microseconds=1)), start, end)
+    forwards = within(scheduled_instants(when, start - timedelta(microseconds=1)), start, end)
     assert forwards == sorted(forwards) and len(forwards) == 365
     assert Counter(instant.astimezone(local).date() for instant in forwards) == Counter(
         date(2026, 1, 1) + timedelta(days=day) for day in range(365)
     )
-    backwards = within(due_instants(when, end - timedelta(microseconds=1), backwards=True), start, end)
+    backwards = within(scheduled_instants(when, end - timedelta(microseconds=1), backwards=True), start, end)
     assert backwards == forwards[::-1]
 
 
 def test_half_past_three_on_the_days_of_the_clock_change() -> None:
     when = crontab("3", "30")
-    spring = next(due_instants(when, datetime(2026, 3, 28, 22, 0, tzinfo=UTC)))
+    spring = next(scheduled_instants(when, datetime(2026, 3, 28, 22, 0, tzinfo=UTC)))
     assert spring == datetime(2026, 3, 29, 1, 30, tzinfo=UTC) and spring.astimezone(KYIV).hour == 4
-    autumn = list(takewhile(lambda instant: instant.day < 26, due_instants(when, datetime(2026, 10, 24, 22, 0, tzinfo=UTC))))
+    autumn = list(takewhile(lambda instant: instant.day < 26, scheduled_instants(when, datetime(2026, 10, 24, 22, 0, tzinfo=UTC))))
     assert autumn == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
 
 
 def test_due_instants_stand_at_the_edge() -> None:
     when, due = crontab("2", "0", "UTC"), datetime(2026, 5, 5, 2, 0, tzinfo=UTC)
-    assert next(due_instants(when, due)) == due + timedelta(days=1), "after the start"
-    assert next(due_instants(when, due, backwards=True)) == due, "up to the start"
-    assert next(due_instants(when, due - timedelta(microseconds=1), backwards=True)) == due - timedelta(days=1)
+    assert next(scheduled_instants(when, due)) == due + timedelta(days=1), "after the start"
+    assert next(scheduled_instants(when, due, backwards=True)) == due, "up to the start"
+    assert next(scheduled_instants(when, due - timedelta(microseconds=1), backwards=True)) == due - timedelta(days=1)
 
 
 def test_days_that_a_crontab_names() -> None:
     sunday = crontab("3", "0", "UTC", day_of_week="0")
-    found = within(due_instants(sunday, START), START, START + timedelta(days=28))
+    found = within(scheduled_instants(sunday, START), START, START + timedelta(days=28))
     assert [instant.day for instant in found] == [8, 15, 22, 29] and {instant.isoweekday() for instant in found} == {7}
     leap = crontab("0", "0", "UTC", day_of_month="29", month_of_year="2")
-    assert list(due_instants(leap, START)) == [], "further than we look"
+    assert list(scheduled_instants(leap, START)) == [], "further than we look"
     often = crontab("*/12", "0,30", "UTC")
-    assert [f"{instant:%d %H:%M}" for instant, _ in zip(due_instants(often, START), range(4), strict=False)] == [
+    assert [f"{instant:%d %H:%M}" for instant, _ in zip(scheduled_instants(often, START), range(4), strict=False)] == [
         "02 12:30",
         "03 00:00",
         "03 00:30",

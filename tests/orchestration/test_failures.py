@@ -9,8 +9,8 @@ from django.db import OperationalError
 from pytest_django.fixtures import Settings
 
 from apps.orchestration import api
-from apps.orchestration.models import Blame, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.worker import loop, stages, tasks
+from apps.orchestration.models import CauseKind, Mode, Run, Stage, State, Task, Trigger
+from apps.orchestration.worker import local, stages, tasks
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
@@ -43,32 +43,32 @@ def failing(monkeypatch: pytest.MonkeyPatch, stage: Stage, times: int, error: Ca
 
 
 def test_control_database_that_fails_between_two_tasks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loop.ready
+    real = local.ready_tasks
 
     def ready(run: Run) -> list[Task]:
         if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists():
             raise locked()
         return real(run)
 
-    monkeypatch.setattr(loop, "ready", ready)
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    monkeypatch.setattr(local, "ready_tasks", ready)
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(LockTimeout):
-        api.carry_out(run)
+        api.execute_run(run)
     assert fresh(run).state == State.FAILED and fresh(run).cause.startswith("control database (")
 
 
 @pytest.mark.parametrize(("stage", "kind"), [*((stage, ConnectionLost) for stage in ALL), (Stage.LOAD, LockTimeout)])
 def test_transient_failure_is_tried_again(post: Post, monkeypatch: pytest.MonkeyPatch, stage: Stage, kind: type[EtlError]) -> None:
     hit = failing(monkeypatch, stage, 2, kind)
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
-    api.carry_out(run)
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
+    api.execute_run(run)
     assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
     attempts = dict(run.tasks.values_list("pk", "attempt"))
     assert {pk: attempts[pk] - 1 for pk in hit} == {pk: hit.count(pk) for pk in hit}
     assert sum(attempts.values()) == len(attempts) + 2
-    assert set(run.tasks.values_list("cause", "blame")) == {("", "")}
-    kept = [(attempt.task_id, attempt.number, attempt.cause, attempt.blame) for attempt in run.attempts.all()]
-    assert kept == [(pk, hit[:place].count(pk) + 1, kind.__doc__, Blame.MACHINE) for place, pk in enumerate(hit)]
+    assert set(run.tasks.values_list("cause", "cause_kind")) == {("", "")}
+    kept = [(attempt.task_id, attempt.number, attempt.cause, attempt.cause_kind) for attempt in run.attempts.all()]
+    assert kept == [(pk, hit[:place].count(pk) + 1, kind.__doc__, CauseKind.MACHINE) for place, pk in enumerate(hit)]
 
 
 def test_failure_of_the_control_database_is_transient_too(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +89,9 @@ def test_queued_again_for_later_each_time_longer(post: Post, monkeypatch: pytest
     task = run.tasks.get()
     for attempt, wait in ((1, 10), (2, 40)):
         assert post.take() == [task.pk]
-        tasks.perform(task.pk)
+        tasks.execute(task.pk)
         task.refresh_from_db()
-        assert (task.state, task.attempt, task.published_at) == (State.QUEUED, attempt, None)
+        assert (task.state, task.attempt, task.message_sent_at) == (State.QUEUED, attempt, None)
         assert task.cause == ConnectionLost.__doc__ and fresh(run).state == State.RUNNING
         assert task.not_before and abs(task.not_before - ago() - timedelta(seconds=wait)) < timedelta(seconds=4)
         reap()
@@ -99,11 +99,11 @@ def test_queued_again_for_later_each_time_longer(post: Post, monkeypatch: pytest
         Task.objects.update(not_before=ago(seconds=1))
         reap()
     assert post.take() == [task.pk]
-    tasks.perform(task.pk)
+    tasks.execute(task.pk)
     task.refresh_from_db()
     assert (task.state, task.attempt) == (State.FAILED, settings.ETL_ATTEMPTS)
     run = fresh(run)
-    assert (run.state, run.cause, run.blame) == (State.FAILED, ConnectionLost.__doc__, Blame.MACHINE)
+    assert (run.state, run.cause, run.cause_kind) == (State.FAILED, ConnectionLost.__doc__, CauseKind.MACHINE)
     reap()
     assert post.take() == []
 
@@ -112,12 +112,12 @@ def test_scheduled_run_waits_five_minutes_each_time(post: Post, monkeypatch: pyt
     failing(monkeypatch, Stage.PLAN, 99, ConnectionLost)
     run = asked(trigger=Trigger.SCHEDULE)
     for _ in range(2):
-        tasks.perform(post.take()[0])
+        tasks.execute(post.take()[0])
         waits = run.tasks.get().not_before
         assert waits and abs(waits - ago() - timedelta(minutes=5)) < timedelta(seconds=4)
         Task.objects.update(not_before=ago(seconds=1))
         reap()
-    tasks.perform(post.take()[0])
+    tasks.execute(post.take()[0])
     assert fresh(run).state == State.FAILED and run.tasks.get().attempt == 3
 
 
@@ -127,7 +127,7 @@ def test_terminal_failure_ends_the_run_at_once(post: Post, monkeypatch: pytest.M
     run = asked()
     post.work()
     run = fresh(run)
-    assert (run.state, run.cause, run.blame) == (State.FAILED, "Row 7 is green.", Blame.DATA)
+    assert (run.state, run.cause, run.cause_kind) == (State.FAILED, "Row 7 is green.", CauseKind.DATA)
     assert run.finished_at and len(hit) == 1 and star() == ([], 0)
     failed = run.tasks.get(state=State.FAILED)
     assert (failed.pk, failed.stage, failed.attempt, failed.cause) == (hit[0], stage, 1, "Row 7 is green.")
@@ -136,30 +136,30 @@ def test_terminal_failure_ends_the_run_at_once(post: Post, monkeypatch: pytest.M
 
 def test_what_nobody_expected_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, Stage.TRANSFORM, 1, lambda: ZeroDivisionError("division by zero"))
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(ZeroDivisionError):
-        api.carry_out(run)
+        api.execute_run(run)
     assert fresh(run).cause == "Unexpected ZeroDivisionError: division by zero. Nothing was published."
-    assert fresh(run).blame == Blame.MACHINE
+    assert fresh(run).cause_kind == CauseKind.MACHINE
 
 
 def test_checks_refuse_and_what_they_said_is_kept(settings: Settings) -> None:
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     settings.ETL_MAX_REJECTED_PERCENT = 0
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     for _ in range(2):  # and once more, resumed: not twice as many
         with pytest.raises(ChecksRefused):
-            api.carry_out(run)
+            api.execute_run(run)
         run = fresh(run)
-        assert (run.state, run.blame) == (State.FAILED, Blame.DATA)
-        assert run.cause.startswith("The checks refused to publish: ") and "share rejected" in run.cause
+        assert (run.state, run.cause_kind) == (State.FAILED, CauseKind.DATA)
+        assert run.cause.startswith("Blocking checks failed: ") and "share rejected" in run.cause
         assert {check.name for check in run.checks.filter(passed=False, blocking=True)} == {"share rejected"}
         assert run.checks.filter(passed=True).count() > 20
         assert run.checks.count() == run.checks.values("name", "table").distinct().count()
         assert star() == ([], 0)
-        run = api.resume(run.pk)
+        run = api.resume_run(run.pk)
     settings.ETL_MAX_REJECTED_PERCENT = 50
-    api.carry_out(run)
+    api.execute_run(run)
     assert not run.checks.filter(passed=False, blocking=True).exists() and star()[1] == 1
 
 
@@ -172,18 +172,18 @@ def test_run_that_takes_too_long(quick_heart: None, monkeypatch: pytest.MonkeyPa
         raise AssertionError("nobody ended it")
 
     monkeypatch.setitem(STAGES, Stage.EXTRACT, endless)
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(TimedOut):
-        api.carry_out(run)
+        api.execute_run(run)
     run = fresh(run)
-    assert (run.state, run.blame) == (State.FAILED, Blame.MACHINE)
+    assert (run.state, run.cause_kind) == (State.FAILED, CauseKind.MACHINE)
     assert run.cause == "The run took longer than its limit of 14400 s. Nothing was published."
     assert run.tasks.get(state=State.FAILED).cause == run.cause
 
 
 def test_run_whose_time_is_up_between_two_tasks(post: Post) -> None:
     run = asked()
-    tasks.perform(post.take()[0])
+    tasks.execute(post.take()[0])
     Run.objects.update(started_at=ago(hours=5))
     reap()
     assert fresh(run).state == State.FAILED and "limit of 14400 s" in fresh(run).cause
@@ -201,8 +201,8 @@ def test_commit_whose_answer_was_lost(post: Post, monkeypatch: pytest.MonkeyPatc
         raise ConnectionLost
 
     monkeypatch.setattr(stages, "publish", lost)
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
-    api.carry_out(run)
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
+    api.execute_run(run)
     assert fresh(run).state == State.SUCCEEDED and run.tasks.get(stage=Stage.LOAD).attempt == 2
     load = Load.objects.get()
     assert {

@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 
 from apps.monitoring import notices
 from apps.orchestration import api
-from apps.orchestration.models import Decision, Due, Run, Schedule, Stage, State, Task, Trigger
+from apps.orchestration.models import Decision, Run, Schedule, ScheduledRun, Stage, State, Task, Trigger
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import BadData
@@ -48,7 +48,9 @@ def scheduled(post: Post, trigger: Trigger = Trigger.SCHEDULE) -> Run:
     """One more run, at its end."""
     run = asked(trigger=trigger)
     if trigger == Trigger.SCHEDULE:
-        Due.objects.create(schedule_id=DAILY, due_at=ago(minutes=60 - Due.objects.count()), decision=Decision.RUN, run=run)
+        ScheduledRun.objects.create(
+            schedule_id=DAILY, scheduled_for=ago(minutes=60 - ScheduledRun.objects.count()), decision=Decision.RUN, run=run
+        )
     post.work()
     return fresh(run)
 
@@ -65,7 +67,7 @@ def test_failure_and_recovery(post: Post, notes: list[dict[str, Any]], broken: d
         "mode": "full",
         "status": "failed",
         "cause": "Row 7 is green.",
-        "blame": "data",
+        "cause_kind": "data",
         "finished_at": failed[0].finished_at.isoformat() if failed[0].finished_at else "",
     }
     since = Schedule.objects.get(name=DAILY).failing_since
@@ -86,7 +88,7 @@ def test_runs_that_people_ask_for_are_told_to_them(post: Post, notes: list[dict[
 def test_resumed_run_is_a_recovery(post: Post, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
     run = scheduled(post)
     broken["broken"] = False
-    api.resume(run.pk, queue=True)
+    api.resume_run(run.pk, queue=True)
     post.work()
     assert [(note["event"], note["run"]) for note in notes] == [("failed", run.pk), ("recovered", run.pk)]
 
@@ -102,7 +104,7 @@ def test_lost_run_is_told_once(post: Post, notes: list[dict[str, Any]], settings
 
 def test_cancelled_run_is_no_news(post: Post, notes: list[dict[str, Any]]) -> None:
     run = asked(trigger=Trigger.SCHEDULE)
-    api.cancel(run.pk, "olena")
+    api.cancel_run(run.pk, "olena")
     assert fresh(run).state == State.CANCELLED and notes == []
 
 

@@ -10,9 +10,10 @@ from kombu.exceptions import OperationalError
 from pytest_django.fixtures import Settings
 
 from apps.orchestration import api
-from apps.orchestration.models import Blame, Mode, RowCount, Run, Stage, State, Task, Trigger
+from apps.orchestration.models import CauseKind, Executor, Mode, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.worker import delivery, loop, tasks
-from apps.orchestration.worker.loop import execute, land
+from apps.orchestration.worker.landing import land
+from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import Landed
 from apps.warehouse.models import Load
@@ -27,7 +28,7 @@ class Died(BaseException):
 
 
 def silent(task: Task, worker: str = "dead:1") -> Task:
-    """The task is claimed by a worker that has not been heard of for longer than is allowed."""
+    """The task is claimed by a worker that stopped sending heartbeats for longer than is allowed."""
     assert fresh(task).claim_for(worker)
     Run.objects.filter(pk=task.run_id, state=State.QUEUED).update(state=State.RUNNING, started_at=ago(minutes=1))
     Task.objects.filter(pk=task.pk).update(heartbeat_at=ago(seconds=31))
@@ -42,12 +43,12 @@ def test_silent_task_is_queued_again_and_sent(post: Post) -> None:
     reap()
     task = fresh(task)
     assert (task.state, task.attempt, task.claim) == (State.QUEUED, 1, None)
-    assert task.cause.startswith("dead:1 has not been heard of since ")
+    assert task.cause.startswith("dead:1 stopped sending heartbeats at ")
     assert task.pk in post.take() and fresh(run).state == State.RUNNING
-    tasks.perform(task.pk)
+    tasks.execute(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).cause) == (State.SUCCEEDED, 2, "")
     (lost,) = task.attempts.all()
-    assert (lost.number, lost.worker, lost.cause, lost.blame) == (1, "dead:1", task.cause, Blame.MACHINE)
+    assert (lost.number, lost.worker, lost.cause, lost.cause_kind) == (1, "dead:1", task.cause, CauseKind.MACHINE)
     assert fresh(task).claim != held.claim
 
 
@@ -71,11 +72,11 @@ def test_late_worker_lands_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) 
             woken.append(mine)
             Task.objects.filter(pk=mine.pk).update(heartbeat_at=ago(seconds=31))
             reap()
-            tasks.perform(mine.pk)
+            tasks.execute(mine.pk)
         land(mine, landed)
 
     monkeypatch.setattr(loop, "land", later)
-    tasks.perform(task.pk)
+    tasks.execute(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).batches.count()) == (State.SUCCEEDED, 2, 3)
     post.work()
     assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
@@ -88,8 +89,8 @@ def test_attempts_used_up_is_lost(post: Post, settings: Settings) -> None:
         assert silent(task, f"dead:{attempt}").attempt == attempt
         reap()
     task, run = fresh(task), fresh(run)
-    assert (task.state, task.blame, run.state, run.blame) == (State.LOST, Blame.MACHINE, State.LOST, Blame.MACHINE)
-    assert run.cause == task.cause and run.cause.startswith("dead:3 has not been heard of since ")
+    assert (task.state, task.cause_kind, run.state, run.cause_kind) == (State.LOST, CauseKind.MACHINE, State.LOST, CauseKind.MACHINE)
+    assert run.cause == task.cause and run.cause.startswith("dead:3 stopped sending heartbeats at ")
     assert run.finished_at and asked().state == State.QUEUED, "the warehouse is free"
 
 
@@ -100,14 +101,14 @@ def test_resume_of_a_lost_run_has_all_its_attempts(post: Post, settings: Setting
     reap()
     post.take()
     assert fresh(run).state == State.LOST
-    api.resume(run.pk, queue=True)
+    api.resume_run(run.pk, queue=True)
     post.work()
     assert fresh(run).state == State.SUCCEEDED and run.tasks.get(stage=Stage.LOAD).attempt == 1
 
 
 @pytest.mark.parametrize("within", [True, False], ids=["within a task", "between two"])
 def test_run_of_a_process_that_died_is_lost(within: bool) -> None:
-    run = api.start(Mode.FULL, Trigger.CLI, "test")
+    run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     Run.objects.update(worker="dead:1")
     if within:
         silent(run.tasks.get())
@@ -118,12 +119,14 @@ def test_run_of_a_process_that_died_is_lost(within: bool) -> None:
         Run.objects.update(heartbeat_at=ago(seconds=31))
     reap()
     run = fresh(run)
-    assert (run.state, run.blame) == (State.LOST, Blame.MACHINE) and run.cause.startswith("dead:1 has not been heard of")
+    assert (run.state, run.cause_kind) == (State.LOST, CauseKind.MACHINE) and run.cause.startswith("dead:1 stopped sending heartbeats")
     assert not run.tasks.filter(state=State.RUNNING).exists()
 
 
 def test_every_new_run_reaps_first(post: Post, settings: Settings) -> None:
-    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", worker="dead:1", heartbeat_at=ago(seconds=31))
+    Run.objects.create(
+        mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", executor=Executor.LOCAL, worker="dead:1", heartbeat_at=ago(seconds=31)
+    )
     assert asked().state == State.QUEUED
     assert set(Run.objects.values_list("state", flat=True)) == {State.LOST, State.QUEUED}
 
@@ -141,7 +144,7 @@ def test_load_that_was_published_and_not_recorded_has_succeeded(
 
     monkeypatch.setattr(loop, "land", die)
     with pytest.raises(Died), loop.Heartbeat(run.pk, "here:1") as heart:
-        execute(task, heart)
+        execute_task(task, heart)
     assert fresh(task).state == State.RUNNING and star()[1] == 1
     connections["dwh"].close()  # the reaper ends the session of the dead, which was ours
     Task.objects.filter(pk=task.pk).update(heartbeat_at=ago(seconds=31))
@@ -157,15 +160,15 @@ def test_message_that_was_lost_is_sent_again(post: Post) -> None:
     run = asked()
     task = run.tasks.get()
     assert post.take() == [task.pk]
-    Task.objects.update(published_at=ago(seconds=55))
+    Task.objects.update(message_sent_at=ago(seconds=55))
     reap()
     assert post.take() == [], "it may still be on its way"
-    Task.objects.update(published_at=ago(seconds=61))
+    Task.objects.update(message_sent_at=ago(seconds=61))
     reap()
     assert post.take() == [task.pk]
     reap()
     assert post.take() == []
-    Task.objects.update(state=State.RUNNING, heartbeat_at=ago(), published_at=ago(hours=1))
+    Task.objects.update(state=State.RUNNING, heartbeat_at=ago(), message_sent_at=ago(hours=1))
     reap()
     assert post.take() == [], "somebody has it"
 
@@ -182,13 +185,13 @@ def test_broker_is_away_when_a_run_is_asked_for(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(delivery.app, "send_task", away)
     run = asked()
-    assert run.state == State.QUEUED and run.tasks.get().published_at is None
+    assert run.state == State.QUEUED and run.tasks.get().message_sent_at is None
     reap()
     assert fresh(run).state == State.QUEUED
     monkeypatch.setattr(delivery.app, "send_task", there)
     reap()
     assert sent == [("techmarket.plan", [run.tasks.get().pk])]
-    assert run.tasks.get().published_at
+    assert run.tasks.get().message_sent_at
 
 
 def test_messages_name_a_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

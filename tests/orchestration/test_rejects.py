@@ -26,7 +26,7 @@ ROW = {"id": "7", "email": "olena@shop.example", "first_name": "=cmd|'/c calc'!A
 
 
 def rejected(run: Run | None = None, **fields: Any) -> Reject:
-    run = run or Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, asked_by="x", state=State.SUCCEEDED)
+    run = run or Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.SUCCEEDED)
     task = run.tasks.create(stage=Stage.TRANSFORM, subject="dim_customer", state=State.SUCCEEDED)
     standard = {"table": "customers", "row_id": "7", "rule": "missing_value", "reason": "last_name is empty", "raw": ROW}
     return Reject.objects.create(run=run, task=task, **standard | fields)

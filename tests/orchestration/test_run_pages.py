@@ -24,7 +24,7 @@ from apps.orchestration import api
 from apps.orchestration.models import Attempt, CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.results import document
 from apps.orchestration.tally import of_document, tallies
-from apps.orchestration.window import days_in_words, in_words
+from apps.orchestration.window import days_in_words, describe_window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
@@ -59,7 +59,7 @@ def seen(client: Client, run: Run) -> dict[str, Any]:
 def ended(state: State = State.SUCCEEDED, mode: Mode = Mode.FULL, seconds: int = 60, **fields: Any) -> Run:
     began = timezone.now() - timedelta(hours=1)
     times = {"created_at": began, "started_at": began, "finished_at": began + timedelta(seconds=seconds)}
-    return Run.objects.create(**({"mode": mode, "trigger": Trigger.CLI, "asked_by": "olena", "state": state} | times | fields))
+    return Run.objects.create(**({"mode": mode, "trigger": Trigger.CLI, "requested_by": "olena", "state": state} | times | fields))
 
 
 def with_rows(run: Run, tasks: int = 2) -> Run:
@@ -132,9 +132,11 @@ def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
 # --- What a run came to, in a sentence ---
 
 
-@pytest.mark.parametrize(("blame", "said"), [("data", "The data is to blame"), ("machine", "The machines"), ("configuration", "The conf")])
-def test_a_failed_run_says_why_and_who_is_to_blame(viewer: Client, blame: str, said: str) -> None:
-    run = ended(State.FAILED, cause="orders_db does not answer.", blame=blame)
+@pytest.mark.parametrize(
+    ("cause_kind", "said"), [("data", "The data is to cause_kind"), ("machine", "The machines"), ("configuration", "The conf")]
+)
+def test_a_failed_run_says_why_and_who_is_to_blame(viewer: Client, cause_kind: str, said: str) -> None:
+    run = ended(State.FAILED, cause="orders_db does not answer.", cause_kind=cause_kind)
     page = words(viewer, address(run))
     assert f"Failed orders_db does not answer. {said}" in page
     assert "orders_db does not answer." in words(viewer, LIST)
@@ -144,8 +146,8 @@ def test_each_state_has_its_sentence(viewer: Client) -> None:
     skipped = ended(State.SKIPPED, cause="Skipped: overlaps run 1.", overlaps=ended())
     said = words(viewer, address(skipped))
     assert f"Skipped: overlaps run 1. Run {skipped.overlaps_id}" in said and "Timeline" not in said
-    lost = ended(State.LOST, cause="vm:1 has not been heard of.", blame="machine")
-    assert "Lost vm:1 has not been heard of. The machines" in words(viewer, address(lost))
+    lost = ended(State.LOST, cause="vm:1 stopped sending heartbeats.", cause_kind="machine")
+    assert "Lost vm:1 stopped sending heartbeats. The machines" in words(viewer, address(lost))
     active = ended(State.QUEUED, finished_at=None, started_at=None)
     assert "It waits for a worker." in words(viewer, address(active))
     Run.objects.filter(pk=active.pk).update(state=State.RUNNING, cancelled_by="petro")
@@ -238,7 +240,7 @@ def test_what_changed_since_the_last_good_run(viewer: Client) -> None:
 
 
 def test_filters_search_and_dates(viewer: Client) -> None:
-    old = ended(created_at=datetime(2024, 3, 5, 12, tzinfo=UTC), asked_by="petro", trigger=Trigger.ADMIN)
+    old = ended(created_at=datetime(2024, 3, 5, 12, tzinfo=UTC), requested_by="petro", trigger=Trigger.ADMIN)
     new = ended(State.FAILED, mode=Mode.INCREMENTAL, cause="No space.", reason="the auditor asked")
     for asked, found in (
         ({"state__exact": "failed"}, [new]),
@@ -260,10 +262,10 @@ def test_windows_are_the_shops_days(viewer: Client) -> None:
     window = {"window_start": datetime(2024, 10, 31, 22, tzinfo=UTC), "window_end": datetime(2024, 11, 2, 22, tzinfo=UTC)}
     ended(mode=Mode.INCREMENTAL, **window)
     assert "changes of 1 – 2 November 2024" in words(viewer, LIST)
-    assert in_words("incremental", window["window_start"] + timedelta(hours=3), None) == "changes since 1 November 2024, 03:00"
+    assert describe_window("incremental", window["window_start"] + timedelta(hours=3), None) == "changes since 1 November 2024, 03:00"
     later = window["window_end"] - timedelta(minutes=1)
-    assert in_words("incremental", window["window_start"], later) == "changes from 1 November 2024, 00:00 to 2 November 2024, 23:59"
-    assert in_words("full", None, None) == "everything" and in_words("incremental", None, None) == "since the last load"
+    assert describe_window("incremental", window["window_start"], later) == "changes from 1 November 2024, 00:00 to 2 November 2024, 23:59"
+    assert describe_window("full", None, None) == "everything" and describe_window("incremental", None, None) == "since the last load"
     days = window["window_start"].date(), window["window_end"].date()
     assert days_in_words(*days) == "31 October 2024 – 2 November 2024" and days_in_words(days[1], days[1]) == "2 November 2024"
 

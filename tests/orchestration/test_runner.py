@@ -13,11 +13,12 @@ from apps.demo import changes
 from apps.etl.tables import DIMENSIONS, FACT_SALES
 from apps.orchestration import api
 from apps.orchestration.models import Batch, CheckResult, Mode, RowCount, Run, Stage, State, Task, Trigger
-from apps.orchestration.planning import ready
-from apps.orchestration.requests import ask
-from apps.orchestration.worker import loop, stages, tasks
-from apps.orchestration.worker.heartbeat import Heartbeat
-from apps.orchestration.worker.loop import carry_out, execute, worker_name
+from apps.orchestration.ready import ready_tasks
+from apps.orchestration.requests import start_run
+from apps.orchestration.worker import local, stages, tasks
+from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
+from apps.orchestration.worker.local import execute_run
+from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
 from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
@@ -39,7 +40,7 @@ def test_message_that_comes_twice_is_one_attempt(post: Post) -> None:
         if not (messages := post.take()):
             break
         for message in messages + messages:
-            tasks.perform(message)
+            tasks.execute(message)
     assert fresh(run).state == State.SUCCEEDED
     assert set(run.tasks.values_list("attempt", flat=True)) == {1}
     assert run.row_counts.count() == run.row_counts.values("task", "table").distinct().count() > 0
@@ -47,7 +48,7 @@ def test_message_that_comes_twice_is_one_attempt(post: Post) -> None:
 
 
 def test_message_of_a_task_that_is_gone(post: Post) -> None:
-    tasks.perform(4_711)
+    tasks.execute(4_711)
     assert not Run.objects.exists()
 
 
@@ -57,7 +58,7 @@ def test_message_that_comes_before_its_time(post: Post) -> None:
     early = run.tasks.filter(stage__in=(Stage.TRANSFORM, Stage.LOAD)).exclude(subject="dim_date")
     assert len(early) > 2
     for task in early:
-        tasks.perform(task.pk)
+        tasks.execute(task.pk)
         assert (fresh(task).state, fresh(task).attempt) == (State.QUEUED, 0)
     assert fresh(run).state == State.RUNNING
 
@@ -73,14 +74,14 @@ def test_lost_claim_lands_nothing(post: Post, monkeypatch: pytest.MonkeyPatch, s
         return landed
 
     monkeypatch.setitem(STAGES, stage, slow)
-    tasks.perform(task.pk)
+    tasks.execute(task.pk)
     assert not Batch.objects.filter(task=task).exists() and not RowCount.objects.filter(task=task).exists()
     assert (fresh(task).state, fresh(task).worker) == (State.RUNNING, "another")
     assert fresh(run).is_active
 
 
 def test_lost_claim_publishes_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    carry_out(api.start(Mode.FULL, "cli", "test"))
+    execute_run(api.start_run(Mode.FULL, "cli", "test"))
     changes.apply(20, 1)
     before = star()
     run = asked()
@@ -91,7 +92,7 @@ def test_lost_claim_publishes_nothing(post: Post, monkeypatch: pytest.MonkeyPatc
         return publish(order)
 
     monkeypatch.setattr(stages, "publish", late)
-    tasks.perform(load.pk)
+    tasks.execute(load.pk)
     assert star() == before
     assert (fresh(load).state, fresh(load).worker) == (State.RUNNING, "another")
     assert fresh(run).state == State.RUNNING and not CheckResult.objects.filter(task=load).exists()
@@ -106,7 +107,7 @@ def test_claim_that_loses_its_run_publishes_nothing(post: Post, monkeypatch: pyt
         return publish(order)
 
     monkeypatch.setattr(stages, "publish", late)
-    tasks.perform(load.pk)
+    tasks.execute(load.pk)
     assert star() == ([], 0)
     assert Run.objects.get().cause == "somebody else said so"
 
@@ -114,28 +115,28 @@ def test_claim_that_loses_its_run_publishes_nothing(post: Post, monkeypatch: pyt
 def test_order_of_the_stages(post: Post) -> None:
     """Sales are extracted before any dimension; a transform waits for its slice; the load waits for all."""
     run = asked()
-    assert [task.stage for task in ready(run)] == [Stage.PLAN]
-    tasks.perform(post.take()[0])
+    assert [task.stage for task in ready_tasks(run)] == [Stage.PLAN]
+    tasks.execute(post.take()[0])
     sales = run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table)
     first, second = sales
     calendar = run.tasks.get(stage=Stage.TRANSFORM, subject="dim_date")
-    assert set(ready(run)) == {first, second, calendar}
+    assert set(ready_tasks(run)) == {first, second, calendar}
 
     Task.objects.filter(pk=first.pk).update(state=State.SUCCEEDED)
-    assert set(ready(run)) == {second, calendar, run.tasks.get(stage=Stage.TRANSFORM, subject=FACT_SALES.table, low=None)}
+    assert set(ready_tasks(run)) == {second, calendar, run.tasks.get(stage=Stage.TRANSFORM, subject=FACT_SALES.table, low=None)}
 
     Task.objects.filter(pk=second.pk).update(state=State.SUCCEEDED)
-    extracts = [task.subject for task in ready(run) if task.stage == Stage.EXTRACT]
+    extracts = [task.subject for task in ready_tasks(run) if task.stage == Stage.EXTRACT]
     assert set(extracts) == {target.table for target in DIMENSIONS if target.sources}
 
     last = run.tasks.filter(stage=Stage.TRANSFORM).last()
     assert last
     run.tasks.exclude(stage=Stage.LOAD).exclude(pk=last.pk).update(state=State.SUCCEEDED)
-    assert ready(run) == [last]
+    assert ready_tasks(run) == [last]
     Task.objects.filter(pk=last.pk).update(state=State.RUNNING)
-    assert ready(run) == []
+    assert ready_tasks(run) == []
     Task.objects.filter(pk=last.pk).update(state=State.SUCCEEDED)
-    assert [task.stage for task in ready(run)] == [Stage.LOAD]
+    assert [task.stage for task in ready_tasks(run)] == [Stage.LOAD]
 
 
 def test_run_by_workers_is_the_run_of_one_process(post: Post) -> None:
@@ -143,8 +144,8 @@ def test_run_by_workers_is_the_run_of_one_process(post: Post) -> None:
     post.work()
     by_workers, counts = star(), api.row_counts(run)
     assert fresh(run).state == State.SUCCEEDED and len(by_workers[0]) > 100
-    alone = api.start(Mode.FULL, "cli", "test")
-    carry_out(alone)
+    alone = api.start_run(Mode.FULL, "cli", "test")
+    execute_run(alone)
     assert star() == (by_workers[0], 2)
     again = api.row_counts(alone)
     assert {table: row["read"] for table, row in again.items()} == {table: row["read"] for table, row in counts.items()}
@@ -163,7 +164,7 @@ def until(met: Callable[[], object]) -> None:
 
 def test_run_goes_on_where_the_last_look_came_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member of the crew ends its last task between the look for ready tasks and the look for those in hand."""
-    look, missed = ready, list[Task]()
+    look, missed = ready_tasks, list[Task]()
 
     def early(run: Run) -> list[Task]:
         tasks = look(run)
@@ -172,9 +173,9 @@ def test_run_goes_on_where_the_last_look_came_too_early(monkeypatch: pytest.Monk
             return []
         return tasks
 
-    monkeypatch.setattr(loop, "ready", early)
-    run = ask(Mode.FULL, Trigger.CLI, "test")
-    carry_out(run)
+    monkeypatch.setattr(local, "ready_tasks", early)
+    run = start_run(Mode.FULL, Trigger.CLI, "test")
+    execute_run(run)
     assert fresh(run).state == State.SUCCEEDED and missed
 
 
@@ -185,7 +186,7 @@ def held(post: Post, quick_heart: None, settings: Settings) -> Task:
     run = asked()
     task = run.tasks.select_related("run").get()
     assert task.claim_for(worker_name())
-    run.move(State.QUEUED, to=State.RUNNING, started_at=timezone.now())
+    run.transition(State.QUEUED, to=State.RUNNING, started_at=timezone.now())
     Task.objects.update(heartbeat_at=ago(minutes=1))
     Run.objects.update(heartbeat_at=ago(minutes=1), worker=worker_name())
     return task
@@ -206,7 +207,7 @@ def test_heartbeat_is_not_written_for_others(held: Task) -> None:
 
 def test_heart_hears_of_a_cancel(held: Task) -> None:
     with Heartbeat(held.run_id, worker_name()) as heart:
-        api.cancel(held.run_id, "olena", "the wrong day")
+        api.cancel_run(held.run_id, "olena", "the wrong day")
         until(lambda: heart.cause)
         with pytest.raises(Cancelled, match=r"Cancelled by olena: the wrong day\. Nothing was published\."):
             heart.check()
@@ -249,5 +250,5 @@ def test_claim_of_a_run_that_is_cancelled_or_over(held: Task) -> None:
         Run.objects.update(**row)
         Task.objects.update(state=State.QUEUED)
         heart = Heartbeat(held.run_id, worker_name())
-        assert not execute(Task.objects.select_related("run").get(), heart)
+        assert not execute_task(Task.objects.select_related("run").get(), heart)
         assert fresh(held).state == State.QUEUED

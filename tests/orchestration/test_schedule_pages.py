@@ -9,9 +9,9 @@ from django.utils.translation import override
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
-from apps.console.schedules import in_words, instant_in_words
-from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
-from apps.orchestration.schedules import fire, next_due
+from apps.console.schedules import describe_crontab, instant_in_words
+from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
+from apps.orchestration.schedules import fire, next_instants
 from tests.console.conftest import Came, came  # noqa: F401  fixture
 from tests.orchestration.post import Post, ago, fresh
 
@@ -37,7 +37,7 @@ def said(answer: Any) -> list[str]:
 
 
 @pytest.fixture
-def waiting(post: Post) -> Due:
+def waiting(post: Post) -> ScheduledRun:
     """Paused three days ago, resumed now."""
     Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=timezone.now())
     due = fire(DAILY)
@@ -60,21 +60,23 @@ def waiting(post: Post) -> Due:
 )
 def test_crontabs_in_words(fields: dict[str, str], english: str, ukrainian: str) -> None:
     crontab = CrontabSchedule(**WHEN | fields)
-    assert in_words(crontab) == english
+    assert describe_crontab(crontab) == english
     with override("uk"):
-        assert in_words(crontab) == ukrainian
+        assert describe_crontab(crontab) == ukrainian
 
 
 def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:  # noqa: F811
     for group in (VIEWER, OPERATOR, ADMINISTRATOR):
         client = came(group)
         shown = client.get(schedule_page(WEEKLY)).content.decode()
-        for instant in next_due(WEEKLY):
+        for instant in next_instants(WEEKLY):
             local = timezone.localtime(instant)
             assert local.hour in (5, 6) and f"{local:%H:%M} Kyiv" in shown and f"Sunday, {local.day} {local:%B %Y}" in shown
             assert instant_in_words(instant).split(", in ")[0] in shown
     with override("uk"):
-        assert "Неділя, " in instant_in_words(next_due(WEEKLY)[0]) and " Київ (лишається " in instant_in_words(next_due(WEEKLY)[0])
+        assert "Неділя, " in instant_in_words(next_instants(WEEKLY)[0]) and " Київ (лишається " in instant_in_words(
+            next_instants(WEEKLY)[0]
+        )
     PeriodicTask.objects.filter(name=WEEKLY).update(enabled=False)
     assert "Paused: no run by itself" in client.get(schedule_page(WEEKLY)).content.decode()
     client.cookies["django_language"] = "uk"
@@ -149,10 +151,10 @@ def test_operators_do_not_change_schedules(came: Came) -> None:  # noqa: F811
 # --- What fell into a pause ---
 
 
-def test_held_instants_are_answered(came: Came, waiting: Due, post: Post) -> None:  # noqa: F811
-    operator, address = came(OPERATOR), page("orchestration_due_answer", waiting.pk)
+def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, post: Post) -> None:  # noqa: F811
+    operator, address = came(OPERATOR), page("orchestration_scheduledrun_answer", waiting.pk)
     assert address in operator.get(schedule_page()).content.decode()
-    assert address in operator.get(page("orchestration_due_change", waiting.pk)).content.decode()
+    assert address in operator.get(page("orchestration_scheduledrun_change", waiting.pk)).content.decode()
     assert operator.get(address).status_code == 200 and fresh(waiting).decision == Decision.HELD
     said_nothing = operator.post(address, {"answer": "else"}, follow=True)
     assert "Choose one of the answers" in said(said_nothing)[0] and fresh(waiting).decision == Decision.HELD
@@ -160,29 +162,29 @@ def test_held_instants_are_answered(came: Came, waiting: Due, post: Post) -> Non
     assert "there is no gap to fill" in said(no_gap)[0] and fresh(waiting).decision == Decision.HELD
     answer = operator.post(address, {"answer": "run", "reason": "the servers are back"}, follow=True)
     due = fresh(waiting)
-    assert (due.decision, due.decided_by, due.run.state, due.run.asked_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
+    assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
     assert post.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} is queued." in said(answer)[0]
-    history = operator.get(page("orchestration_due_history", due.pk)).content.decode()
+    history = operator.get(page("orchestration_scheduledrun_history", due.pk)).content.decode()
     assert "Run after the pause: the servers are back" in history
     again = operator.post(address, {"answer": "skip"}, follow=True)
     assert "decided on already" in said(again)[0] and Run.objects.count() == 1
 
 
-def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: Due, post: Post) -> None:  # noqa: F811
-    done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, asked_by=DAILY, state=State.SUCCEEDED)
-    Due.objects.create(schedule_id=DAILY, due_at=ago(days=9), decision=Decision.RUN, run=done)
+def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, post: Post) -> None:  # noqa: F811
+    done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
+    ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(days=9), decision=Decision.RUN, run=done)
     administrator = came(ADMINISTRATOR)
-    administrator.post(page("orchestration_due_answer", waiting.pk), {"answer": "backfill"})
+    administrator.post(page("orchestration_scheduledrun_answer", waiting.pk), {"answer": "backfill"})
     run = fresh(waiting).run
     assert run.mode == Mode.INCREMENTAL and 8 < (run.window_end - run.window_start).days < 12
-    other = Due.objects.create(schedule_id=WEEKLY, due_at=ago(days=1), decision=Decision.HELD)
-    answer = administrator.post(page("orchestration_due_answer", other.pk), {"answer": "skip"}, follow=True)
+    other = ScheduledRun.objects.create(schedule_id=WEEKLY, scheduled_for=ago(days=1), decision=Decision.HELD)
+    answer = administrator.post(page("orchestration_scheduledrun_answer", other.pk), {"answer": "skip"}, follow=True)
     assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and said(answer)[-1] == "It is skipped."
 
 
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
-def test_viewers_decide_nothing(came: Came, waiting: Due, method: str) -> None:  # noqa: F811
-    viewer, address = came(VIEWER), page("orchestration_due_answer", waiting.pk)
+def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:  # noqa: F811
+    viewer, address = came(VIEWER), page("orchestration_scheduledrun_answer", waiting.pk)
     assert getattr(viewer, method)(address, {"answer": "run"}).status_code == 403
     assert fresh(waiting).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
     assert came(OPERATOR).put(address).status_code == 405

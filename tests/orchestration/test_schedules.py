@@ -11,8 +11,18 @@ from django_celery_beat.schedulers import ModelEntry
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from apps.orchestration import schedules
-from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
-from apps.orchestration.schedules import answer, due_instants, fire, gap, held, keep_promises, next_due, pause
+from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
+from apps.orchestration.schedules import (
+    backfill_window,
+    fire,
+    fire_missed_schedules,
+    missed_runs,
+    next_instants,
+    resolve_missed_run,
+    scheduled_instants,
+    set_enabled,
+)
+from apps.orchestration.window import Window
 from apps.orchestration.worker import tasks
 from techmarket.celery import app
 from techmarket.errors import Usage
@@ -87,7 +97,7 @@ def test_what_they_ask_for(clock: Clock, post: Post) -> None:
     clock.now = at(8, 3)
     weekly = fire(WEEKLY)
     assert daily and weekly and daily.run and weekly.run
-    assert [(run.mode, run.trigger, run.asked_by, run.worker) for run in (daily.run, weekly.run)] == [
+    assert [(run.mode, run.trigger, run.requested_by, run.worker) for run in (daily.run, weekly.run)] == [
         (Mode.INCREMENTAL, Trigger.SCHEDULE, DAILY, ""),
         (Mode.FULL, Trigger.SCHEDULE, WEEKLY, ""),
     ]
@@ -103,21 +113,21 @@ def test_schedule_is_edited(clock: Clock) -> None:
     when = PeriodicTask.objects.get(name=DAILY).crontab
     when.hour = "10"
     when.save()
-    assert fire(DAILY) is None and not held()
+    assert fire(DAILY) is None and not missed_runs()
     change(DAILY, crontab=CrontabSchedule.objects.create(hour="11", minute="30", timezone=ZoneInfo("UTC")))
-    assert fire(DAILY) is None and not held()
-    assert next_due(DAILY, 2) == [at(4, 11, 30), at(5, 11, 30)]
+    assert fire(DAILY) is None and not missed_runs()
+    assert next_instants(DAILY, 2) == [at(4, 11, 30), at(5, 11, 30)]
     clock.now = at(4, 11, 30)
     assert (due := fire(DAILY)) and due.decision == Decision.RUN
 
 
 def test_schedule_that_does_not_exist(clock: Clock) -> None:
     clock.now = at(3, 2)
-    assert fire("techmarket-etl-hourly") is None and next_due("techmarket-etl-hourly") == []
+    assert fire("techmarket-etl-hourly") is None and next_instants("techmarket-etl-hourly") == []
     PeriodicTask.objects.create(name="by hand", task="techmarket.scheduled", crontab=PeriodicTask.objects.get(name=DAILY).crontab)
     assert fire("by hand") is None
     with pytest.raises(Usage, match="There is no schedule 'nightly'"):
-        pause("nightly")
+        set_enabled("nightly", enabled=False)
 
 
 # --- Once ---
@@ -128,24 +138,24 @@ def test_due_instant_that_fires_twice(clock: Clock) -> None:
     assert fire(DAILY) and fire(DAILY) is None
     clock.now = at(3, 14)
     tasks.scheduled(DAILY)
-    assert Run.objects.count() == Due.objects.count() == 1
+    assert Run.objects.count() == ScheduledRun.objects.count() == 1
 
 
 def test_eight_beats_at_once(clock: Clock, post: Post) -> None:
     clock.now = at(3, 2)
     assert sum(due is not None for due in at_once(8, lambda: fire(DAILY))) == 1
-    assert Run.objects.count() == Due.objects.count() == 1
+    assert Run.objects.count() == ScheduledRun.objects.count() == 1
     assert len(post.take()) == 1
 
 
 def test_ten_due_instants_and_two_beats(clock: Clock) -> None:
-    due = next_due(DAILY, 10)
+    due = next_instants(DAILY, 10)
     for instant in due:
         clock.now = instant
         at_once(2, lambda: fire(DAILY))
         runs_end()
-    assert sorted(Due.objects.values_list("due_at", flat=True)) == due
-    assert Run.objects.count() == 10 and set(Due.objects.values_list("decision", flat=True)) == {Decision.RUN}
+    assert sorted(ScheduledRun.objects.values_list("scheduled_for", flat=True)) == due
+    assert Run.objects.count() == 10 and set(ScheduledRun.objects.values_list("decision", flat=True)) == {Decision.RUN}
 
 
 def test_run_that_could_not_be_asked_for_is_still_due(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +169,7 @@ def test_run_that_could_not_be_asked_for_is_still_due(clock: Clock, monkeypatch:
     monkeypatch.setattr(schedules, "ask", away)
     with pytest.raises(ConnectionError):
         fire(DAILY)
-    assert not Due.objects.exists() and not Run.objects.exists()
+    assert not ScheduledRun.objects.exists() and not Run.objects.exists()
     monkeypatch.setattr(schedules, "ask", ask)
     clock.now = at(3, 2, 1)
     assert (due := fire(DAILY)) and due.decision == Decision.RUN and due.run
@@ -170,7 +180,7 @@ def test_overlapping_schedules(clock: Clock) -> None:
     fire(DAILY)
     clock.now = at(8, 3)
     due = fire(WEEKLY)
-    assert due and due.run and due.run.state == State.SKIPPED and due.run.overlaps == Run.objects.get(asked_by=DAILY)
+    assert due and due.run and due.run.state == State.SKIPPED and due.run.overlaps == Run.objects.get(requested_by=DAILY)
 
 
 # --- Pause ---
@@ -178,40 +188,40 @@ def test_overlapping_schedules(clock: Clock) -> None:
 
 def test_paused_schedule_asks_before_it_runs(clock: Clock, post: Post) -> None:
     clock.now = at(4, 12)
-    pause(DAILY)
+    set_enabled(DAILY, enabled=False)
     for day in (5, 6):
         clock.now = at(day, 2)
         assert fire(DAILY) is None
-        keep_promises()
+        fire_missed_schedules()
     clock.now = at(6, 12)
-    pause(DAILY, enabled=True)
-    assert not Due.objects.exclude(schedule=WEEKLY).exists()
-    keep_promises()
-    keep_promises()
-    due = Due.objects.get()
-    assert (due.schedule_id, due.due_at, due.decision, due.run) == (DAILY, at(6, 2), Decision.HELD, None)
-    assert not Run.objects.exists() and post.take() == [] and list(held()) == [due]
+    set_enabled(DAILY, enabled=True)
+    assert not ScheduledRun.objects.exclude(schedule=WEEKLY).exists()
+    fire_missed_schedules()
+    fire_missed_schedules()
+    due = ScheduledRun.objects.get()
+    assert (due.schedule_id, due.scheduled_for, due.decision, due.run) == (DAILY, at(6, 2), Decision.HELD, None)
+    assert not Run.objects.exists() and post.take() == [] and list(missed_runs()) == [due]
     clock.now = at(7, 2)
     assert (later := fire(DAILY)) and later.decision == Decision.RUN, "what is due after the pause needs no word"
 
 
 def test_pause_in_which_nothing_was_due(clock: Clock) -> None:
     clock.now = at(4, 12)
-    pause(DAILY)
+    set_enabled(DAILY, enabled=False)
     clock.now = at(4, 18)
-    pause(DAILY, enabled=True)
-    keep_promises()
-    assert not Due.objects.exists()
+    set_enabled(DAILY, enabled=True)
+    fire_missed_schedules()
+    assert not ScheduledRun.objects.exists()
 
 
 def test_schedule_that_was_never_due_is_not_caught_up(clock: Clock) -> None:
     """Installed at noon: nobody was promised the run of two o'clock."""
-    keep_promises()
-    assert not Due.objects.exists()
+    fire_missed_schedules()
+    assert not ScheduledRun.objects.exists()
 
 
 @pytest.fixture
-def waiting(clock: Clock) -> Due:
+def waiting(clock: Clock) -> ScheduledRun:
     """A due instant that fell into a pause."""
     Schedule.objects.filter(name=DAILY).update(paused_at=at(4, 12), enabled_since=at(6, 12))
     clock.now = at(6, 12)
@@ -220,25 +230,30 @@ def waiting(clock: Clock) -> Due:
     return due
 
 
-def test_operator_runs_it_now(waiting: Due, post: Post) -> None:
-    answer(waiting, Decision.RUN, "olena")
+def test_operator_runs_it_now(waiting: ScheduledRun, post: Post) -> None:
+    resolve_missed_run(waiting, Decision.RUN, "olena")
     due = fresh(waiting)
     assert (due.decision, due.decided_by) == (Decision.RUN, "olena")
-    assert (due.run.state, due.run.mode, due.run.asked_by, due.run.trigger) == (State.QUEUED, Mode.INCREMENTAL, "olena", Trigger.SCHEDULE)
-    assert post.take() == [due.run.tasks.get().pk] and not held()
+    assert (due.run.state, due.run.mode, due.run.requested_by, due.run.trigger) == (
+        State.QUEUED,
+        Mode.INCREMENTAL,
+        "olena",
+        Trigger.SCHEDULE,
+    )
+    assert post.take() == [due.run.tasks.get().pk] and not missed_runs()
 
 
-def test_operator_skips_it(waiting: Due) -> None:
-    answer(waiting, Decision.SKIPPED, "olena")
+def test_operator_skips_it(waiting: ScheduledRun) -> None:
+    resolve_missed_run(waiting, Decision.SKIPPED, "olena")
     assert (fresh(waiting).decision, fresh(waiting).run) == (Decision.SKIPPED, None)
-    keep_promises()
+    fire_missed_schedules()
     assert not Run.objects.exists()
 
 
-def test_operator_answers_once(waiting: Due) -> None:
+def test_operator_answers_once(waiting: ScheduledRun) -> None:
     def say() -> bool:
         try:
-            answer(fresh(waiting), Decision.RUN, "olena")
+            resolve_missed_run(fresh(waiting), Decision.RUN, "olena")
         except Usage:
             return False
         return True
@@ -246,16 +261,16 @@ def test_operator_answers_once(waiting: Due) -> None:
     assert sorted(at_once(4, say)) == [False, False, False, True]
     assert Run.objects.count() == 1
     with pytest.raises(Usage, match="has been decided on already"):
-        answer(waiting, Decision.SKIPPED, "petro")
+        resolve_missed_run(waiting, Decision.SKIPPED, "petro")
 
 
-def test_operator_fills_the_gap(waiting: Due) -> None:
+def test_operator_fills_the_gap(waiting: ScheduledRun) -> None:
     with pytest.raises(Usage, match="there is no gap to fill"):
-        gap(waiting)
-    last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, asked_by=DAILY, state=State.SUCCEEDED)
-    Due.objects.create(schedule_id=DAILY, due_at=at(4, 2), decision=Decision.RUN, run=last)
-    assert gap(waiting) == (at(3, 22), at(6, 22)), "from the 4th to the 6th, by Kyiv's midnights"
-    answer(waiting, Decision.RUN, "olena", gap(waiting))
+        backfill_window(waiting)
+    last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
+    ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=at(4, 2), decision=Decision.RUN, run=last)
+    assert backfill_window(waiting) == Window(at(3, 22), at(6, 22)), "from the 4th to the 6th, by Kyiv's midnights"
+    resolve_missed_run(waiting, Decision.RUN, "olena", backfill_window(waiting))
     run = fresh(waiting).run
     assert (run.mode, run.window_start, run.window_end) == (Mode.INCREMENTAL, at(3, 22), at(6, 22))
 
@@ -265,20 +280,20 @@ def test_operator_fills_the_gap(waiting: Due) -> None:
 
 @pytest.mark.parametrize("hours", [0.5, 7, 100])
 def test_missed_while_everything_was_down_is_caught_up_once(clock: Clock, hours: float) -> None:
-    due_at = at(3, 2)
-    clock.now = due_at + timedelta(hours=hours)
-    at_once(2, keep_promises)
-    keep_promises()
-    due = Due.objects.get()
+    scheduled_for = at(3, 2)
+    clock.now = scheduled_for + timedelta(hours=hours)
+    at_once(2, fire_missed_schedules)
+    fire_missed_schedules()
+    due = ScheduledRun.objects.get()
     assert due.decision == Decision.CAUGHT_UP and due.run and Run.objects.count() == 1
-    assert due.due_at == next(due_instants(crontab("2", "0", "UTC"), clock.now, backwards=True))
-    assert due.run.reason == f"caught up: due {due.due_at:%Y-%m-%d} 02:00 UTC"
+    assert due.scheduled_for == next(scheduled_instants(crontab("2", "0", "UTC"), clock.now, backwards=True))
+    assert due.run.reason == f"caught up: due {due.scheduled_for:%Y-%m-%d} 02:00 UTC"
 
 
 def test_both_missed_and_the_full_one_is_caught_up(clock: Clock) -> None:
     clock.now = at(9, 12)
-    keep_promises()
-    weekly, daily = Run.objects.get(asked_by=WEEKLY), Run.objects.get(asked_by=DAILY)
+    fire_missed_schedules()
+    weekly, daily = Run.objects.get(requested_by=WEEKLY), Run.objects.get(requested_by=DAILY)
     assert (weekly.state, weekly.mode) == (State.QUEUED, Mode.FULL) and daily.state == State.SKIPPED
 
 
@@ -292,7 +307,7 @@ def test_message_that_the_broker_lost_is_made_good(clock: Clock) -> None:
     PeriodicTask.objects.filter(name=DAILY).update(last_run_at=at(3, 2))
     clock.now = at(3, 2, 1)
     tasks.reap()
-    assert (due := Due.objects.get()) and due.run and due.decision == Decision.RUN
+    assert (due := ScheduledRun.objects.get()) and due.run and due.decision == Decision.RUN
 
 
 # --- Beat itself ---
@@ -332,9 +347,16 @@ def test_beat_restarted_every_minute_for_an_hour(clock: Clock, monkeypatch: pyte
         beat.restart()
         beat.look()
         runs_end()
-    assert [f"{due.due_at:%H:%M}" for due in Due.objects.order_by("due_at")] == ["01:40", "01:50", "02:00", "02:10", "02:20", "02:30"]
+    assert [f"{due.scheduled_for:%H:%M}" for due in ScheduledRun.objects.order_by("scheduled_for")] == [
+        "01:40",
+        "01:50",
+        "02:00",
+        "02:10",
+        "02:20",
+        "02:30",
+    ]
     assert Run.objects.filter(trigger=Trigger.SCHEDULE).count() == 6
-    assert set(Due.objects.values_list("decision", flat=True)) == {Decision.RUN}
+    assert set(ScheduledRun.objects.values_list("decision", flat=True)) == {Decision.RUN}
 
 
 @pytest.mark.parametrize(("begin", "end"), [(date(2026, 3, 28), date(2026, 3, 31)), (date(2026, 10, 24), date(2026, 10, 27))])
@@ -350,8 +372,8 @@ def test_beat_over_the_days_of_the_clock_change(clock: Clock, monkeypatch: pytes
         clock.now += timedelta(minutes=30)
         beat.restart()
         beat.look()
-        keep_promises()
+        fire_missed_schedules()
         runs_end()
-    days = [due.due_at.astimezone(KYIV).date() for due in Due.objects.order_by("due_at")]
+    days = [due.scheduled_for.astimezone(KYIV).date() for due in ScheduledRun.objects.order_by("scheduled_for")]
     assert days == [begin + timedelta(days=day) for day in range(1, (end - begin).days)]
     assert Run.objects.count() == len(days)

@@ -9,8 +9,8 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from apps.orchestration.models import Decision, Due, Mode, Run, Schedule, State, Trigger
-from apps.orchestration.schedules import fire, next_due
+from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
+from apps.orchestration.schedules import fire, next_instants
 from tests.conftest import Cli
 from tests.orchestration.post import Post, ago, asked, fresh
 
@@ -37,7 +37,7 @@ def say(schedules: None, post: Post, capsys: pytest.CaptureFixture[str]) -> Say:
 
 
 @pytest.fixture
-def waiting(say: Say) -> Due:
+def waiting(say: Say) -> ScheduledRun:
     """Paused three days ago, resumed now."""
     Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=timezone.now())
     due = fire(DAILY)
@@ -60,7 +60,7 @@ def test_new_control_database_has_the_two_schedules(run_cli: Cli, tmp_path: Path
 def test_next_instants_in_both_time_zones(say: Say) -> None:
     code, out, _ = say()
     assert code == 0
-    for instant in next_due(DAILY):
+    for instant in next_instants(DAILY):
         local = timezone.localtime(instant)
         assert f"  next  {instant:%a %Y-%m-%d} 02:00 UTC   {local:%a %Y-%m-%d %H:%M} Europe/Kyiv\n" in out
 
@@ -79,8 +79,8 @@ def test_pause_and_resume(say: Say) -> None:
 
 
 @in_process
-def test_run_now(say: Say, waiting: Due) -> None:
-    assert f"  held  {waiting.due_at:%a %Y-%m-%d %H:%M} UTC   answer with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
+def test_run_now(say: Say, waiting: ScheduledRun) -> None:
+    assert f"  held  {waiting.scheduled_for:%a %Y-%m-%d %H:%M} UTC   answer with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
     code, out, _ = say("--run-now", str(waiting.pk))
     assert code == 0 and Run.objects.get().pk == int(out) and fresh(waiting).run_id == int(out)
     assert "held" not in say()[1]
@@ -88,31 +88,31 @@ def test_run_now(say: Say, waiting: Due) -> None:
 
 
 @in_process
-def test_run_now_while_another_is_active(say: Say, waiting: Due) -> None:
+def test_run_now_while_another_is_active(say: Say, waiting: ScheduledRun) -> None:
     active = asked()
     code, out, err = say("--run-now", str(waiting.pk))
     assert (code, out) == (3, "") and err.startswith(f"Skipped: overlaps run {active.pk} ")
 
 
 @in_process
-def test_skip(say: Say, waiting: Due) -> None:
+def test_skip(say: Say, waiting: ScheduledRun) -> None:
     assert say("--skip", str(waiting.pk)) == (0, "", "")
     assert fresh(waiting).decision == Decision.SKIPPED and not Run.objects.exists()
 
 
 @in_process
-def test_backfill(say: Say, waiting: Due) -> None:
+def test_backfill(say: Say, waiting: ScheduledRun) -> None:
     code, _, err = say("--backfill", str(waiting.pk))
     assert code == 2 and err.endswith("has succeeded: there is no gap to fill. Run it now instead.")
     assert fresh(waiting).decision == Decision.HELD
-    last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, asked_by=DAILY, state=State.SUCCEEDED)
-    Due.objects.create(schedule_id=DAILY, due_at=waiting.due_at - timedelta(days=5), decision=Decision.RUN, run=last)
+    last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
+    ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=waiting.scheduled_for - timedelta(days=5), decision=Decision.RUN, run=last)
     code, out, _ = say("--backfill", str(waiting.pk))
     run = Run.objects.get(pk=int(out))
     assert code == 0 and run.mode == Mode.INCREMENTAL and run.window_start and run.window_end
-    first = timezone.localtime(waiting.due_at - timedelta(days=5)).date()
+    first = timezone.localtime(waiting.scheduled_for - timedelta(days=5)).date()
     assert (timezone.localtime(run.window_start).date(), timezone.localtime(run.window_start).hour) == (first, 0)
-    assert run.window_start < waiting.due_at - timedelta(days=5) and run.window_end > timezone.now()
+    assert run.window_start < waiting.scheduled_for - timedelta(days=5) and run.window_end > timezone.now()
 
 
 @in_process

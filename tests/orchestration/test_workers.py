@@ -28,7 +28,7 @@ def test_drills_hold(drills: str, times: int) -> None:
 
 @pytest.mark.django_db(databases=["default", "dwh"])
 def test_a_task_whose_worker_dies_after_its_run_has_ended_is_lost() -> None:
-    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, asked_by="test", state=State.FAILED)
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, requested_by="test", state=State.FAILED)
     then = timezone.now() - timedelta(minutes=2)
     silent = {"worker": "dead:1", "started_at": then, "heartbeat_at": then, "attempt": 1}
     task = Task.objects.create(run=run, stage=Stage.EXTRACT, state=State.RUNNING, **silent)
@@ -42,7 +42,7 @@ def test_a_task_whose_worker_dies_after_its_run_has_ended_is_lost() -> None:
 @pytest.mark.django_db(transaction=True, databases=["default"])
 def test_of_two_who_claim_a_task_at_once_one_gets_it() -> None:
     """The second finds the task queued, waits for the first, and must look again."""
-    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, asked_by="test")
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, requested_by="test")
     task = Task.objects.create(run=run, stage=Stage.PLAN)
     answers = []
 

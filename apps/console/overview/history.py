@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from apps.console.overview.charts import Chart, Series
 from apps.console.overview.figures import Figure, Line
-from apps.orchestration.freshness import BAD
+from apps.orchestration.freshness import RED_STATES
 from apps.orchestration.models import Run
 from apps.orchestration.tally import tallies
 from techmarket.amounts import lasting, whole
@@ -21,7 +21,7 @@ GOOD_RUN, BAD_RUN = "var(--color-primary-600)", "#dc2626"
 def history(runs: Sequence[Run]) -> list[Figure]:
     """Failed runs are red, and say so in the tables."""
     names = [f"{run.pk} · {date_format(localtime(run.created_at), 'j E H:i')}" for run in runs]
-    colours = [BAD_RUN if run.state in BAD else GOOD_RUN for run in runs]
+    colours = [BAD_RUN if run.state in RED_STATES else GOOD_RUN for run in runs]
     rows, seconds = {number: tally.written for number, tally in tallies(runs).items()}, [run.seconds or 0.0 for run in runs]
     lines = [
         Line(name, reverse("admin:orchestration_run_change", args=[run.pk]), (run.get_state_display(), whole(rows[run.pk]), lasted))

@@ -11,7 +11,7 @@ from apps.console.overview.filters import SPANS, Filters, last
 from apps.console.overview.headline import numbers
 from apps.console.overview.history import history
 from apps.orchestration import recent_runs
-from apps.orchestration.freshness import freshness
+from apps.orchestration.freshness import read_freshness
 from apps.warehouse.dimensions import DimRegion
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
@@ -23,7 +23,7 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's DASHBOARD_CALLBACK. Who may not see runs or facts has a page without them; a warehouse that is away is said, not raised."""
     context["title"] = _("First page")
     if request.user.has_perm("orchestration.view_run"):
-        context |= now() | {"history": history(recent_runs.shown())}
+        context |= now() | {"history": history(recent_runs.latest_runs())}
     if request.user.has_perm("dwh.view_factsales"):
         context |= kpis(request)
     return context
@@ -31,12 +31,12 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def now() -> dict[str, Any]:
     """What may be otherwise in a moment: the part of the page that is asked for again and again."""
-    running, ended = recent_runs.running(), recent_runs.last()
-    rejects, full = recent_runs.since_last_full()
-    context = {"running": running, "last": ended, "due": recent_runs.due(), "rejects": rejects, "full": full}
+    running, ended = recent_runs.active_run(), recent_runs.last_finished_run()
+    rejects, full = recent_runs.rejects_since_last_full()
+    context = {"running": running, "last": ended, "due": recent_runs.next_runs(), "rejects": rejects, "full": full}
     try:
         with diagnosed("dwh"):
-            fresh, edition = freshness(ended.run if ended else None, running.run if running else None), sales.edition()
+            fresh, edition = read_freshness(ended.run if ended else None, running.run if running else None), sales.edition()
     except EtlError as error:
         return context | {"away": str(error), "edition": "", "every": IDLE}
     return context | {"fresh": fresh, "edition": edition, "every": BUSY if running else IDLE}

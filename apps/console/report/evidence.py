@@ -15,9 +15,9 @@ from apps.console.overview.sales import Sold, sold
 from apps.console.readonly import HIDDEN, personal
 from apps.etl.tables import TARGETS
 from apps.orchestration.models import CheckResult, Reject, RowCount, Run, State
-from apps.orchestration.recent_runs import Ended, real
+from apps.orchestration.recent_runs import FinishedRun, finished_runs
 from apps.orchestration.tally import tallies
-from apps.orchestration.window import between
+from apps.orchestration.window import Window
 from apps.warehouse.loads import Load
 from apps.warehouse.report import build_report
 from techmarket.diagnosis import diagnosed
@@ -52,7 +52,7 @@ class Line:
 class Evidence:
     """`run`: the one that was asked for, else `start` and `end` say which period. `as_of`: the load that the KPIs are of."""
 
-    runs: list[Ended]
+    runs: list[FinishedRun]
     lines: list[Line]
     checks: list[CheckResult]
     reconciled: list[CheckResult]
@@ -80,7 +80,7 @@ class Evidence:
 
 def of_run(number: int | None) -> Evidence:
     """Of this run, or of the last that has ended. Raises Usage where there is none, or where it was a rehearsal."""
-    run = Run.objects.filter(pk=number).first() if number else real().first()
+    run = Run.objects.filter(pk=number).first() if number else finished_runs().first()
     if run is None:
         raise Usage(f"There is no run {number}." if number else "No run has ended yet. `manage.py run_etl` starts one.")
     if run.dry_run:
@@ -92,8 +92,8 @@ def of_run(number: int | None) -> Evidence:
 
 def of_period(start: date, end: date) -> Evidence:
     """Of the runs that were asked for on these business days, and of the sales of these days. Raises Usage where there are too many."""
-    first, after = between(start, end)
-    runs = list(Run.objects.filter(dry_run=False, created_at__gte=first, created_at__lt=after).order_by("pk")[: MOST_RUNS + 1])
+    period = Window.between(start, end)
+    runs = list(Run.objects.filter(dry_run=False, created_at__gte=period.start, created_at__lt=period.end).order_by("pk")[: MOST_RUNS + 1])
     if len(runs) > MOST_RUNS:
         raise Usage(f"There are more than {MOST_RUNS} runs from {start} to {end}; report a shorter period.")
     counted = ledger(runs, CheckResult.objects.filter(run__in=runs, passed=False).order_by("run_id", "id"))
@@ -106,7 +106,7 @@ def ledger(runs: Sequence[Run], checks: Iterable[CheckResult]) -> dict[str, Any]
     published = [run for run in runs if run.state == State.SUCCEEDED] or (runs if len(runs) == 1 else [])
     rejects, counted = Reject.objects.filter(run__in=runs), tallies(runs)
     return {
-        "runs": [Ended(run, counted[run.pk]) for run in runs],
+        "runs": [FinishedRun(run, counted[run.pk]) for run in runs],
         "lines": lines(published),
         "checks": list(checks),
         "reconciled": list(CheckResult.objects.filter(run__in=runs, name__startswith=RECONCILED).order_by("run_id", "id")),

@@ -22,9 +22,8 @@ from django.utils.translation import gettext_lazy, gettext_noop
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from apps.orchestration.api import PATIENCE
 from apps.orchestration.models import Run, State, Trigger
-from apps.orchestration.requests import CannotResume, ask_again, cancel, refuse_resume, resume
+from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, check_resumable, rerun, resume_run
 from techmarket.errors import EtlError
 
 MOST_RUNS = 50  # that are acted on at once: a page of the list
@@ -95,7 +94,7 @@ def not_ended(run: Run) -> str:
 def not_resumable(run: Run) -> str:
     """Where the warehouse does not answer, that is said to whoever tries."""
     try:
-        refuse_resume(run)
+        check_resumable(run)
     except CannotResume as error:
         return str(error)
     except EtlError:
@@ -112,15 +111,15 @@ def not_active(run: Run) -> str:
 
 
 def start_again(run: Run, by: str, reason: str) -> Outcome:
-    return asked(ask_again(run, by, Trigger.ADMIN, reason, queue=True))
+    return asked(rerun(run, by, Trigger.ADMIN, reason, queue=True))
 
 
 def go_on(run: Run, by: str, reason: str) -> Outcome:
-    return Outcome(resumed := resume(run.pk, queue=True), _("Run %d goes on where it ended.") % run.pk + unsent(resumed))
+    return Outcome(resumed := resume_run(run.pk, queue=True), _("Run %d goes on where it ended.") % run.pk + unsent(resumed))
 
 
 def stop(run: Run, by: str, reason: str) -> Outcome:
-    ended = cancel(run.pk, by, reason)
+    ended = cancel_run(run.pk, by, reason)
     if ended is None:
         raise Refused(_("Run %d has ended already.") % run.pk)
     ended.refresh_from_db()
@@ -139,7 +138,7 @@ def asked(run: Run) -> Outcome:
 
 def unsent(run: Run) -> str:
     """The ledger sends it once the broker is back; until then whoever waits should know why."""
-    if run.state != State.QUEUED or run.tasks.exclude(published_at=None).exists():
+    if run.state != State.QUEUED or run.tasks.exclude(message_sent_at=None).exists():
         return ""
     return " " + _("The broker takes no messages now; the workers get the run once it does.")
 
@@ -294,7 +293,7 @@ def buttons(run: Run, person: Any) -> list[Button]:
 
 def unclaimed(run: Run) -> bool:
     """Whether the workers should have taken it by now."""
-    return run.state == State.QUEUED and not run.worker and timezone.now() - run.created_at > timedelta(seconds=PATIENCE)
+    return run.state == State.QUEUED and not run.is_local and timezone.now() - run.created_at > timedelta(seconds=UNCLAIMED_AFTER_S)
 
 
 def tell(request: HttpRequest, outcome: Outcome) -> None:

@@ -16,9 +16,9 @@ from apps.console.runs.page import COLOURS, duration, page
 from apps.console.runs.start import Starting
 from apps.orchestration.models import Run
 from apps.orchestration.tally import Tally, tallies
-from apps.orchestration.window import in_words
+from apps.orchestration.window import describe_window
 from techmarket.amounts import clock, lasting, whole
-from techmarket.messages import in_language
+from techmarket.messages import translate
 
 NOTHING = "–"
 BARE = "console/runs/page/bare.html"
@@ -34,7 +34,7 @@ class RunAdmin(Starting, ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     list_display = ("number", "coloured_state", "wanted", "asked", "started", "lasted", "written", "rejected", "checks", "told")
     list_filter = ("state", "mode", "trigger", "dry_run", "created_at")
-    search_fields = ("=id", "asked_by", "cause", "reason")
+    search_fields = ("=id", "requested_by", "cause", "reason")
     date_hierarchy = "created_at"
     fields = ()  # the page is a template of its own
 
@@ -69,11 +69,11 @@ class RunAdmin(Starting, ReadOnlyAdmin):
     @display(description=_("mode and window"), ordering="mode", header=True)
     def wanted(self, run: Run) -> Any:
         mode = _("%(mode)s, dry run") % {"mode": run.get_mode_display()} if run.dry_run else run.get_mode_display()
-        return mode, in_words(run.mode, run.window_start, run.window_end)
+        return mode, describe_window(run.mode, run.window_start, run.window_end)
 
-    @display(description=_("asked by"), ordering="asked_by", header=True)
+    @display(description=_("asked by"), ordering="requested_by", header=True)
     def asked(self, run: Run) -> Any:
-        return run.asked_by, run.get_trigger_display()
+        return run.requested_by, run.get_trigger_display()
 
     @display(description=_("state"), ordering="state", label=COLOURS)
     def coloured_state(self, run: Run) -> Any:
@@ -102,7 +102,7 @@ class RunAdmin(Starting, ReadOnlyAdmin):
 
     @display(description=_("cause"))
     def told(self, run: Run) -> str:
-        cause = in_language(run.cause)
+        cause = translate(run.cause)
         return cause if len(cause) <= CAUSE else cause[:CAUSE] + "…"
 
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from apps.orchestration.models import Run, State
 from apps.orchestration.tally import Tally, tallies
-from apps.orchestration.window import in_words
+from apps.orchestration.window import describe_window
 from techmarket.amounts import lasting, signed, whole
 
 
@@ -48,12 +48,12 @@ def differences(good: Run, before: Tally, run: Run, now: Tally) -> Iterator[Diff
         yield counted(_("Rows written"), before.written, now.written)
         yield counted(_("Rows rejected"), before.rejected, now.rejected)
     if before.checks and now.checks:
-        yield counted(_("Checks failed"), before.refused + before.warned, now.refused + now.warned)
+        yield counted(_("Checks failed"), before.blocking + before.warnings, now.blocking + now.warnings)
     if good.seconds is not None and run.seconds is not None:
         yield Difference(_("Duration"), seconds(good.seconds), seconds(run.seconds), longer(run.seconds - good.seconds))
     yield Difference(_("Code version"), good.code_version or "–", run.code_version or "–")
-    yield Difference(_("Window"), *(in_words(each.mode, each.window_start, each.window_end) for each in (good, run)))
-    yield Difference(_("Asked by"), *(f"{each.asked_by} ({each.get_trigger_display()})" for each in (good, run)))
+    yield Difference(_("Window"), *(describe_window(each.mode, each.window_start, each.window_end) for each in (good, run)))
+    yield Difference(_("Asked by"), *(f"{each.requested_by} ({each.get_trigger_display()})" for each in (good, run)))
 
 
 def counted(name: str, before: int, now: int) -> Difference:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from apps.console.runs.timeline import BAD
 from apps.orchestration.models import Attempt, RowCount, Run, Stage, State, Task
 from techmarket.amounts import lasting, whole
-from techmarket.messages import in_language
+from techmarket.messages import translate
 
 MOST = 200
 # An instant that several lines share: what was asked comes before what came of it.
@@ -41,12 +41,12 @@ def log(run: Run, tasks: Sequence[Task], attempts: Iterable[Attempt]) -> Log:
 
 
 def of_run(run: Run) -> Iterator[Line]:
-    asked = _("Asked for by %(person)s (%(trigger)s)") % {"person": run.asked_by, "trigger": run.get_trigger_display()}
+    asked = _("Asked for by %(person)s (%(trigger)s)") % {"person": run.requested_by, "trigger": run.get_trigger_display()}
     yield Line(run.created_at, ASKED, f"{asked}: {run.reason}" if run.reason else asked)
     if run.started_at:
         yield Line(run.started_at, ASKED, _("The run started at %s") % run.worker if run.worker else _("The run started"))
     if run.finished_at:
-        yield Line(run.finished_at, ENDED, f"{run}: {run.get_state_display()}. {in_language(run.cause)}".strip(), run.state in BAD)
+        yield Line(run.finished_at, ENDED, f"{run}: {run.get_state_display()}. {translate(run.cause)}".strip(), run.state in BAD)
 
 
 def of_attempts(tasks: Iterable[Task], attempts: Iterable[Attempt]) -> Iterator[Line]:
@@ -57,7 +57,7 @@ def of_attempts(tasks: Iterable[Task], attempts: Iterable[Attempt]) -> Iterator[
             "task": names[attempt.task_id],
             "number": whole(attempt.number),
             "worker": attempt.worker,
-            "cause": in_language(attempt.cause),
+            "cause": translate(attempt.cause),
         }
         yield Line(
             attempt.ended_at, HAPPENED, _("%(task)s: attempt %(number)s at %(worker)s came to nothing. %(cause)s") % told, is_bad=True
@@ -69,7 +69,7 @@ def of_tasks(run: Run, tasks: Iterable[Task]) -> Iterator[Line]:
     landed = dict(run.batches.order_by("task").values_list("task").annotate(Sum("rows")))
     counts = defaultdict(list)
     for count in run.row_counts.all():
-        counts[count.task_id].append(in_words(count))
+        counts[count.task_id].append(describe_counts(count))
     for task in tasks:
         if task.state == State.RUNNING and task.started_at:
             yield Line(task.started_at, HAPPENED, _("%(task)s: at work at %(worker)s") % {"task": name(task), "worker": task.worker})
@@ -85,7 +85,7 @@ def name(task: Task) -> str:
     return " ".join(filter(None, [task.get_stage_display(), task.subject, task.slice]))
 
 
-def in_words(count: RowCount) -> str:
+def describe_counts(count: RowCount) -> str:
     """All that is not nought of it."""
     words = {field.name: field.verbose_name for field in RowCount._meta.concrete_fields}
     told = [f"{words[column]} {whole(getattr(count, column))}" for column in COLUMNS if getattr(count, column)]

@@ -18,10 +18,10 @@ from apps.console.runs.comparison import comparison
 from apps.console.runs.log import log
 from apps.console.runs.timeline import strip
 from apps.etl.tables import FACT_SALES
-from apps.orchestration.models import Attempt, Blame, RowCount, Run, State, Task
+from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
 from apps.orchestration.results import document, moved_months
-from apps.orchestration.tally import WRITTEN, of_document, progress
-from apps.orchestration.window import in_words
+from apps.orchestration.tally import WRITTEN, progress, tally_document
+from apps.orchestration.window import describe_window
 
 # How a state looks, wherever one is shown: unfold's label colours.
 COLOURS = {
@@ -39,9 +39,11 @@ SOURCE_COLUMNS = ("read", "filtered", "rejected")
 MOST_REJECTS = 20
 MOST_TASKS = 100
 BLAMES = {
-    Blame.DATA: gettext_lazy("The data is to blame: the sources hold what cannot be published. Mend it there, then run again."),
-    Blame.MACHINE: gettext_lazy("The machines are to blame: a server, a disk or the network. The data and the settings are as they were."),
-    Blame.CONFIGURATION: gettext_lazy("The configuration is to blame: a setting, a password or a server that is not ready."),
+    CauseKind.DATA: gettext_lazy("The data is to cause_kind: the sources hold what cannot be published. Mend it there, then run again."),
+    CauseKind.MACHINE: gettext_lazy(
+        "The machines are to cause_kind: a server, a disk or the network. The data and the settings are as they were."
+    ),
+    CauseKind.CONFIGURATION: gettext_lazy("The configuration is to cause_kind: a setting, a password or a server that is not ready."),
 }
 # What deserves a look comes first.
 URGENCY = (State.FAILED, State.LOST, State.RUNNING, State.CANCELLED, State.QUEUED, State.SUCCEEDED)
@@ -70,9 +72,9 @@ class Parameter:
 def page(run: Run, person: Any) -> dict[str, Any]:
     """A dozen queries, however large the run; the numbers are those of `run_etl --json`."""
     told = document(run)
-    tally = of_document(told)
+    tally = tally_document(told)
     words = {field.name: field.verbose_name for field in RowCount._meta.concrete_fields}
-    tasks = list(run.tasks.defer("claim", "session", "published_at"))
+    tasks = list(run.tasks.defer("claim", "session", "message_sent_at"))
     attempts = list(run.attempts.all())
     counted = list(rows(run, person, told))
     return {
@@ -82,7 +84,7 @@ def page(run: Run, person: Any) -> dict[str, Any]:
         "forgotten": settings.ETL_KEEP_DETAILS_DAYS if forgotten(run, tasks) else 0,
         "progress": progress(run) if run.is_active else None,
         "every": EVERY if run.is_active else None,
-        "blame": BLAMES.get(Blame(run.blame)) if run.blame else "",
+        "cause_kind": BLAMES.get(CauseKind(run.cause_kind)) if run.cause_kind else "",
         "strip": strip(tasks),
         "columns": [(name, words[name]) for name in COLUMNS],
         "rows": counted,
@@ -151,8 +153,8 @@ def parameters(run: Run) -> Iterable[Parameter | None]:
     """As it was asked for, and what became of that."""
     mode = run.get_mode_display()
     yield Parameter(_("Mode"), _("%(mode)s, dry run") % {"mode": mode} if run.dry_run else mode)
-    yield Parameter(_("Window"), in_words(run.mode, run.window_start, run.window_end))
-    yield Parameter(_("Asked by"), f"{run.asked_by} ({run.get_trigger_display()})")
+    yield Parameter(_("Window"), describe_window(run.mode, run.window_start, run.window_end))
+    yield Parameter(_("Asked by"), f"{run.requested_by} ({run.get_trigger_display()})")
     yield said(_("Reason"), run.reason)
     yield said(_("Cancelled by"), run.cancelled_by)
     yield said(_("Asked for"), instant(run.created_at))
@@ -163,7 +165,7 @@ def parameters(run: Run) -> Iterable[Parameter | None]:
     yield said(_("Last heartbeat"), instant(run.heartbeat_at) if run.is_active else "")
     yield said(_("Code version"), run.code_version)
     yield other(_("Overlaps"), run.overlaps_id)
-    yield other(_("Repeats"), run.repeats_id)
+    yield other(_("Repeats"), run.rerun_of_id)
 
 
 def instant(of: datetime | None) -> str:

@@ -1,6 +1,6 @@
 """Run now: a form with mode and window, a preview of what would change, and the run itself. The workers carry out both."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from django import forms
@@ -18,8 +18,8 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from apps.console.runs.actions import PREVIEWED, STARTED, Buttons, Outcome, Why, address, asked, page, tell, unclaimed
 from apps.console.runs.page import page as run_page
 from apps.orchestration.models import Mode, Run, State, Trigger
-from apps.orchestration.requests import ask, ask_again
-from apps.orchestration.window import EARLIEST, between, business_day
+from apps.orchestration.requests import rerun, start_run
+from apps.orchestration.window import EARLIEST, Window, parse_day
 from techmarket.errors import EtlError, Usage
 
 START = "orchestration.start_run"
@@ -37,7 +37,7 @@ class Day(forms.CharField):
     def clean(self, value: Any) -> date | None:
         words = super().clean(value)
         try:
-            return business_day(words) if words else None
+            return parse_day(words) if words else None
         except Usage as error:
             raise forms.ValidationError(str(error)) from None
 
@@ -54,20 +54,11 @@ class Wanted(Why):
         cleaned = super().clean() or {}
         if not self.errors:
             try:
-                cleaned["span"] = span(cleaned["mode"], cleaned["start_date"], cleaned["end_date"])
+                cleaned["window"] = Window.from_options(first=cleaned["start_date"], last=cleaned["end_date"])
+                cleaned["window"].check_mode(cleaned["mode"])
             except Usage as error:
                 raise forms.ValidationError(str(error)) from None
         return cleaned
-
-
-def span(mode: str, start: date | None, end: date | None) -> tuple[datetime | None, datetime | None]:
-    if start is None and end is None:
-        return None, None
-    if mode == Mode.FULL:
-        raise Usage(_("A full run takes everything: days go with an incremental one."))
-    if start is None or end is None:
-        raise Usage(_("Give both days; they may be the same."))
-    return between(start, end)
 
 
 class Starting(Buttons):
@@ -91,9 +82,9 @@ class Starting(Buttons):
         return self.asking(request, "console/runs/start.html", {"title": _("Run now"), "form": form, "back": address("changelist")})
 
     def begin(self, request: HttpRequest, wanted: dict[str, Any], dry_run: bool) -> HttpResponse:
-        (first, last), reason = wanted["span"], wanted["reason"]
+        person, window, reason = request.user.get_username(), wanted["window"], wanted["reason"]
         try:
-            run = ask(wanted["mode"], Trigger.ADMIN, request.user.get_username(), first, last, dry_run=dry_run, reason=reason, queue=True)
+            run = start_run(wanted["mode"], Trigger.ADMIN, person, window, dry_run=dry_run, reason=reason, queue=True)
         except EtlError as error:
             messages.error(request, str(error))
             return redirect(address("start"))
@@ -127,7 +118,7 @@ class Starting(Buttons):
             messages.error(request, _("The preview has not succeeded: there is nothing to go by."))
             return redirect(address("preview", run.pk))
         try:
-            real = ask_again(run, request.user.get_username(), Trigger.ADMIN, reason, queue=True, publish=True)
+            real = rerun(run, request.user.get_username(), Trigger.ADMIN, reason, queue=True, publish=True)
         except EtlError as error:
             tell(request, Outcome(run, str(error), messages.ERROR))
             return redirect(address("preview", run.pk))

@@ -21,20 +21,18 @@ from apps.etl.load import facts
 from apps.etl.load.ahead import ahead
 from apps.etl.load.dimensions import Dimensions
 from apps.etl.load.facts import Facts, stage_touched
-from apps.etl.load.session import Session, SessionName
 from apps.etl.metadata import noted
+from apps.etl.session import Session, SessionName
 from apps.etl.tables import DIMENSIONS, FACT_SALES, Target
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ChecksRefused, Unbalanced
-from techmarket.messages import gettext_noop as _
+from techmarket.messages import Message, message
 
 WAREHOUSE = "dwh"
 # Any number, as long as nothing else in the warehouse uses it: only one load at a time, whoever started it.
 LOCK = 7_301_015
-FAILED = _("{table}: {name}: expected {expected}, observed {observed}")
-MORE = _("{checks}; and {count} more")
-REFUSED = _("The checks refused to publish: {checks}. Nothing was published.")
+SHOWN_CHECKS = 3  # failed checks named in the error
 LOCK_TIMEOUT = "5s"
 
 
@@ -156,7 +154,7 @@ def run_checks(order: Order, cursor: Any, published: Published, staged: Staged) 
         *checks.relationships(due(order)),
         checks.fact_checks(cursor.db.vendor, due(order), loaded, staged.net, staged.paid),
         *(
-            checks.Share(checks.SHARE_REJECTED, table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
+            checks.Share(message("check.share_rejected"), table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
             for table, count in order.counts.items()
         ),
         share_deleted(cursor, staged.written),
@@ -170,18 +168,21 @@ def share_deleted(cursor: Any, written: Written) -> checks.Share:
     if written.deleted >= checks.ENOUGH:
         cursor.execute("SELECT COUNT(*) FROM fact_sales")
         rows = int(cursor.fetchone()[0]) + written.deleted - written.inserted
-    return checks.Share(checks.SHARE_DELETED, FACT_SALES.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
+    return checks.Share(message("check.share_deleted"), FACT_SALES.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
 
 
 def refuse(published: Published) -> None:
     failed = [result for result in published.checks if result.blocking and not result.passed]
     if not failed:
         return
-    said = "; ".join(FAILED.format(**vars(result)) for result in failed[:3])
-    if len(failed) > 3:
-        said = MORE.format(checks=said, count=len(failed) - 3)
-    kind = Unbalanced if any(result.name == checks.BALANCE for result in failed) else ChecksRefused
-    error = kind(REFUSED.format(checks=said))
+    named: list[Message] = [
+        message("check.failed", table=result.table, name=result.name, expected=result.expected, observed=result.observed)
+        for result in failed[:SHOWN_CHECKS]
+    ]
+    if len(failed) > SHOWN_CHECKS:
+        named.append(message("check.more", count=len(failed) - SHOWN_CHECKS))
+    kind = Unbalanced if any(result.name == message("check.balance") for result in failed) else ChecksRefused
+    error = kind(message("checks.failed", checks=named))
     error.results = published.checks
     raise error
 

@@ -27,5 +27,5 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
         table,
         {DIM_CUSTOMER.table: customers.counts(), "auth_users": accounts.counts()},
         customers.rejects() + accounts.rejects(),
-        warnings={"e-mail can be parsed": unparsable_emails(customers)},
+        warnings={"check.email": unparsable_emails(customers)},
     )

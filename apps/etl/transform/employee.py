@@ -31,7 +31,7 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
             "user_roles": granted.counts(),
         },
         employees.rejects() + accounts.rejects() + roles.rejects() + granted.rejects(),
-        warnings={"e-mail can be parsed": unparsable_emails(employees)},
+        warnings={"check.email": unparsable_emails(employees)},
     )
 
 

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.db import migrations, models
 from django.utils import timezone
 
+import apps.orchestration.fields
+
 CRONTABS = {
     "techmarket-etl-daily": {"minute": "0", "hour": "2", "day_of_week": "*"},
     "techmarket-etl-weekly-full": {"minute": "0", "hour": "3", "day_of_week": "0"},
@@ -59,8 +61,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
                 ("state", models.CharField(default="queued", max_length=12)),
-                ("cause", models.TextField(blank=True)),
-                ("blame", models.CharField(blank=True, max_length=16)),
+                ("cause", apps.orchestration.fields.MessageField(blank=True, default=str)),
+                ("cause_kind", models.CharField(blank=True, max_length=16)),
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("started_at", models.DateTimeField(blank=True, null=True)),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
@@ -72,9 +74,10 @@ class Migration(migrations.Migration):
                 ("window_end", models.DateTimeField(blank=True, null=True)),
                 ("high_water_mark", models.DateTimeField(blank=True, null=True)),
                 ("trigger", models.CharField(max_length=12)),
-                ("asked_by", models.CharField(max_length=150)),
+                ("requested_by", models.CharField(max_length=150)),
                 ("reason", models.CharField(blank=True, max_length=255)),
                 ("code_version", models.CharField(blank=True, max_length=40)),
+                ("executor", models.CharField(default="workers", max_length=8)),
                 ("worker", models.CharField(blank=True, max_length=120)),
                 ("heartbeat_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("cancelled_by", models.CharField(blank=True, max_length=150)),
@@ -86,7 +89,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "repeats",
+                    "rerun_of",
                     models.ForeignKey(
                         blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="+", to="orchestration.run"
                     ),
@@ -103,10 +106,10 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Due",
+            name="ScheduledRun",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
-                ("due_at", models.DateTimeField()),
+                ("scheduled_for", models.DateTimeField()),
                 ("decision", models.CharField(max_length=12)),
                 ("decided_by", models.CharField(blank=True, max_length=150)),
                 (
@@ -118,7 +121,7 @@ class Migration(migrations.Migration):
                 ("schedule", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to="orchestration.schedule")),
             ],
             options={
-                "ordering": ["-due_at"],
+                "ordering": ["-scheduled_for"],
             },
         ),
         migrations.CreateModel(
@@ -126,8 +129,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
                 ("state", models.CharField(default="queued", max_length=12)),
-                ("cause", models.TextField(blank=True)),
-                ("blame", models.CharField(blank=True, max_length=16)),
+                ("cause", apps.orchestration.fields.MessageField(blank=True, default=str)),
+                ("cause_kind", models.CharField(blank=True, max_length=16)),
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("started_at", models.DateTimeField(blank=True, null=True)),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
@@ -140,7 +143,7 @@ class Migration(migrations.Migration):
                 ("worker", models.CharField(blank=True, max_length=120)),
                 ("heartbeat_at", models.DateTimeField(blank=True, null=True)),
                 ("not_before", models.DateTimeField(blank=True, null=True)),
-                ("published_at", models.DateTimeField(blank=True, null=True)),
+                ("message_sent_at", models.DateTimeField(blank=True, null=True)),
                 ("session", models.JSONField(blank=True, null=True)),
                 ("run", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="tasks", to="orchestration.run")),
             ],
@@ -193,12 +196,12 @@ class Migration(migrations.Migration):
             name="CheckResult",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
-                ("name", models.CharField(max_length=80)),
+                ("name", apps.orchestration.fields.MessageField(blank=True, default=str)),
                 ("table", models.CharField(max_length=40)),
                 ("passed", models.BooleanField()),
                 ("blocking", models.BooleanField()),
-                ("expected", models.CharField(max_length=255)),
-                ("observed", models.CharField(max_length=255)),
+                ("expected", apps.orchestration.fields.MessageField(blank=True, default=str)),
+                ("observed", apps.orchestration.fields.MessageField(blank=True, default=str)),
                 ("run", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="checks", to="orchestration.run")),
                 ("task", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="checks", to="orchestration.task")),
             ],
@@ -229,8 +232,8 @@ class Migration(migrations.Migration):
                 ("worker", models.CharField(max_length=120)),
                 ("started_at", models.DateTimeField()),
                 ("ended_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ("cause", models.TextField(blank=True)),
-                ("blame", models.CharField(blank=True, max_length=16)),
+                ("cause", apps.orchestration.fields.MessageField(blank=True, default=str)),
+                ("cause_kind", models.CharField(blank=True, max_length=16)),
                 ("run", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="attempts", to="orchestration.run")),
                 ("task", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="attempts", to="orchestration.task")),
             ],
@@ -245,8 +248,8 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="due",
-            constraint=models.UniqueConstraint(fields=("schedule", "due_at"), name="one_run_per_due_instant"),
+            model_name="scheduledrun",
+            constraint=models.UniqueConstraint(fields=("schedule", "scheduled_for"), name="one_run_per_scheduled_instant"),
         ),
         migrations.AddIndex(
             model_name="task",

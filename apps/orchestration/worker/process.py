@@ -1,8 +1,8 @@
 """One worker of a local pool: `python -m apps.orchestration.worker.process RUN LEVEL`. It logs nothing up to LEVEL, as its caller."""
 
 import logging
+import select
 import sys
-import time
 
 from techmarket.environment import set_up
 
@@ -11,37 +11,45 @@ if __name__ == "__main__":
 
 import structlog
 
-from apps.orchestration.models import Run, Stage
-from apps.orchestration.planning import ready, seconds_to_wait, urgency
-from apps.orchestration.worker.heartbeat import Heartbeat
-from apps.orchestration.worker.loop import execute, stop_query_log, worker_name
-from apps.orchestration.worker.pool import LOOK, has_work, is_orphan
+from apps.orchestration.models import Run, Stage, State, Task
+from apps.orchestration.ready import priority
+from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
+from apps.orchestration.worker.loop import POLL_S, Worker, stop_query_log
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
 
-log = structlog.get_logger("apps.orchestration.worker.process")  # as a program it is `__main__`, of which no level is declared
+log = structlog.get_logger("apps.orchestration.worker.process")  # as a program it is `__main__`, which has no level of its own
 
 
-def take_part(run: Run) -> None:
-    """From the last task towards the first, where the caller is; until nothing is left to take, or the run has ended, or the caller."""
-    stop_query_log()
-    with Heartbeat(run.pk, worker_name()) as heart:
-        while not is_orphan() and has_work(run):
-            heart.check()
-            tasks = [task for task in ready(run) if task.stage != Stage.LOAD and not seconds_to_wait([task])]
-            if not tasks or not execute(min(tasks, key=lambda task: (*urgency(task), -task.pk)), heart):
-                time.sleep(LOOK)
+class PoolWorker(Worker):
+    """Takes extracts and transforms from the last towards the first, where the caller is; until only the load remains."""
+
+    idle_s = POLL_S
+
+    def is_done(self) -> bool:
+        return is_orphaned() or not self.run.tasks.exclude(state=State.SUCCEEDED).exclude(stage=Stage.LOAD).exists()
+
+    def choose_task(self) -> Task | None:
+        tasks = [task for task in self.candidates() if task.stage != Stage.LOAD]
+        return min(tasks, key=lambda task: (*priority(task), -task.pk)) if tasks else None
+
+
+def is_orphaned() -> bool:
+    """Return True if the caller is gone. It writes nothing to the pipe between them; the pipe ends with the caller, however that ends,
+    and at once: a dead parent keeps its process id until somebody reaps it."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def main(run_id: str, level: str) -> None:
-    """Of what ends the run the ledger tells, and the caller; what ends this process alone costs the run some speed. Neither is for
-    the caller's stderr: only a collector of logs hears of it."""
+    """Work for the run. What ends the run is in the ledger, and its caller reports it; what ends this process alone costs only speed.
+    Neither belongs on the caller's stderr: only a log collector receives it."""
     logging.disable(int(level))
+    stop_query_log()
     try:
-        with diagnosed("default"):
-            take_part(Run.objects.get(pk=int(run_id)))
+        with diagnosed("default"), Heartbeat(int(run_id), worker_name()) as heartbeat:
+            PoolWorker(Run.objects.get(pk=int(run_id)), heartbeat).work()
     except Exception as error:
-        log.info("member has left", run=int(run_id), cause=str(error), exc_info=not isinstance(error, EtlError))
+        log.info("worker left", run=int(run_id), cause=str(error), exc_info=not isinstance(error, EtlError))
         sys.exit(1)
 
 

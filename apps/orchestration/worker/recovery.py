@@ -1,6 +1,5 @@
-"""What silent workers leave behind is put in order: by beat every few seconds, and before every new run."""
+"""What happens when a worker dies: beat every few seconds, and every new run first, requeue or fail what it left behind."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import structlog
@@ -8,79 +7,71 @@ from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from apps.etl.load.session import end_session
-from apps.orchestration.models import ACTIVE, ANY, Blame, RowCount, Run, Stage, State, Task
+from apps.etl.session import end_session
+from apps.orchestration.models import ACTIVE, ANY, RowCount, Run, Stage, State, Task
+from apps.orchestration.outcome import finish_run
 from apps.orchestration.signals import run_ended
-from apps.orchestration.worker.delivery import advance
-from apps.orchestration.worker.loop import finish, labels
+from apps.orchestration.worker.delivery import advance_run
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
-from techmarket.messages import gettext_noop as _
+from techmarket.messages import Message, message
 
-UNHEARD_OF = _("{worker} has not been heard of since {instant} UTC. Nothing was published.")
 log = structlog.get_logger()
 
 
 def reap() -> None:
-    """Bury silent tasks, also of runs that have ended without them; of every active run, see to it that something is under way."""
-    for task in silent_tasks():
-        bury(task)
+    """Requeue or fail stalled tasks, also of runs that ended without them; then fail or advance every active run."""
+    for task in Task.objects.filter(is_stalled(), state=State.RUNNING).select_related("run").iterator():
+        fail_stalled_task(task)
     for run in Run.objects.filter(state__in=ACTIVE):
-        if run.worker:
-            bury_alone(run)
+        if run.is_local:
+            fail_stalled_run(run)
         else:
-            advance(run)
+            advance_run(run)
 
 
-def silent() -> Q:
-    """By the control database's clock, as the heartbeats are."""
+def is_stalled() -> Q:
+    """A condition: no heartbeat for ETL_LOST_AFTER_SECONDS, by the control database's clock, as heartbeats are written."""
     return Q(heartbeat_at__lt=Now() - timedelta(seconds=settings.ETL_LOST_AFTER_SECONDS))
 
 
-def silent_tasks() -> Iterator[Task]:
-    yield from Task.objects.filter(silent(), state=State.RUNNING).select_related("run")
-
-
-def bury(task: Task) -> None:
-    """Published after all, if the warehouse says so; else queued again, or with no attempt left, or nobody to take it, lost."""
+def fail_stalled_task(task: Task) -> None:
+    """Let the task succeed if the warehouse has its load; else requeue it, or where it has no attempt or no worker left, lose it."""
     if task.stage == Stage.LOAD:
         with diagnosed("dwh"):
             end_session(task.session)
             load = Load.objects.filter(run_uuid=task.run.uuid).first()
         if load:
-            return published(task, load)
-    cause = unheard_of(task)
-    where = silent() & task.claimed()
-    log.warning("a task's worker is silent", worker=task.worker, attempt=task.attempt, **labels(task))
-    if task.run.is_active and not task.run.worker and task.attempt < settings.ETL_ATTEMPTS:
-        task.move(
-            State.RUNNING, to=State.QUEUED, where=where, claim=None, published_at=None, not_before=None, cause=cause, blame=Blame.MACHINE
-        )
-        # A worker dies with the messages that it has taken and not begun: the broker would keep them for hours.
-        task.run.tasks.filter(state=State.QUEUED).update(published_at=None)
-    elif task.move(State.RUNNING, to=State.LOST, where=where, finished_at=Now(), cause=cause, blame=Blame.MACHINE):
-        lose(task.run, cause)
+            return finish_published_task(task, load)
+    cause = heartbeat_stopped(task)
+    log.warning("task stalled", worker=task.worker, attempt=task.attempt, **task.labels)
+    if task.run.is_active and not task.run.is_local and task.attempt < settings.ETL_ATTEMPTS:
+        task.requeue(cause, where=is_stalled() & task.holds_claim)
+        # A worker dies with the messages that it has taken and not started; the broker would hold them back for hours.
+        task.run.tasks.filter(state=State.QUEUED).update(message_sent_at=None)
+    elif task.lose(cause, where=is_stalled() & task.holds_claim):
+        lose_run(task.run, cause)
     return None
 
 
-def published(task: Task, load: Load) -> None:
-    """Its worker died between the commit and the ledger; the counts are those that etl_load kept."""
-    if task.move(State.RUNNING, to=State.SUCCEEDED, where=task.claimed(), finished_at=Now()):
+def finish_published_task(task: Task, load: Load) -> None:
+    """Record the success of a load whose worker died between the commit and the ledger; the counts are those in etl_load."""
+    if task.succeed():
         counts = [RowCount(run=task.run, task=task, table=table, **row) for table, row in load.counts.items()]
         RowCount.objects.bulk_create(counts, ignore_conflicts=True)
-        finish(task.run)
+        finish_run(task.run)
 
 
-def bury_alone(run: Run) -> None:
-    """A run that one process carried out, and that died between two tasks."""
-    lose(run, unheard_of(run), silent())
+def fail_stalled_run(run: Run) -> None:
+    """Lose a run whose local executor died between two tasks."""
+    lose_run(run, heartbeat_stopped(run), is_stalled())
 
 
-def unheard_of(row: Run | Task) -> str:
-    return UNHEARD_OF.format(worker=row.worker, instant=f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S}")
+def heartbeat_stopped(row: Run | Task) -> Message:
+    return message("task.heartbeat_stopped", worker=row.worker, instant=f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S}")
 
 
-def lose(run: Run, cause: str, where: Q = ANY) -> None:
-    if run.move(*ACTIVE, to=State.LOST, where=where, finished_at=Now(), cause=cause, blame=Blame.MACHINE):
+def lose_run(run: Run, cause: Message, where: Q = ANY) -> None:
+    if run.lose(cause, where):
         log.error("run lost", run=run.pk, mode=run.mode, cause=cause)
         run_ended.send(Run, run=run)

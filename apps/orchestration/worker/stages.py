@@ -1,4 +1,4 @@
-"""What each stage does with one task: take what others landed, call the ETL, say what is to be landed."""
+"""What each stage does with one task: read what earlier tasks landed, call the ETL, return what to land."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,24 +20,25 @@ from apps.etl.counts import Counts, Written
 from apps.etl.extract import Bounds, extract_dimension, extract_sales
 from apps.etl.fingerprints import known
 from apps.etl.load import Order, publish
-from apps.etl.load.session import SessionName
 from apps.etl.metadata import note, noted
+from apps.etl.session import SessionName
 from apps.etl.tables import FACT_SALES, TARGETS
 from apps.etl.transform import RejectedRow, transform
 from apps.orchestration.models import Batch, Mode, Reject, RowCount, Run, Stage, State, Task
-from apps.orchestration.planning import Plan, planned, window_of
+from apps.orchestration.planning import Plan, plan_run, window_of
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import BatchDamaged, ClaimLost
+from techmarket.messages import Message, message
 
-HOLD = 60  # seconds that a commit of the warehouse may take
-COUNTED = ("read", "loaded", "filtered", "rejected")
-Report = Callable[[str, int], None]  # table, rows more
+COMMIT_TIMEOUT_S = 60  # that a commit of the warehouse may take
+READ_COUNTS = ("read", "loaded", "filtered", "rejected")
+Report = Callable[[str, int], None]  # table, how many rows more
 
 
 @dataclass
 class Landed:
-    """What a task leaves in the ledger."""
+    """What a task leaves in the ledger: batches by name, counts by table, rejects, check results; a plan or net revenue by month."""
 
     batches: dict[str, pa.Table] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class Landed:
 
 
 def plan_stage(task: Task, report: Report) -> Landed:
-    return Landed(plan=planned(task.run))
+    return Landed(plan=plan_run(task.run))
 
 
 def extract_stage(task: Task, report: Report) -> Landed:
@@ -62,20 +63,25 @@ def extract_stage(task: Task, report: Report) -> Landed:
 
 
 def transform_stage(task: Task, report: Report) -> Landed:
-    raw = {batch.name: opened(batch) for batch in batches_of(task)}
+    raw = {batch.name: open_batch(batch) for batch in batches_of(task)}
     today = task.run.created_at.astimezone(ZoneInfo(settings.SHOP_TIME_ZONE)).date()
     found = fingerprint_of(task, raw, today)
     if found is None or (found and found == known_fingerprint(task)):
-        return Landed()  # what it would give is in the warehouse
+        return Landed()  # the warehouse has these rows already
     outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, today)
     report(task.subject, outcome.counts[task.subject].read)
-    warnings = [Warned(f"{name} {task.slice}".strip(), outcome.table, tuple(rows)).result() for name, rows in outcome.warnings.items()]
+    warnings = [Warned(check_name(code, task), outcome.table, tuple(rows)).result() for code, rows in outcome.warnings.items()]
     clean = note(outcome.clean, fingerprint=found)
     return Landed({outcome.table: clean}, outcome.counts, rejects=outcome.rejects, checks=warnings)
 
 
+def check_name(code: str, task: Task) -> Message:
+    """Return the name of a check of the transform, with the slice where the table has several."""
+    return message(f"{code}_slice", slice=task.slice) if task.slice else message(code)
+
+
 def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | None:
-    """None where the extract found nothing that is not known already. The calendar has no source; it grows with the year."""
+    """Return None where the extract found the known fingerprint. The calendar has no source; it grows with the year."""
     sources = TARGETS[task.subject].sources
     if not sources:
         return f"calendar of {today.year}"
@@ -83,7 +89,7 @@ def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | N
 
 
 def known_fingerprint(task: Task) -> str:
-    """Of the slice as it was last published: what has it still need not be read again. A full run takes nothing for granted."""
+    """Return the slice's fingerprint when it was last published: with the same one it is not read again. A full run reads it anyway."""
     if task.run.mode == Mode.FULL:
         return ""
     with diagnosed("dwh"):
@@ -92,7 +98,7 @@ def known_fingerprint(task: Task) -> str:
 
 
 def batches_of(task: Task) -> list[Batch]:
-    """The raw batches that this transform's extract landed."""
+    """Return the raw batches that this transform's extract landed, without their bodies."""
     extract = Task.objects.filter(run=task.run_id, stage=Stage.EXTRACT, subject=task.subject, low=task.low)
     return list(Batch.objects.filter(task__in=extract).defer("body"))
 
@@ -101,8 +107,8 @@ def load_stage(task: Task, report: Report) -> Landed:
     run = task.run
     with diagnosed("dwh"):
         load = Load.objects.filter(run_uuid=run.uuid).first()
-    if load:  # an earlier attempt's commit, the answer to which was lost
-        return Landed(written={table: written_before(counts) for table, counts in load.counts.items()})
+    if load:  # an earlier attempt committed, and the connection broke before the answer
+        return Landed(written={table: read_written(counts) for table, counts in load.counts.items()})
     published = publish(
         Order(
             run_id=run.pk,
@@ -112,18 +118,18 @@ def load_stage(task: Task, report: Report) -> Landed:
             mark=run.high_water_mark,
             dry_run=run.dry_run,
             batches=partial(clean_batches, run),
-            counts=counts_read(run),
+            counts=sum_counts(run),
             rejected_ids=rejected_ids(run),
-            before_commit=partial(claim_held, task),
-            opened=partial(remember_session, task),
+            before_commit=partial(hold_claim, task),
+            opened=partial(record_session, task),
             report=report,
         )
     )
     return Landed(written=published.written, checks=published.checks, net_by_month=published.net_by_month)
 
 
-def written_before(counts: dict[str, int]) -> Written:
-    """From what etl_load keeps."""
+def read_written(counts: dict[str, int]) -> Written:
+    """Return the counts that etl_load stores for one table."""
     staged = counts["inserted"] + counts["updated"] + counts["unchanged"]
     return Written(staged, counts["inserted"], counts["updated"], counts["deleted"], counts["derived"])
 
@@ -137,21 +143,21 @@ STAGES: dict[str, Callable[[Task, Report], Landed]] = {
 
 
 def clean_batches(run: Run, name: str) -> Iterator[tuple[Bounds, pa.Table]]:
-    """One after the other, so that the memory of a load does not grow with the shop."""
+    """Yield one batch after another, so that the memory of a load does not grow with the shop."""
     in_order = run.batches.filter(name=name).order_by(F("task__low").asc(nulls_first=True))
     for number in list(in_order.values_list("pk", flat=True)):
         with diagnosed("default"):
             batch = Batch.objects.select_related("task").defer("body").get(pk=number)
-            clean = opened(batch)
+            clean = open_batch(batch)
         yield (batch.task.low, batch.task.high), clean
 
 
-def opened(batch: Batch) -> pa.Table:
-    return decode(body(batch), batch.checksum, batch.rows)
+def open_batch(batch: Batch) -> pa.Table:
+    return decode(read_body(batch), batch.checksum, batch.rows)
 
 
-def body(batch: Batch) -> bytes:
-    """On PostgreSQL fetched as it is, not as hexadecimal: 0.7 ms for a slice's, else 3.7."""
+def read_body(batch: Batch) -> bytes:
+    """Return the bytes, on PostgreSQL in binary instead of hexadecimal: 0.7 ms for a slice's instead of 3.7."""
     control = connections["default"]
     if control.vendor != "postgresql":
         return bytes(batch.body)
@@ -163,15 +169,15 @@ def body(batch: Batch) -> bytes:
     return bytes(row[0])
 
 
-def counts_read(run: Run) -> dict[str, Counts]:
-    """By table, over all slices."""
+def sum_counts(run: Run) -> dict[str, Counts]:
+    """Return what the transforms counted, by table over all slices."""
     sums = RowCount.objects.filter(run=run, task__stage=Stage.TRANSFORM).values("table").order_by("table")
-    rows = sums.annotate(*(Sum(name) for name in COUNTED)).values_list("table", *(f"{name}__sum" for name in COUNTED))
+    rows = sums.annotate(*(Sum(name) for name in READ_COUNTS)).values_list("table", *(f"{name}__sum" for name in READ_COUNTS))
     return {table: Counts(*numbers) for table, *numbers in rows}
 
 
 def rejected_ids(run: Run) -> dict[str, set[int]]:
-    """Of the dimensions' tables: rows that are still in the source, though not clean. (A fact that is rejected leaves the fact.)"""
+    """Return by dimension table the rejected rows, which are still in the source. (A rejected line leaves the fact.)"""
     tables = [target.source.table for target in TARGETS.values() if target.sources and target is not FACT_SALES]
     found = defaultdict(set)
     for table, row_id in Reject.objects.filter(run=run, table__in=tables).values_list("table", "row_id"):
@@ -180,17 +186,17 @@ def rejected_ids(run: Run) -> dict[str, set[int]]:
     return dict(found)
 
 
-def remember_session(task: Task, name: SessionName | None) -> None:
-    """For the reaper: a session whose worker is gone may hold its locks for ever."""
+def record_session(task: Task, name: SessionName | None) -> None:
+    """Record the warehouse session for the reaper: one whose worker is gone may hold its locks for ever."""
     Task.objects.filter(pk=task.pk, claim=task.claim).update(session=name)
 
 
 @contextmanager
-def claim_held(task: Task) -> Iterator[None]:
-    """Holds the task's row while the warehouse commits: whoever takes the task over waits, and a worker that lost it commits nothing."""
+def hold_claim(task: Task) -> Iterator[None]:
+    """Lock the task's row while the warehouse commits: others wait, and a worker that lost the claim cannot commit. Raises ClaimLost."""
     with transaction.atomic(), connections["default"].cursor() as cursor:
-        if cursor.db.vendor == "postgresql":  # nor may a worker that is stopped or cut off here hold the reaper up for ever
-            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{HOLD}s"])
+        if cursor.db.vendor == "postgresql":  # a worker that is stopped or cut off here must not block the reaper for ever
+            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{COMMIT_TIMEOUT_S}s"])
         held = Task.objects.select_for_update(of=("self",)).filter(
             pk=task.pk, claim=task.claim, state=State.RUNNING, run__state=State.RUNNING, run__cancelled_by=""
         )

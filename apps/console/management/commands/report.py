@@ -11,7 +11,7 @@ from django.utils.translation import override
 
 from apps.console.report.evidence import COLUMNS, Evidence, of_period, of_run
 from apps.console.report.pdf import printed
-from apps.orchestration.window import business_day, today
+from apps.orchestration.window import parse_day, today
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
 from techmarket.errors import Terminal, Usage
@@ -47,7 +47,7 @@ class Command(BaseCommand):
 
 
 def asked(options: dict[str, Any]) -> Evidence:
-    start, end = (business_day(options[side]) if options[side] else None for side in ("start", "end"))
+    start, end = (parse_day(options[side]) if options[side] else None for side in ("start", "end"))
     if options["run"] and (start or end):
         raise Usage("Give a run or a period: --run, or --from and --to.")
     if end and not start:

@@ -1,0 +1,51 @@
+"""Which tasks of a run may start now, and which of them first."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from apps.etl.tables import FACT_SALES
+from apps.orchestration.models import Run, Stage, State, Task, Trigger
+
+STAGES = (Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD)
+BACKOFF = 4  # each wait before another attempt is so many times the one before
+
+
+def ready_tasks(run: Run) -> list[Task]:
+    """Return the queued tasks that wait for no other task.
+
+    Dimensions are extracted after all facts (children before parents), a transform waits for its slice's extract, the load for all.
+    """
+    unfinished = list(run.tasks.exclude(state=State.SUCCEEDED))
+    slices = {(task.stage, task.subject, task.low) for task in unfinished}
+    facts_unread = any(stage == Stage.EXTRACT and subject == FACT_SALES.table for stage, subject, _ in slices)
+    return [task for task in unfinished if task.state == State.QUEUED and may_start(task, slices, facts_unread, len(unfinished))]
+
+
+def may_start(task: Task, unfinished_slices: set[tuple[str, str, int | None]], facts_unread: bool, unfinished: int) -> bool:
+    if task.stage == Stage.PLAN:
+        return True
+    if task.stage == Stage.EXTRACT:
+        return task.subject == FACT_SALES.table or not facts_unread
+    if task.stage == Stage.TRANSFORM:
+        return (Stage.EXTRACT, task.subject, task.low) not in unfinished_slices
+    return unfinished == 1
+
+
+def priority(task: Task) -> tuple[int, bool]:
+    """Return a sort key: first what reads the sources, to let them go; then dimensions, so that a large one is not left for last."""
+    return STAGES.index(Stage(task.stage)), task.subject == FACT_SALES.table and task.stage == Stage.TRANSFORM
+
+
+def seconds_until_ready(tasks: list[Task]) -> float:
+    """Return the seconds until the first of these tasks may be tried (again)."""
+    now = timezone.now()
+    return max(0.0, min((((task.not_before or now) - now).total_seconds() for task in tasks), default=0.0))
+
+
+def retry_delay(task: Task) -> timedelta:
+    """Return the wait before another attempt: seconds that grow where a person waits for the run, minutes for a scheduled one."""
+    if task.run.trigger == Trigger.SCHEDULE:
+        return timedelta(seconds=settings.ETL_SCHEDULED_RETRY_SECONDS)
+    return timedelta(seconds=settings.ETL_RETRY_SECONDS * BACKOFF ** (task.attempt - 1))

@@ -1,0 +1,63 @@
+"""What a task leaves in the ledger: batches, counts, rejects and check results, all at once with its success."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+from django.db import connections, transaction
+
+from apps.etl.batch import encode
+from apps.etl.checks import Result
+from apps.orchestration.models import Batch, CheckResult, Reject, RowCount, Run, Task
+from apps.orchestration.planning import Plan
+from apps.orchestration.worker.stages import Landed
+from techmarket.errors import ClaimLost
+
+REJECTS_PER_INSERT = 1_000  # a table that is dirty throughout has as many rejects as rows
+
+
+def land(task: Task, landed: Landed) -> None:
+    """Save what the task gives and record its success in one transaction, in place of what an earlier attempt left. Raises ClaimLost."""
+    run = task.run
+    with transaction.atomic():
+        if not task.succeed():
+            raise ClaimLost
+        for model in (Batch, RowCount, Reject, CheckResult):
+            model._default_manager.filter(task=task).delete()
+        for name, table in landed.batches.items():
+            save_batch(Batch(run=run, task=task, name=name, rows=table.num_rows), table)
+        RowCount.objects.bulk_create(count_rows(task, landed))
+        rejects = [Reject(run=run, task=task, **vars(row)) for row in landed.rejects]
+        Reject.objects.bulk_create(rejects, batch_size=REJECTS_PER_INSERT)
+        CheckResult.objects.bulk_create(check_rows(task, landed.checks))
+        if landed.plan:
+            save_plan(run, landed.plan)
+        if landed.net_by_month:
+            Run.objects.filter(pk=run.pk).update(result={"net_by_month": landed.net_by_month})
+
+
+def save_batch(batch: Batch, table: pa.Table) -> None:
+    """Save by COPY on PostgreSQL: an INSERT writes the body as hexadecimal on both ends, 25 ms for a slice's 1 MB instead of 8."""
+    batch.body, batch.checksum = encode(table)
+    if connections["default"].vendor != "postgresql":
+        return batch.save(force_insert=True)
+    query = "COPY orchestration_batch (run_id, task_id, name, rows, checksum, body) FROM STDIN (FORMAT binary)"
+    with connections["default"].cursor() as cursor, cursor.copy(query) as stream:
+        stream.set_types(["int8", "int8", "varchar", "int8", "int8", "bytea"])
+        stream.write_row([batch.run_id, batch.task_id, batch.name, batch.rows, batch.checksum, batch.body])
+    return None
+
+
+def save_plan(run: Run, plan: Plan) -> None:
+    run.mode, run.window_start, run.high_water_mark = plan.mode, plan.window_start, plan.high_water_mark
+    run.save(update_fields=["mode", "window_start", "high_water_mark"])
+    Task.objects.bulk_create(plan.tasks)
+
+
+def count_rows(task: Task, landed: Landed) -> list[RowCount]:
+    read = [RowCount(run=task.run, task=task, table=table, **vars(counts)) for table, counts in landed.counts.items()]
+    written = [RowCount(run=task.run, task=task, table=table, **counts.by_name()) for table, counts in landed.written.items()]
+    return read + written
+
+
+def check_rows(task: Task, results: Iterable[Result]) -> list[CheckResult]:
+    return [CheckResult(run=task.run, task=task, **vars(result)) for result in results]
