@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from apps.schema.columns import example, origin, unit
 from apps.schema.tables import Column, Database, Table
+from apps.warehouse.kpi_views import View
 
 HEAD = """\
 # The data dictionary
 
 Every table and column of the four sources and of the warehouse. Made from the models by `manage.py export_schema`; do not edit it by hand.
 
-Instants are kept in UTC; business days are the shop's, in Kyiv. Money is UAH, exact to the kopiyka. *may be empty* is NULL in the database.
+Instants are kept in UTC; days are those of the shop's calendar, in Kyiv. Money is UAH, exact to the kopiyka. *may be empty* is NULL.
 A source *the shop* means the service that owns the table; *the database*, that the server fills the column by itself; *the ETL*, that a
 run does. A column of another table: it is taken or made from there. Examples are made up.
 """
@@ -18,12 +19,16 @@ COLUMNS = ("column", "type", "meaning", "unit", "source", "example")
 
 
 def written(databases: Sequence[Database]) -> str:
-    contents = "\n".join(f"- [{database.alias}](#{database.alias}): {', '.join(map(link, database.tables))}" for database in databases)
+    contents = "\n".join(f"- [{database.alias}](#{database.alias}): {', '.join(map(link, names(database)))}" for database in databases)
     return "\n".join([HEAD, contents, "", *("\n".join(section(database)) for database in databases)])
 
 
-def link(table: Table) -> str:
-    return f"[{table.name}](#{table.name})"
+def names(database: Database) -> list[str]:
+    return [*(table.name for table in database.tables), *(view.name for view in database.views)]
+
+
+def link(name: str) -> str:
+    return f"[{name}](#{name})"
 
 
 def section(database: Database) -> Iterator[str]:
@@ -38,6 +43,8 @@ def section(database: Database) -> Iterator[str]:
     yield ""
     for table in database.tables:
         yield from of(table, database)
+    for view in database.views:
+        yield from describe_view(view)
 
 
 def of(table: Table, database: Database) -> Iterator[str]:
@@ -61,6 +68,17 @@ def of(table: Table, database: Database) -> Iterator[str]:
     for columns in table.uniques:
         yield f"Unique together: {', '.join(f'`{name}`' for name in columns)}."
         yield ""
+
+
+def describe_view(view: View) -> Iterator[str]:
+    yield f"### {view.name}"
+    yield ""
+    yield f"A view of the KPIs ([SQL](../apps/warehouse/kpi_views.py)). {view.comment}"
+    yield ""
+    yield "| column | meaning |"
+    yield "| --- | --- |"
+    yield from (f"| `{column}` | {words} |" for column, words in view.columns.items())
+    yield ""
 
 
 def code(words: str) -> str:

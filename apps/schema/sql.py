@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from apps.schema.tables import Column, Database, Table
+from apps.warehouse.kpi_views import View
 from apps.warehouse.partition import create_only_partition, partition_by_range
 
 WIDTH = 130
@@ -16,7 +17,8 @@ HEAD = """\
 
 def written(database: Database) -> str:
     head = HEAD.format(meaning=database.meaning, product=database.product)
-    return "\n".join([head, *("\n".join(statements(table, database)) for table in database.tables)])
+    tables = ("\n".join(statements(table, database)) for table in database.tables)
+    return "\n".join([head, *tables, *("\n".join(view_statements(view)) for view in database.views)])
 
 
 def statements(table: Table, database: Database) -> Iterator[str]:
@@ -31,6 +33,12 @@ def statements(table: Table, database: Database) -> Iterator[str]:
     if table.partitioned:
         yield f"{create_only_partition(table.name)};"
     yield from (f"{index};" for index in table.indexes)
+    yield ""
+
+
+def view_statements(view: View) -> Iterator[str]:
+    yield f"{view.create};"
+    yield from (f"{comment};" for comment in view.comments())
     yield ""
 
 

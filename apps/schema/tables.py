@@ -14,6 +14,7 @@ from django.db.models import Model, UniqueConstraint
 from django.utils.translation import override
 
 from apps.schema.offline import server
+from apps.warehouse.kpi_views import VIEWS, View
 from apps.warehouse.partition import CreateSinglePartitionModel
 
 WAREHOUSE = "dwh"
@@ -71,6 +72,7 @@ class Database:
     alias: str
     meaning: str
     tables: tuple[Table, ...] = field(default=())
+    views: tuple[View, ...] = ()
 
     @property
     def is_warehouse(self) -> bool:
@@ -110,7 +112,7 @@ def database(alias: str, models: Iterable[type[Model]] | None = None) -> Databas
     meaning = (config.models_module.__doc__ or "").splitlines()[0] if config.models_module else ""
     with connection.schema_editor(collect_sql=True, atomic=False) as editor:
         tables = tuple(table(model, editor, connection) for model in (models or config.get_models()))
-    return Database(alias, meaning, tables)
+    return Database(alias, meaning, tables, VIEWS if alias == WAREHOUSE else ())
 
 
 def table(model: type[Model], editor: Any, connection: BaseDatabaseWrapper) -> Table:
