@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from apps.schema.columns import get_example, get_source, get_unit
 from apps.schema.tables import Column, Database, Table
+from apps.warehouse.kpi_views import View
 
 HEAD = """\
 # Data dictionary
@@ -18,12 +19,16 @@ COLUMNS = ("column", "type", "meaning", "unit", "source", "example")
 
 
 def render_dictionary(databases: Sequence[Database]) -> str:
-    contents = "\n".join(f"- [{database.alias}](#{database.alias}): {', '.join(map(link, database.tables))}" for database in databases)
+    contents = "\n".join(f"- [{database.alias}](#{database.alias}): {', '.join(map(link, names(database)))}" for database in databases)
     return "\n".join([HEAD, contents, "", *("\n".join(render_database(database)) for database in databases)])
 
 
-def link(table: Table) -> str:
-    return f"[{table.name}](#{table.name})"
+def names(database: Database) -> list[str]:
+    return [*(table.name for table in database.tables), *(view.name for view in database.views)]
+
+
+def link(name: str) -> str:
+    return f"[{name}](#{name})"
 
 
 def render_database(database: Database) -> Iterator[str]:
@@ -38,6 +43,8 @@ def render_database(database: Database) -> Iterator[str]:
     yield ""
     for table in database.tables:
         yield from render_table(table, database)
+    for view in database.views:
+        yield from render_view(view)
 
 
 def render_table(table: Table, database: Database) -> Iterator[str]:
@@ -61,6 +68,17 @@ def render_table(table: Table, database: Database) -> Iterator[str]:
     for columns in table.uniques:
         yield f"Unique together: {', '.join(f'`{name}`' for name in columns)}."
         yield ""
+
+
+def render_view(view: View) -> Iterator[str]:
+    yield f"### {view.name}"
+    yield ""
+    yield f"A view of the KPIs ([SQL](../apps/warehouse/kpi_views.py)). {view.comment}"
+    yield ""
+    yield "| column | meaning |"
+    yield "| --- | --- |"
+    yield from (f"| `{column}` | {meaning} |" for column, meaning in view.columns.items())
+    yield ""
 
 
 def format_code(text: str) -> str:

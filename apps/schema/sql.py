@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from apps.schema.tables import Column, Database, Table
-from apps.warehouse.partition import by_range, only_partition
+from apps.warehouse.kpi_views import View
+from apps.warehouse.partition import create_only_partition, partition_by_range
 
 WIDTH = 130
 HEAD = """\
@@ -16,7 +17,8 @@ HEAD = """\
 
 def render_sql(database: Database) -> str:
     head = HEAD.format(description=database.description, product=database.product)
-    return "\n".join([head, *("\n".join(render_table(table, database)) for table in database.tables)])
+    tables = ("\n".join(render_table(table, database)) for table in database.tables)
+    return "\n".join([head, *tables, *("\n".join(render_view(view)) for view in database.views)])
 
 
 def render_table(table: Table, database: Database) -> Iterator[str]:
@@ -27,10 +29,16 @@ def render_table(table: Table, database: Database) -> Iterator[str]:
     for number, (definition, comment) in enumerate(lines, 1):
         comma = "," if number < len(lines) else ""
         yield f"    {definition}{comma}{comment}"
-    yield f") {by_range(database.quote_name(table.key))};" if table.partitioned else ");"
+    yield f") {partition_by_range(database.quote_name(table.key))};" if table.partitioned else ");"
     if table.partitioned:
-        yield f"{only_partition(table.name)};"
+        yield f"{create_only_partition(table.name)};"
     yield from (f"{index};" for index in table.indexes)
+    yield ""
+
+
+def render_view(view: View) -> Iterator[str]:
+    yield f"{view.create};"
+    yield from (f"{comment};" for comment in view.comments())
     yield ""
 
 

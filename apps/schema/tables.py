@@ -14,6 +14,7 @@ from django.db.models import Model, UniqueConstraint
 from django.utils.translation import override
 
 from apps.schema.offline import make_backend
+from apps.warehouse.kpi_views import VIEWS, View
 from apps.warehouse.partition import CreateSinglePartitionModel
 
 WAREHOUSE = "dwh"
@@ -75,6 +76,7 @@ class Database:
     alias: str
     description: str
     tables: tuple[Table, ...] = field(default=())
+    views: tuple[View, ...] = ()
 
     @property
     def is_warehouse(self) -> bool:
@@ -115,7 +117,7 @@ def describe_database(alias: str, models: Iterable[type[Model]] | None = None) -
     description = (config.models_module.__doc__ or "").splitlines()[0] if config.models_module else ""
     with connection.schema_editor(collect_sql=True, atomic=False) as editor:
         tables = tuple(describe_table(model, editor, connection) for model in (models or config.get_models()))
-    return Database(alias, description, tables)
+    return Database(alias, description, tables, VIEWS if alias == WAREHOUSE else ())
 
 
 def describe_table(model: type[Model], editor: Any, connection: BaseDatabaseWrapper) -> Table:

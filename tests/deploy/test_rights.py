@@ -29,7 +29,18 @@ pytestmark = pytest.mark.skipif(
 )
 READER_PASSWORD = 'it\'s \\ a "reader" ґ'
 SOURCES = ("auth_db", "catalog_db", "orders_db", "payments_db")
-STAR = ("dim_date", "dim_region", "dim_category", "dim_product", "dim_customer", "dim_employee", "fact_sales", "data_as_of")
+STAR = (
+    "dim_date",
+    "dim_region",
+    "dim_category",
+    "dim_product",
+    "dim_customer",
+    "dim_employee",
+    "fact_sales",
+    "data_as_of",
+    "kpi_orders",
+    "kpi_lines",
+)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from django.core.cache import cache
 
 from apps.warehouse.loads import Load
-from apps.warehouse.report import Report, report, sold_between
+from apps.warehouse.report import Report, build_report, find_sales_period
 
 A_DAY = 86_400
 Sold = tuple[date, date] | None
@@ -14,7 +14,7 @@ Sold = tuple[date, date] | None
 
 def sold() -> Sold:
     """The first and the last business day with a sale."""
-    return cache.get_or_set(f"sold:{edition()}", sold_between, A_DAY)
+    return cache.get_or_set(f"sold:{edition()}", find_sales_period, A_DAY)
 
 
 def kpis(start: date | None, end: date | None, region: str | None) -> Report:
@@ -24,7 +24,7 @@ def kpis(start: date | None, end: date | None, region: str | None) -> Report:
     for each process and load.
     """
     name = f"kpis:{edition()}:{start}:{end}:{quote(region or '')}"
-    found: Report = cache.get(name) or report(start, end, region)
+    found: Report = cache.get(name) or build_report(start, end, region)
     cache.add(name, found, A_DAY)
     return found
 

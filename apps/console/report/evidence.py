@@ -19,7 +19,7 @@ from apps.orchestration.recent_runs import FinishedRun, finished_runs
 from apps.orchestration.tally import tallies
 from apps.orchestration.window import Window
 from apps.warehouse.loads import Load
-from apps.warehouse.report import report
+from apps.warehouse.report import build_report
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Usage
 
@@ -147,7 +147,7 @@ def personal_columns() -> dict[str, tuple[str, ...]]:
 def kpis(start: date | None, end: date | None) -> dict[str, Any]:
     """Of these business days, or of all; nothing of an empty star."""
     as_of, days = Load.objects.order_by("-published_at").first(), sold()
-    found = report(start, end) if days else None
+    found = build_report(start, end) if days else None
     if not found or not found.totals.orders:
         return {"as_of": as_of, "sales": None}
     return {"as_of": as_of, "sales": days, "numbers": list(numbers(found)), "figures": figures(found, Period(start, end))}

@@ -47,7 +47,7 @@ class Dimensions:
         there = {row[0] for row in self.cursor.fetchall()}
         for special in (UNKNOWN, NOT_APPLICABLE):
             if special not in there:
-                self.insert_member(target, MODELS[target.table].member(special) | {target.key: special})
+                self.insert_member(target, MODELS[target.table].build_member(special) | {target.key: special})
 
     def insert_member(self, target: Target, row: dict[str, Any]) -> None:
         row = row | {"run_id": self.run_id}
@@ -115,7 +115,7 @@ class Dimensions:
             target = TARGETS[table]
             for natural, key in zip(naturals.tolist(), self.keys[table].of(naturals).tolist(), strict=True):
                 named = {target.key: key, target.natural: natural, "is_inferred": True}
-                self.insert_member(target, MODELS[table].member(UNKNOWN) | named)
+                self.insert_member(target, MODELS[table].build_member(UNKNOWN) | named)
 
     def years_lacking(self, dates: pa.ChunkedArray) -> set[int]:
         """Years of `dates` that the calendar does not have yet. They are told once: whoever asks writes them."""
