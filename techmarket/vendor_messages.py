@@ -35,7 +35,6 @@ UNFOLD = (
     _("Select value"),
     _("Submit"),
     _("System"),
-    _("This page yielded into no results."),
     _("Toggle dark/light mode"),
     _("Toggle filter"),
     _("Toggle password visibility"),
@@ -47,11 +46,6 @@ UNFOLD = (
     _("You have been successfully logged out from the administration"),
 )
 BEAT = (
-    _("Periodic Tasks"),
-    _("crontab"),
-    _("crontabs"),
-    _("periodic task"),
-    _("periodic tasks"),
     _("Crontab Schedule"),
     _("Day(s) Of The Month"),
     _("Day(s) Of The Week"),
@@ -60,6 +54,5 @@ BEAT = (
     _("Hour(s)"),
     _("Cron Timezone"),
     _("Enabled"),
-    _("Last Run Datetime"),
     _("Name"),
 )

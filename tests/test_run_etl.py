@@ -37,8 +37,8 @@ def test_ledger_and_rejects(small_shop: None, capsys: pytest.CaptureFixture[str]
         ": full",
         "fact_sales",
         "orders (lookup)",
-        "bad_quantity",
-        "quantity is less than 1",
+        "Quantity out of range",
+        "quantity is not between 1 and 2147483647",
         "e-mail can be parsed",
         "succeeded",
     ):

@@ -1,4 +1,4 @@
-"""The people who may come in. Django's own pages, with what an administrator must not be able to give themselves left out."""
+"""User and group pages. They are Django's own, without the ways in which an administrator could give themselves more rights."""
 
 from typing import Any
 
@@ -12,61 +12,61 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apps.console.groups import NAMES
+from apps.console.groups import GROUPS
 
 admin.site.unregister([User, Group])
 
 
 @admin.register(User)
-class PersonAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
-    """A person has rights through groups alone; only a superuser touches a superuser."""
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+    """Users get permissions through groups alone; only a superuser may edit a superuser."""
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "first_name", "last_name", "email", "is_active", "in_groups", "last_login")
+    list_display = ("username", "first_name", "last_name", "email", "is_active", "group_names", "last_login")
     list_filter = ("groups", "is_active", "is_superuser")
     fieldsets = (
         (None, {"fields": ("username", "password")}),
-        (_("Person"), {"fields": ("first_name", "last_name", "email")}),
-        (_("Rights"), {"fields": ("is_active", "is_staff", "groups")}),
-        (_("When"), {"fields": ("last_login", "date_joined")}),
+        (_("Personal details"), {"fields": ("first_name", "last_name", "email")}),
+        (_("Access"), {"fields": ("is_active", "is_staff", "groups")}),
+        (_("Activity"), {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "usable_password", "password1", "password2")}),)
     readonly_fields = ("last_login", "date_joined")
 
     @admin.display(description=_("groups"))
-    def in_groups(self, person: User) -> str:
-        return ", ".join(group.name for group in person.groups.all())
+    def group_names(self, user: User) -> str:
+        return ", ".join(group.name for group in user.groups.all())
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("groups")
 
-    def save_model(self, request: HttpRequest, person: User, form: Any, change: bool) -> None:
-        """Who is added here is to come in here."""
-        person.is_staff = person.is_staff or not change
-        super().save_model(request, person, form, change)
+    def save_model(self, request: HttpRequest, user: User, form: Any, change: bool) -> None:
+        """Save the user; a new one may log in to the admin."""
+        user.is_staff = user.is_staff or not change
+        super().save_model(request, user, form, change)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return below(request, obj) and bool(super().has_change_permission(request, obj))
+        return may_edit_user(request, obj) and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return below(request, obj) and bool(super().has_delete_permission(request, obj))
+        return may_edit_user(request, obj) and bool(super().has_delete_permission(request, obj))
 
 
-def below(request: HttpRequest, person: Model | None) -> bool:
-    return bool(request.user.is_superuser) or not getattr(person, "is_superuser", False)
+def may_edit_user(request: HttpRequest, user: Model | None) -> bool:
+    return bool(request.user.is_superuser) or not getattr(user, "is_superuser", False)
 
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    """The three of the release are as every migrate makes them; and a group gives no more than whoever makes it has."""
+    """The release's three groups cannot be edited; another group gives at most the permissions of the user who makes it."""
 
     def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        return getattr(obj, "name", "") not in NAMES and bool(super().has_change_permission(request, obj))
+        return getattr(obj, "name", "") not in GROUPS and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        return getattr(obj, "name", "") not in NAMES and bool(super().has_delete_permission(request, obj))
+        return getattr(obj, "name", "") not in GROUPS and bool(super().has_delete_permission(request, obj))
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **options: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **options)

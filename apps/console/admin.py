@@ -1,4 +1,4 @@
-"""Every page of the admin; Django looks for this module."""
+"""Imports every module that registers admin pages; Django looks for this module."""
 
 from apps.console import accounts, rejects, schedules, sources, warehouse
 from apps.console.runs import admin as runs

@@ -1,4 +1,4 @@
-"""Who may do what: three groups. They are the release's own; for other rights, make other groups."""
+"""The release's three groups and their permissions. For other permissions, add other groups."""
 
 from typing import Any
 
@@ -7,21 +7,22 @@ from django.db.models import Q
 
 from techmarket.routers import find_database
 
-NAMES = VIEWER, OPERATOR, ADMINISTRATOR = "viewer", "operator", "administrator"
-SHOWN = ("orchestration", "dwh", "auth_db", "catalog_db", "orders_db", "payments_db", "django_celery_beat")
-# What nobody is shown: hashes, and batches, which are raw rows.
-SECRET = ("view_credential", "view_token", "view_batch")
-OPERATES = ("start_run", "rerun_run", "resume_run", "cancel_run", "view_raw")
-ADMINISTERS = ("change_periodictask", "add_crontabschedule", "change_crontabschedule")
-PEOPLE = ("user", "group")
+GROUPS = VIEWER, OPERATOR, ADMINISTRATOR = "viewer", "operator", "administrator"
+VIEWED_APPS = ("orchestration", "dwh", "auth_db", "catalog_db", "orders_db", "payments_db", "django_celery_beat")
+# No group may view password and token hashes, nor batches, which are raw rows.
+NEVER_VIEWED = ("view_credential", "view_token", "view_batch")
+OPERATOR_PERMISSIONS = ("start_run", "rerun_run", "resume_run", "cancel_run", "view_raw")
+ADMINISTRATOR_PERMISSIONS = ("change_periodictask", "add_crontabschedule", "change_crontabschedule")
+ACCOUNT_MODELS = ("user", "group")
 
 
 def fill_groups(using: str, **kwargs: Any) -> None:
-    """After every migrate, not in a migration: Django makes the permissions only then, of new models too."""
+    """Give the groups their permissions after every migrate, because Django creates those of new models only then."""
     if using != find_database(Group._meta.app_label):
         return
-    sees = Q(content_type__app_label__in=SHOWN, codename__startswith="view_") & ~Q(codename__in=(*SECRET, "view_raw"))
-    operates = sees | Q(content_type__app_label="orchestration", codename__in=OPERATES)
-    administers = operates | Q(codename__in=ADMINISTERS) | Q(content_type__app_label="auth", content_type__model__in=PEOPLE)
-    for name, rights in ((VIEWER, sees), (OPERATOR, operates), (ADMINISTRATOR, administers)):
-        Group.objects.get_or_create(name=name)[0].permissions.set(Permission.objects.filter(rights))
+    viewer = Q(content_type__app_label__in=VIEWED_APPS, codename__startswith="view_") & ~Q(codename__in=(*NEVER_VIEWED, "view_raw"))
+    operator = viewer | Q(content_type__app_label="orchestration", codename__in=OPERATOR_PERMISSIONS)
+    accounts = Q(content_type__app_label="auth", content_type__model__in=ACCOUNT_MODELS)
+    administrator = operator | Q(codename__in=ADMINISTRATOR_PERMISSIONS) | accounts
+    for name, permissions in ((VIEWER, viewer), (OPERATOR, operator), (ADMINISTRATOR, administrator)):
+        Group.objects.get_or_create(name=name)[0].permissions.set(Permission.objects.filter(permissions))

@@ -1,4 +1,4 @@
-"""The sidebar: by what people look for, not by Django's apps. A model that a person may not see is not there."""
+"""The sidebar, grouped by subject instead of by Django app. It lists the models that the user may view."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-# By group: title, whether it opens and closes, and its models with their icons, in order.
+# Title, whether the group is collapsible, and its models with their icons, in order.
 GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
     (
         _("Runs"),
@@ -54,19 +54,23 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
             "auth_db.userrole": "vpn_key",
         },
     ),
-    (_("People"), False, {"auth.user": "manage_accounts", "auth.group": "groups"}),
+    (_("Users"), False, {"auth.user": "manage_accounts", "auth.group": "groups"}),
 )
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    first = {
-        "title": _("First page"),
+    """Return the navigation as unfold takes it."""
+    overview = {
+        "title": _("Overview"),
         "icon": "monitoring",
         "link": reverse("admin:index"),
         "active": request.path == reverse("admin:index"),
     }
-    groups = [{"title": title, "separator": True, "collapsible": folds, "items": items(request, models)} for title, folds, models in GROUPS]
-    return [{"items": [first]}, *(group for group in groups if group["items"])]
+    groups = [
+        {"title": title, "separator": True, "collapsible": collapsible, "items": items(request, models)}
+        for title, collapsible, models in GROUPS
+    ]
+    return [{"items": [overview]}, *(group for group in groups if group["items"])]
 
 
 def items(request: HttpRequest, icons: dict[str, str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The two schedules: when they are due, what was decided of each due instant, and their pauses."""
+"""The pages of schedules and crontabs, of scheduled runs, and of the decision on a missed run."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,33 +14,35 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.dates import WEEKDAYS
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.timesince import timeuntil
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, gettext_noop
-from django_celery_beat import admin as _beats  # noqa: F401  what is taken away below must be there
+from django.utils.translation import gettext, gettext_lazy, gettext_noop
+from django.utils.translation import gettext_lazy as _
+from django_celery_beat import admin as _beats  # noqa: F401  must be registered before it is unregistered below
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from apps.console.readonly import ReadOnlyAdmin
-from apps.console.runs.actions import Noted, Why, address, asked, tell
-from apps.console.runs.start import START
+from apps.console.runs.actions import HistoryAdmin, ReasonForm, describe_start, run_address, show_result
+from apps.console.runs.start import START_PERMISSION
 from apps.orchestration.models import Decision, Schedule, ScheduledRun
 from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, resolve_missed_run, upcoming
 from techmarket.errors import EtlError
 from techmarket.formats import shop_time_zone
+from techmarket.messages import translate
 
-DECISIONS = {Decision.RUN: "success", Decision.CAUGHT_UP: "info", Decision.HELD: "warning", Decision.SKIPPED: "default"}
+DECISION_COLOURS = {Decision.RUN: "success", Decision.CAUGHT_UP: "info", Decision.HELD: "warning", Decision.SKIPPED: "default"}
 HELP = {
-    "enabled": gettext_lazy("Off: paused. What falls into the pause waits for an operator's word."),
-    "crontab": gettext_lazy("A crontab may be of several schedules: to change one alone, add another crontab and choose it."),
+    "enabled": gettext_lazy("Clear to pause the schedule. Runs missed while paused await a decision."),
+    "crontab": gettext_lazy("Several schedules may share a crontab. To change only this one, add a crontab and select it here."),
 }
-MOST_TIMES = 4  # of a day, in words
+MAX_TIMES = 4  # a day; a crontab with more is shown as it is written
+# By crontab number: 0 is Sunday.
+WEEKDAYS = (_("Sundays"), _("Mondays"), _("Tuesdays"), _("Wednesdays"), _("Thursdays"), _("Fridays"), _("Saturdays"))
 
-# Beat's own pages start tasks past the ledger, and pause schedules without a memory of it.
+# Beat's own pages start tasks without a row in the ledger, and do not record pauses.
 admin.site.unregister([PeriodicTask, CrontabSchedule, ClockedSchedule, IntervalSchedule, SolarSchedule])
 
 
@@ -48,46 +50,50 @@ admin.site.unregister([PeriodicTask, CrontabSchedule, ClockedSchedule, IntervalS
 
 
 def describe_crontab(crontab: CrontabSchedule) -> str:
-    """Days and times where there are few; else the crontab as it stands. In its own time zone, which is said."""
-    as_it_stands = f"{crontab.minute} {crontab.hour} {crontab.day_of_month} {crontab.month_of_year} {crontab.day_of_week}"
+    """Return the days and times if there are few, otherwise the crontab as written; with its time zone."""
+    as_written = f"{crontab.minute} {crontab.hour} {crontab.day_of_month} {crontab.month_of_year} {crontab.day_of_week}"
     if (crontab.day_of_month, crontab.month_of_year) == ("*", "*") and upcoming(crontab, 1):
         plan = crontab.schedule
         times = [f"{hour:02}:{minute:02}" for hour in sorted(plan.hour) for minute in sorted(plan.minute)]
-        if len(times) <= MOST_TIMES:
-            return _("%(days)s at %(times)s, %(zone)s") % {
-                "days": days(plan.day_of_week),
+        if len(times) <= MAX_TIMES:
+            return gettext("%(days)s at %(times)s, %(zone)s") % {
+                "days": describe_days(plan.day_of_week),
                 "times": ", ".join(times),
                 "zone": zone_name(crontab),
             }
-    return f"{as_it_stands}, {zone_name(crontab)}"
+    return f"{as_written}, {zone_name(crontab)}"
 
 
-def days(numbers: set[int]) -> str:
-    """Of a crontab, where Sunday is 0."""
+def describe_days(numbers: set[int]) -> str:
+    """Return the weekdays from Monday on; in a crontab, Sunday is 0."""
     if len(numbers) == len(WEEKDAYS):
-        return _("every day")
-    return ", ".join(str(WEEKDAYS[(number - 1) % 7]) for number in sorted(numbers, key=lambda number: (number - 1) % 7))
+        return gettext("every day")
+    return ", ".join(str(WEEKDAYS[number]) for number in sorted(numbers, key=lambda number: (number - 1) % 7))
 
 
 def zone_name(crontab: CrontabSchedule) -> str:
     return shop_time_zone() if str(crontab.timezone) == settings.SHOP_TIME_ZONE else str(crontab.timezone)
 
 
-def instant_in_words(instant: datetime) -> str:
-    local = timezone.localtime(instant)
-    said = date_format(local, "l, j E Y, H:i")
-    return _("%(instant)s %(place)s, in %(time)s") % {"instant": said, "place": shop_time_zone(), "time": timeuntil(instant, depth=1)}
+def describe_instant(instant: datetime) -> str:
+    """Return the date and time in the shop's time zone, and how long it is until then."""
+    text = date_format(timezone.localtime(instant), "l, j E Y, H:i")
+    return gettext("%(instant)s %(place)s (in %(time)s)") % {
+        "instant": text,
+        "place": shop_time_zone(),
+        "time": timeuntil(instant, depth=1),
+    }
 
 
 @admin.register(PeriodicTask)
-class ScheduledAdmin(ModelAdmin):
-    """Our two schedules: on or paused, and when. Saved row by row, so that a pause is remembered."""
+class PeriodicTaskAdmin(ModelAdmin):
+    """TechMarket's two schedules. They are saved row by row, because signals record the pauses."""
 
-    list_display = ("name", "enabled", "when", "next", "last_run_at")
+    list_display = ("name", "enabled", "times", "next_run", "last_run")
     list_select_related = ("crontab",)
     search_fields = ("name",)
-    fields = ("schedule", "enabled", "crontab", "due", "last_sent")
-    readonly_fields = ("schedule", "due", "last_sent")
+    fields = ("schedule", "enabled", "crontab", "next_runs", "last_run")
+    readonly_fields = ("schedule", "next_runs", "last_run")
     actions = ("run_selected",)
     change_form_outer_before_template = "console/schedules/schedule.html"
 
@@ -96,17 +102,17 @@ class ScheduledAdmin(ModelAdmin):
         return schedules
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Without deletion, which Django adds by itself."""
+        """Return the actions without deletion, which Django adds by itself."""
         return {name: action for name, action in super().get_actions(request).items() if name in self.actions}
 
     def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **options: Any) -> Any:
-        """Beat's own help is about what is not shown here."""
+        """Return the field with our help text: beat's own is about fields that this page does not show."""
         field: Any = super().formfield_for_dbfield(db_field, request, **options)
         field.help_text = HELP.get(db_field.name, "")
         return field
 
     def formfield_for_foreignkey(self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **options: Any) -> Any:
-        """Beat takes other kinds of schedule as well; ours have a crontab."""
+        """Return the crontab as a required field, because TechMarket's schedules have no other kind."""
         field: Any = super().formfield_for_foreignkey(db_field, request, **options, required=True)
         field.label_from_instance = describe_crontab
         return field
@@ -118,86 +124,90 @@ class ScheduledAdmin(ModelAdmin):
         return False
 
     def has_start_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(START)
+        return request.user.has_perm(START_PERMISSION)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         schedule = context.get("original")
         if schedule and self.has_start_permission(request):
-            context |= {"start": start_page(schedule), "held": missed_runs().filter(schedule=schedule.name)}
+            context |= {"start": start_address(schedule), "missed_runs": missed_runs().filter(schedule=schedule.name)}
         response: HttpResponse = super().render_change_form(request, context, *args, **options)
         return response
 
     @admin.action(permissions=["start"], description=gettext_lazy("Run now"))
-    def run_selected(self, request: HttpRequest, chosen: "QuerySet[PeriodicTask]") -> HttpResponse | None:
-        """In the place of beat's own, which goes past the ledger."""
-        schedules = list(chosen)
+    def run_selected(self, request: HttpRequest, selected: "QuerySet[PeriodicTask]") -> HttpResponse | None:
+        """Open the start form of the selected schedule's mode."""
+        schedules = list(selected)
         if len(schedules) == 1:
-            return redirect(start_page(schedules[0]))
-        messages.error(request, _("Choose one schedule: only one run is active at a time, and a full one brings what the other would."))
+            return redirect(start_address(schedules[0]))
+        messages.error(
+            request, gettext("Select one schedule. Only one run can be active, and a full run includes what an incremental one loads.")
+        )
         return None
 
     @admin.display(description=gettext_lazy("Name"))
     def schedule(self, schedule: PeriodicTask) -> str:
         return str(schedule.name)
 
-    @admin.display(description=gettext_lazy("Last Run Datetime"))
-    def last_sent(self, schedule: PeriodicTask) -> str:
+    @admin.display(description=_("last run"), ordering="last_run_at")
+    def last_run(self, schedule: PeriodicTask) -> str:
         return date_format(timezone.localtime(schedule.last_run_at), "j E Y, H:i") if schedule.last_run_at else "–"
 
-    @admin.display(description=gettext_lazy("when"))
-    def when(self, schedule: PeriodicTask) -> str:
+    @admin.display(description=_("times"))
+    def times(self, schedule: PeriodicTask) -> str:
         return describe_crontab(schedule.crontab)
 
-    @admin.display(description=gettext_lazy("next due"))
-    def next(self, schedule: PeriodicTask) -> str:
+    @admin.display(description=_("next run"))
+    def next_run(self, schedule: PeriodicTask) -> str:
         instants = upcoming(schedule.crontab, 1) if schedule.enabled else []
-        return instant_in_words(instants[0]) if instants else _("paused")
+        return describe_instant(instants[0]) if instants else gettext("paused")
 
-    @admin.display(description=gettext_lazy("next due"))
-    def due(self, schedule: PeriodicTask) -> Any:
-        """The next five instants, or that it is paused."""
+    @admin.display(description=_("next runs"))
+    def next_runs(self, schedule: PeriodicTask) -> Any:
+        """Return the next five instants, or a note that the schedule is paused."""
         if not schedule.enabled:
-            return _("Paused: no run by itself until it is enabled.")
-        return listed(instant_in_words, upcoming(schedule.crontab))
+            return gettext("Paused. Enable the schedule to run it again.")
+        return render_list(describe_instant, upcoming(schedule.crontab))
 
 
-def listed(words: Callable[[datetime], str], instants: list[datetime]) -> Any:
-    return format_html("<ol>{}</ol>", format_html_join("", "<li>{}</li>", ((words(instant),) for instant in instants)))
+def render_list(describe: Callable[[datetime], str], instants: list[datetime]) -> Any:
+    return format_html("<ol>{}</ol>", format_html_join("", "<li>{}</li>", ((describe(instant),) for instant in instants)))
 
 
-def start_page(schedule: PeriodicTask) -> str:
-    return f"{address('start')}?mode={MODES[schedule.name]}"
+def start_address(schedule: PeriodicTask) -> str:
+    return f"{run_address('start')}?mode={MODES[schedule.name]}"
 
 
 class CrontabForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
-        """Beat's own rules let through what Celery cannot read, and days that no calendar has: every page of a schedule would fail."""
+        """Reject what beat's form accepts but Celery cannot read, and days that no month has: every page of a schedule would fail."""
         cleaned = super().clean() or {}
         if not self.errors and not upcoming(CrontabSchedule(**cleaned), 1):
-            raise forms.ValidationError(_("No instant of the coming year fits. Sunday is 0; ask for days that the months have."))
+            raise forms.ValidationError(
+                gettext("This crontab has no time in the coming year. Sunday is 0; choose days that exist in the chosen months.")
+            )
         return cleaned
 
 
 @admin.register(CrontabSchedule)
 class CrontabAdmin(ModelAdmin):
-    """When a schedule may be due. Nothing is deleted here: the schedules that use it would go with it."""
+    """The times of schedules. They cannot be deleted: the schedules that use them would be deleted too."""
 
     form = CrontabForm
-    list_display = ("__str__", "words")
-    fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year", "timezone", "due")
-    readonly_fields = ("due",)
+    list_display = ("__str__", "description")
+    fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year", "timezone", "next_runs")
+    readonly_fields = ("next_runs",)
     actions = None
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    @admin.display(description=gettext_lazy("in words"))
-    def words(self, crontab: CrontabSchedule) -> str:
+    @admin.display(description=_("description"))
+    def description(self, crontab: CrontabSchedule) -> str:
         return describe_crontab(crontab)
 
-    @admin.display(description=gettext_lazy("next due"))
-    def due(self, crontab: CrontabSchedule) -> Any:
-        return listed(instant_in_words, upcoming(crontab)) if crontab.pk else ""
+    @admin.display(description=_("next runs"))
+    def next_runs(self, crontab: CrontabSchedule) -> Any:
+        return render_list(describe_instant, upcoming(crontab)) if crontab.pk else ""
 
 
 @admin.register(Schedule)
@@ -206,58 +216,58 @@ class ScheduleAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
 
 
-# What an operator may say of a due instant that fell into a pause: the word, how it is offered, and how it is noted.
-ANSWERS = {
+# What an operator may do about a missed run: the form's value, its button, and the history entry.
+RESOLUTIONS = {
     "run": (gettext_lazy("Run now"), gettext_noop("Run after the pause")),
-    "backfill": (gettext_lazy("Backfill the days since the last success"), gettext_noop("Backfilled after the pause")),
-    "skip": (gettext_lazy("Skip it"), gettext_noop("Skipped after the pause")),
+    "backfill": (gettext_lazy("Backfill the days since the last successful run"), gettext_noop("Backfilled after the pause")),
+    "skip": (gettext_lazy("Skip"), gettext_noop("Skipped after the pause")),
 }
 
 
 @admin.register(ScheduledRun)
-class DueAdmin(Noted, ReadOnlyAdmin):
+class ScheduledRunAdmin(HistoryAdmin, ReadOnlyAdmin):
     list_display = ("schedule", "scheduled_for", "coloured_decision", "run", "decided_by")
     list_filter = ("decision", "schedule")
     list_select_related = ("schedule", "run")
     search_fields = ("schedule__name", "decided_by")
     date_hierarchy = "scheduled_for"
-    change_form_outer_before_template = "console/schedules/due.html"
+    change_form_outer_before_template = "console/schedules/missed_run.html"
+    empty_text = _("Runs that a schedule starts or misses appear here.")
 
     def get_urls(self) -> list[Any]:
-        answering = self.admin_site.admin_view(self.answering)
-        return [path("<int:number>/answer/", answering, name="orchestration_scheduledrun_answer"), *super().get_urls()]
+        resolve = self.admin_site.admin_view(self.resolve)
+        return [path("<int:number>/resolve/", resolve, name="orchestration_scheduledrun_resolve"), *super().get_urls()]
 
-    @display(description="decision", ordering="decision", label=DECISIONS)
-    def coloured_decision(self, due: ScheduledRun) -> Any:
-        return due.decision, due.get_decision_display()
+    @display(description=_("decision"), ordering="decision", label=DECISION_COLOURS)
+    def coloured_decision(self, scheduled: ScheduledRun) -> Any:
+        return scheduled.decision, scheduled.get_decision_display()
 
-    def answering(self, request: HttpRequest, number: int) -> HttpResponse:
-        """The page that asks what to do with a due instant that was held; the POST says it."""
-        if not (self.has_view_permission(request) and request.user.has_perm(START)):
+    def resolve(self, request: HttpRequest, number: int) -> HttpResponse:
+        """Show the options for a missed run; a POST takes one of them."""
+        if not (self.has_view_permission(request) and request.user.has_perm(START_PERMISSION)):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "POST"])
-        due = get_object_or_404(ScheduledRun, pk=number)
-        form = Why(request.POST if request.method == "POST" else None)
+        missed = get_object_or_404(ScheduledRun, pk=number)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
         if form.is_bound and form.is_valid():
-            self.answered(request, due, request.POST.get("answer", ""), form.cleaned_data["reason"])
-            return redirect("admin:orchestration_scheduledrun_change", due.pk)
-        context = {"title": _("A due instant that fell into a pause"), "due": due, "form": form, "opts": self.opts}
-        words = [(word, label) for word, (label, _noted) in ANSWERS.items()] if due.decision == Decision.HELD else []
+            self.apply_resolution(request, missed, request.POST.get("resolution", ""), form.cleaned_data["reason"])
+            return redirect("admin:orchestration_scheduledrun_change", missed.pk)
+        context = {"title": gettext("Missed run"), "missed": missed, "form": form, "opts": self.opts}
+        resolutions = [(name, label) for name, (label, _entry) in RESOLUTIONS.items()] if missed.decision == Decision.HELD else []
         back = reverse("admin:orchestration_scheduledrun_changelist")
-        return TemplateResponse(
-            request, "console/schedules/answering.html", self.admin_site.each_context(request) | context | {"words": words, "back": back}
-        )
+        context |= self.admin_site.each_context(request) | {"resolutions": resolutions, "back": back}
+        return TemplateResponse(request, "console/schedules/resolve.html", context)
 
-    def answered(self, request: HttpRequest, due: ScheduledRun, word: str, reason: str) -> None:
-        if word not in ANSWERS:
-            return messages.error(request, _("Choose one of the answers."))
+    def apply_resolution(self, request: HttpRequest, missed: ScheduledRun, name: str, reason: str) -> None:
+        if name not in RESOLUTIONS:
+            return messages.error(request, gettext("Choose one of the options."))
         try:
-            window = backfill_window(due) if word == "backfill" else None
-            resolve_missed_run(due, Decision.SKIPPED if word == "skip" else Decision.RUN, request.user.get_username(), window)
+            window = backfill_window(missed) if name == "backfill" else None
+            resolve_missed_run(missed, Decision.SKIPPED if name == "skip" else Decision.RUN, request.user.get_username(), window)
         except EtlError as error:
-            return messages.error(request, str(error))
-        self.note(request, due, ANSWERS[word][1], reason)
-        if due.run:
-            return tell(request, asked(due.run))
-        return messages.success(request, _("It is skipped."))
+            return messages.error(request, translate(error.message))
+        self.add_history_entry(request, missed, RESOLUTIONS[name][1], reason)
+        if missed.run:
+            return show_result(request, describe_start(missed.run))
+        return messages.success(request, gettext("Missed run skipped."))

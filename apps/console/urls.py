@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-admin.autodiscover()  # settings.py leaves that to here
+admin.autodiscover()  # settings.py uses SimpleAdminConfig, which does not
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),

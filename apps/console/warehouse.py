@@ -1,4 +1,4 @@
-"""The star, to look at. A fact row says where it came from."""
+"""Read-only pages of the warehouse. The page of a fact links to its source rows and to the run that wrote it."""
 
 from typing import Any
 
@@ -9,65 +9,75 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
-from apps.console.readonly import ReadOnlyAdmin, show
+from apps.console.readonly import ReadOnlyAdmin, register_read_only
 from apps.warehouse.facts import FactSales
 
-# By reference of the fact: the source's table, its page in the admin, and the dimension's natural key.
-ORIGINS = {
+# By foreign key of the fact: the source table, its admin page, and the dimension's natural key.
+DIMENSION_SOURCES = {
     "product": ("catalog_db.products", "catalog_db_product", "product_id"),
     "customer": ("orders_db.customers", "orders_db_customer", "customer_id"),
     "employee": ("orders_db.employees", "orders_db_employee", "employee_id"),
     "region": ("orders_db.regions", "orders_db_region", "region_id"),
 }
-
-
-COLUMNS = [field.name for field in FactSales._meta.concrete_fields]
+FACT_COLUMNS = [field.name for field in FactSales._meta.concrete_fields]
 
 
 class FactAdmin(ReadOnlyAdmin):
-    """Millions of rows: none of the pages counts them."""
+    """Pages that never count the rows, because a fact has millions of them."""
 
     paginator = InfinitePaginator
-    fieldsets = ((_("Where it comes from"), {"fields": ("origin",)}), (_("The row"), {"fields": COLUMNS}))
+    fieldsets = ((_("Lineage"), {"fields": ("origin",)}), (_("Row"), {"fields": FACT_COLUMNS}))
     readonly_fields = ("origin",)
 
     def origin(self, fact: FactSales) -> SafeString:
-        """Source tables and ids, and the run that wrote the row, each with its page."""
-        return format_html("<ul>{}</ul>", format_html_join("", '<li>{} <a class="tm-link" href="{}">{}</a></li>', origins(fact)))
+        """Return links to the source rows and to the run that wrote the fact."""
+        return format_html("<ul>{}</ul>", format_html_join("", '<li>{} <a class="tm-link" href="{}">{}</a></li>', find_origins(fact)))
 
     origin.short_description = _("source rows and run")  # type: ignore[attr-defined]
 
 
-def origins(fact: FactSales) -> list[tuple[Any, str, Any]]:
+def find_origins(fact: FactSales) -> list[tuple[Any, str, Any]]:
+    """Return the table, the address of the row's page and its key, for every source row and the run."""
     found: list[tuple[Any, str, Any]] = [
-        ("orders_db.order_items", change("orders_db_orderitem", fact.pk), fact.pk),
-        ("orders_db.orders", change("orders_db_order", fact.order_id), fact.order_id),
+        ("orders_db.order_items", change_address("orders_db_orderitem", fact.pk), fact.pk),
+        ("orders_db.orders", change_address("orders_db_order", fact.order_id), fact.order_id),
         (
             "payments_db.payments",
             f"{reverse('admin:payments_db_payment_changelist')}?order_id={fact.order_id}",
             f"order_id = {fact.order_id}",
         ),
     ]
-    for name, (table, page, natural) in ORIGINS.items():
-        number = getattr(getattr(fact, name), natural)
-        if number is not None:
-            found.append((table, change(page, number), number))
-    return [*found, (_("run"), change("orchestration_run", fact.run_id), fact.run_id)]
+    for name, (table, page, natural_key) in DIMENSION_SOURCES.items():
+        key = getattr(getattr(fact, name), natural_key)
+        if key is not None:
+            found.append((table, change_address(page, key), key))
+    return [*found, (_("run"), change_address("orchestration_run", fact.run_id), fact.run_id)]
 
 
-def change(page: str, key: int) -> str:
+def change_address(page: str, key: int) -> str:
     return reverse(f"admin:{page}_change", args=[key])
 
 
-LISTED = ("order_item_id", "order_id", "date", "product", "region", "employee", "payment_method", "quantity", "net_amount", "margin_amount")
-CHOSEN: dict[str, Any] = {
-    "list_display": LISTED,
-    "list_filter": ("region", "category"),  # of text columns, Django would ask for all values: a scan of the fact
+LIST_COLUMNS = (
+    "order_item_id",
+    "order_id",
+    "date",
+    "product",
+    "region",
+    "employee",
+    "payment_method",
+    "quantity",
+    "net_amount",
+    "margin_amount",
+)
+FACT_OPTIONS: dict[str, Any] = {
+    "list_display": LIST_COLUMNS,
+    "list_filter": ("region", "category"),  # a filter of a text column would scan the fact for its values
     "search_fields": ("=order_id", "=order_item_id"),
 }
 
 for model in apps.get_app_config("dwh").get_models():
     if model is FactSales:
-        show(model, FactAdmin, **CHOSEN)
+        register_read_only(model, FactAdmin, **FACT_OPTIONS)
     else:
-        show(model)
+        register_read_only(model)

@@ -20,8 +20,8 @@ from django.conf import settings
 from apps.etl.extract import Window, extract_dimension, extract_sales
 from apps.etl.metadata import note
 from apps.etl.tables import FACT_SALES, TARGETS, Kind
-from apps.etl.transform import Outcome
-from apps.etl.transform import transform as transform_batches
+from apps.etl.transform.registry import transform as transform_batches
+from apps.etl.transform.rows import Outcome
 from apps.orchestration.models import Mode, Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, rerun, resume_run, start_run
 from apps.orchestration.results import counts_by_table, document

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.fields import MessageField
 from techmarket.errors import Cancelled, EtlError, Terminal
 from techmarket.messages import Message, message
@@ -58,7 +59,7 @@ class Trigger(models.TextChoices):
 class Executor(models.TextChoices):
     """Who executes a run: the process that requested it (with a local worker pool), or Celery's workers."""
 
-    LOCAL = "local", _("The requesting process")
+    LOCAL = "local", _("Requesting process")
     WORKERS = "workers", _("Workers")
 
 
@@ -66,7 +67,7 @@ class CauseKind(models.TextChoices):
     """What a failure came from: bad rows or a bad schema; servers, disks and networks; or settings and options."""
 
     DATA = "data", _("Data")
-    MACHINE = "machine", _("Machine")
+    MACHINE = "machine", _("Infrastructure")
     CONFIGURATION = "configuration", _("Configuration")
 
 
@@ -77,7 +78,7 @@ class StateRow(models.Model):
     """A row with states and a cause for the unsuccessful ones."""
 
     state = models.CharField(_("state"), max_length=12, choices=State, default=State.QUEUED)
-    cause = MessageField(_("cause"), help_text=_("why it did not succeed"))
+    cause = MessageField(_("cause"), help_text=_("why the run or task did not succeed"))
     cause_kind = models.CharField(_("kind of cause"), max_length=16, choices=CauseKind, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
@@ -125,13 +126,11 @@ class Run(StateRow):
     mode = models.CharField(_("mode"), max_length=12, choices=Mode)
     dry_run = models.BooleanField(_("dry run"), default=False)
     window_start = models.DateTimeField(
-        _("window start"), null=True, blank=True, help_text=_("UTC, included; empty: from the high-water mark, or everything")
+        _("window start"), null=True, blank=True, help_text=_("UTC, inclusive; empty: from the high-water mark, or everything")
     )
-    window_end = models.DateTimeField(
-        _("window end"), null=True, blank=True, help_text=_("UTC, excluded; empty: to the sources' clock at extraction")
-    )
+    window_end = models.DateTimeField(_("window end"), null=True, blank=True, help_text=_("UTC, exclusive; empty: up to the extraction"))
     high_water_mark = models.DateTimeField(
-        _("high-water mark"), null=True, blank=True, help_text=_("what it becomes once this run is published")
+        _("high-water mark"), null=True, blank=True, help_text=_("all changes before it are in the warehouse once this run is published")
     )
     trigger = models.CharField(_("trigger"), max_length=12, choices=Trigger)
     requested_by = models.CharField(_("requested by"), max_length=150)
@@ -143,7 +142,7 @@ class Run(StateRow):
         null=True,
         blank=True,
         related_name="+",
-        help_text=_("the active run that it was skipped for"),
+        help_text=_("the active run because of which this run was skipped"),
         verbose_name=_("overlaps"),
     )
     rerun_of = models.ForeignKey(
@@ -152,19 +151,19 @@ class Run(StateRow):
         null=True,
         blank=True,
         related_name="+",
-        help_text=_("the run that it repeats"),
+        help_text=_("the run that this one repeats"),
         verbose_name=_("rerun of"),
     )
     executor = models.CharField(_("executor"), max_length=8, choices=Executor, default=Executor.WORKERS)
     worker = models.CharField(
-        _("worker"), max_length=120, blank=True, help_text=_("host and process of a local executor; empty for workers")
+        _("worker"), max_length=120, blank=True, help_text=_("host and process of a local run; empty for a run on workers")
     )
     heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())
     cancelled_by = models.CharField(
-        _("cancelled by"), max_length=150, blank=True, help_text=_("who requested the cancellation; the run ends within ten seconds")
+        _("cancelled by"), max_length=150, blank=True, help_text=_("who requested the cancellation; the run stops within ten seconds")
     )
     result = models.JSONField(
-        _("result"), null=True, blank=True, help_text=_("of a dry run, which keeps nothing else: what it would have changed")
+        _("result"), null=True, blank=True, help_text=_("what a dry run would have changed; nothing else is kept of it")
     )
 
     class Meta:
@@ -245,16 +244,16 @@ class Task(StateRow):
         _("claim"),
         null=True,
         blank=True,
-        help_text=_("changes with every attempt; a worker without the current one cannot commit"),
+        help_text=_("changes with every attempt; a worker without the current claim cannot commit"),
     )
     worker = models.CharField(_("worker"), max_length=120, blank=True)
     heartbeat_at = models.DateTimeField(_("heartbeat at"), null=True, blank=True)
-    not_before = models.DateTimeField(_("not before"), null=True, blank=True, help_text=_("when to try again, after a transient failure"))
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True, help_text=_("when it is retried after a transient failure"))
     message_sent_at = models.DateTimeField(
-        _("message sent at"), null=True, blank=True, help_text=_("when the broker last took a message for it")
+        _("message sent at"), null=True, blank=True, help_text=_("when the broker last accepted a message for it")
     )
     session = models.JSONField(
-        _("session"), null=True, blank=True, help_text=_("of a load: the warehouse session, to be terminated if its worker dies")
+        _("session"), null=True, blank=True, help_text=_("warehouse session of a load, terminated if its worker dies")
     )
 
     class Meta:
@@ -417,27 +416,37 @@ class Batch(models.Model):
 
 
 class Reject(models.Model):
-    """A source row that broke a rule: saved with the rule and its raw content."""
+    """A source row that broke a rule, with its raw content. `rule` and `params` are those of apps/etl/transform/rules.py."""
 
     personal = ("raw",)
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="rejects", verbose_name=_("run"))
     task = models.ForeignKey(Task, models.CASCADE, related_name="rejects", verbose_name=_("task"))
     table = models.CharField(_("table"), max_length=40)
-    row_id = models.CharField(_("row id"), max_length=40, help_text=_("the source's id, as it stands there"))
+    row_id = models.CharField(_("row id"), max_length=40, help_text=_("the id as the source has it"))
     rule = models.CharField(_("rule"), max_length=40)
-    reason = models.TextField(_("reason"))
+    params = models.JSONField(_("parameters"), default=dict, help_text=_("fill the reason that the rule shows"))
     raw = models.JSONField(_("raw"))
 
     class Meta:
         ordering = ["id"]
-        verbose_name = _("reject")
-        verbose_name_plural = _("rejects")
+        verbose_name = _("rejected row")
+        verbose_name_plural = _("rejected rows")
         indexes = [models.Index(fields=["run", "table", "rule"])]
         permissions = [("view_raw", "Can see personal data and the raw content of rejects")]
 
     def __str__(self) -> str:
         return f"{self.table} {self.row_id}"
+
+    @property
+    def label(self) -> str:
+        """The rule's short name in the active language."""
+        return render_label(self.rule, gettext)
+
+    @property
+    def reason(self) -> str:
+        """Why the row was rejected, in the active language."""
+        return render_reason(self.rule, self.params, gettext)
 
 
 class CheckResult(models.Model):
@@ -448,7 +457,7 @@ class CheckResult(models.Model):
     name = MessageField(_("name"))
     table = models.CharField(_("table"), max_length=40)
     passed = models.BooleanField(_("passed"))
-    blocking = models.BooleanField(_("blocking"), help_text=_("a failure stops publishing; otherwise it is a warning"))
+    blocking = models.BooleanField(_("blocking"), help_text=_("a failure prevents publishing; otherwise it is a warning"))
     expected = MessageField(_("expected"))
     observed = MessageField(_("observed"))
 
@@ -486,9 +495,9 @@ class Schedule(models.Model):
 class Decision(models.TextChoices):
     """What was decided about a scheduled run. HELD awaits an operator's choice: run now, backfill or skip."""
 
-    RUN = "run", _("Run")
+    RUN = "run", _("Started")
     CAUGHT_UP = "caught up", _("Caught up")
-    HELD = "held", _("Held")
+    HELD = "held", _("Awaiting decision")
     SKIPPED = "skipped", _("Skipped")
 
 
@@ -499,7 +508,7 @@ class ScheduledRun(models.Model):
     scheduled_for = models.DateTimeField(_("scheduled for"))
     decision = models.CharField(_("decision"), max_length=12, choices=Decision)
     run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("run"))
-    decided_by = models.CharField(_("decided by"), max_length=150, blank=True, help_text=_("the operator, where one had to choose"))
+    decided_by = models.CharField(_("decided by"), max_length=150, blank=True, help_text=_("the operator who chose the action"))
 
     class Meta:
         ordering = ["-scheduled_for"]

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Count, Min, Sum
 
 from apps.etl.tables import TARGETS
+from apps.etl.transform.rules import render_reason
 from apps.orchestration.models import Run
 from techmarket.messages import Message, load
 
@@ -45,10 +46,17 @@ def counts_by_table(run: Run) -> dict[str, dict[str, int]]:
 
 
 def rejects(run: Run) -> list[dict[str, Any]]:
-    """By table, rule and reason: how many, and the first of them."""
-    groups = run.rejects.values("table", "rule", "reason").order_by("table", "rule", "reason")
+    """Count the rejected rows by table, rule and parameters, with the reason in English and the id of the first row."""
+    groups = run.rejects.values("table", "rule", "params").order_by("table", "rule", "params")
     return [
-        {"table": row["table"], "rule": row["rule"], "reason": row["reason"], "rows": row["rows"], "first": row["first"]}
+        {
+            "table": row["table"],
+            "rule": row["rule"],
+            "params": row["params"],
+            "reason": render_reason(row["rule"], row["params"]),
+            "rows": row["rows"],
+            "first": row["first"],
+        }
         for row in groups.annotate(rows=Count("pk"), first=Min("row_id"))
     ]
 

@@ -74,9 +74,9 @@ def count_checks(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
     """Return all checks, failed blocking ones and warnings by run id."""
     blocking, warnings = Q(passed=False, blocking=True), Q(passed=False, blocking=False)
     rows = CheckResult.objects.filter(run__in=[run.pk for run in runs]).order_by().values("run")
-    # Not named `blocking`: the next filter would then read this count, not the column.
-    sums = rows.annotate(checks=Count("pk"), failed_blocking=Count("pk", filter=blocking), warnings=Count("pk", filter=warnings))
-    return {row["run"]: (row["checks"], row["failed_blocking"], row["warnings"]) for row in sums}
+    # Not named `blocking`: the next condition would mean the annotation instead of the column.
+    sums = rows.annotate(checks=Count("pk"), failures=Count("pk", filter=blocking), warnings=Count("pk", filter=warnings))
+    return {row["run"]: (row["checks"], row["failures"], row["warnings"]) for row in sums}
 
 
 def tally_document(result: Mapping[str, Any] | None) -> Tally:

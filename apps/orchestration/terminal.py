@@ -11,6 +11,7 @@ from rich.progress import Task as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
+from apps.etl.transform.rules import render_label
 from apps.orchestration.models import Run, Stage, Task
 from apps.orchestration.results import document, moved_months
 from apps.orchestration.tally import WRITTEN
@@ -126,7 +127,8 @@ def show_checks(screen: Console, checks: list[dict[str, Any]]) -> None:
 def show_rejects(screen: Console, rejects: list[dict[str, Any]]) -> None:
     for reject in rejects[:SHOWN_REJECTS]:
         rows = "1 row" if reject["rows"] == 1 else f"{format_count(reject['rows'])} rows"
-        screen.print(f"  [red]rejected[/red] {reject['table']}: {rows}, {reject['rule']}: {reject['reason']} (first: {reject['first']})")
+        why = f"{render_label(reject['rule'])}: {reject['reason']}"
+        screen.print(f"  [red]rejected[/red] {reject['table']}: {rows}, {why} (first: {reject['first']})")
     if len(rejects) > SHOWN_REJECTS:
         screen.print(f"  and {len(rejects) - SHOWN_REJECTS} more kinds; all are in the admin and in --json")
 

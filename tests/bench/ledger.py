@@ -87,7 +87,13 @@ def checks_of(run: Run, load: Task) -> Iterator[CheckResult]:
 def reject_of(run: Run, load: Task) -> Reject:
     raw = {"id": run.pk, "quantity": "0"}
     return Reject(
-        run=run, task=load, table="order_items", row_id=str(run.pk), rule="bad_quantity", reason="quantity is less than 1", raw=raw
+        run=run,
+        task=load,
+        table="order_items",
+        row_id=str(run.pk),
+        rule="bad_quantity",
+        params={"least": "1", "greatest": "2147483647"},
+        raw=raw,
     )
 
 

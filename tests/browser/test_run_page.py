@@ -13,7 +13,7 @@ from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from tests.browser.axe import faults as grave
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
-from tests.browser.test_first_page import HARM
+from tests.browser.test_overview import HARM
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = "/admin/orchestration/run/"
@@ -106,7 +106,9 @@ def test_harmful_values_do_no_harm(half_done: Run, page: Page, log_in: LogIn) ->
     task = half_done.tasks.earliest("pk")
     for harm in HARM:
         short = harm[:40]
-        Reject.objects.create(run=half_done, task=task, table=short, row_id=short, rule=short, reason=harm, raw={"name": harm})
+        Reject.objects.create(
+            run=half_done, task=task, table=short, row_id=short, rule="missing_value", params={"column": harm}, raw={"name": harm}
+        )
         CheckResult.objects.create(
             run=half_done, task=task, name=harm[:80], table=short, passed=False, blocking=True, expected=harm, observed=harm
         )

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from apps.demo import shop
 from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, ORDER_ITEMS, ORDERS, PAYMENTS, Source, Target
-from apps.etl.transform import Outcome, transform
+from apps.etl.transform.registry import transform
+from apps.etl.transform.rows import Outcome
 from apps.sources.auth.models import User
 from apps.sources.catalog.models import Category, Product
 from apps.sources.orders.models import Customer, Employee, Order, OrderItem, Region

@@ -1,4 +1,4 @@
-"""The KPIs as pictures with their numbers: each line leads to the fact rows behind it."""
+"""The KPIs as charts with tables, in which each line links to its fact rows."""
 
 from calendar import monthrange
 from collections.abc import Sequence
@@ -24,30 +24,30 @@ METHODS: dict[int | str, Any] = {
     "paypal": gettext_lazy("PayPal"),
     "bank_transfer": gettext_lazy("bank transfer"),
     "cash": gettext_lazy("cash"),
-    "mixed": gettext_lazy("several"),
-    "none": gettext_lazy("not paid"),
+    "mixed": gettext_lazy("Mixed"),
+    "none": gettext_lazy("unpaid"),
 }
 
 
 @dataclass(frozen=True)
 class Period:
-    """What was asked for. `region` is its key in dim_region."""
+    """The filters of the KPIs. `region` is the key in dim_region."""
 
     start: date | None
     end: date | None
     region: int | None = None
 
     def facts(self, **lookups: Any) -> str:
-        """The address of the list of its fact rows, narrowed further."""
-        mine = {
+        """Return the address of the list of its fact rows, narrowed by `lookups`."""
+        period = {
             "date__gte": self.start and to_date_key(self.start),
             "date__lte": self.end and to_date_key(self.end),
             "region__exact": self.region,
         }
-        asked = {name: value for name, value in (mine | lookups).items() if value is not None}
-        return f"{reverse('admin:dwh_factsales_changelist')}?{urlencode(asked)}"
+        chosen = {name: value for name, value in (period | lookups).items() if value is not None}
+        return f"{reverse('admin:dwh_factsales_changelist')}?{urlencode(chosen)}"
 
-    def month(self, year: int, month: int) -> str:
+    def month_facts(self, year: int, month: int) -> str:
         first, last = date(year, month, 1), date(year, month, monthrange(year, month)[1])
         return self.facts(date__gte=to_date_key(max(first, self.start or first)), date__lte=to_date_key(min(last, self.end or last)))
 
@@ -69,24 +69,26 @@ class Figure:
 
 
 def figures(report: Report, period: Period) -> list[Figure]:
-    managers = read(report.employees, _("none: web orders"))
+    managers = localize_names(report.employees, _("No manager (web)"))
     return [
-        by_month(report, period),
-        shared(_("Orders by region"), _("Region"), read(report.regions), "region", period, ORDERS),
-        shared(_("Payment methods"), _("Method"), read(report.methods), "payment_method", period, REVENUE),
-        shared(_("Ten best products"), _("Product"), read(report.products), "product", period, MARGIN),
-        shared(_("Revenue by category"), _("Category"), read(report.categories), "category", period, MARGIN),
-        replace(shared(_("Results by manager"), _("Manager"), managers, "employee", period, REVENUE), wide=True),
+        make_month_figure(report, period),
+        make_share_figure(_("Orders by region"), _("Region"), localize_names(report.regions), "region", period, ORDERS),
+        make_share_figure(_("Payment methods"), _("Method"), localize_names(report.methods), "payment_method", period, REVENUE),
+        make_share_figure(_("Top 10 products"), _("Product"), localize_names(report.products), "product", period, MARGIN),
+        make_share_figure(_("Revenue by category"), _("Category"), localize_names(report.categories), "category", period, MARGIN),
+        replace(make_share_figure(_("Sales by manager"), _("Manager"), managers, "employee", period, REVENUE), wide=True),
     ]
 
 
-def by_month(report: Report, period: Period) -> Figure:
-    months = without_gaps(report.months)
+def make_month_figure(report: Report, period: Period) -> Figure:
+    months = fill_gaps(report.months)
     names = [date_format(date(month.year, month.month, 1), "M Y") for month in months]
     series = [Series(_("Revenue, UAH"), [month.net for month in months]), Series(_("Margin, UAH"), [month.margin for month in months])]
     lines = [
         Line(
-            name, period.month(month.year, month.month), (localize_uah(month.net), localize_uah(month.margin), localize_count(month.orders))
+            name,
+            period.month_facts(month.year, month.month),
+            (localize_uah(month.net), localize_uah(month.margin), localize_count(month.orders)),
         )
         for name, month in zip(names, months, strict=True)
     ]
@@ -94,23 +96,23 @@ def by_month(report: Report, period: Period) -> Figure:
     return Figure(_("Revenue and margin by month"), Chart("line", names, series), columns, lines, wide=True)
 
 
-def without_gaps(months: Sequence[Month]) -> list[Month]:
-    """A month without a sale is a month of nothing: a line would else run over it."""
+def fill_gaps(months: Sequence[Month]) -> list[Month]:
+    """Return the months with empty ones for those without sales, over which the line would run otherwise."""
     sold = {month.year * 12 + month.month - 1: month for month in months}
     numbers = range(min(sold), max(sold) + 1) if sold else ()
     return [sold.get(number, Month(number // 12, number % 12 + 1, ZERO_UAH, ZERO_UAH, 0)) for number in numbers]
 
 
-def shared(title: str, what: str, shares: Sequence[Share], column: str, period: Period, kind: str) -> Figure:
-    """`kind`: what is drawn, and which numbers stand beside it. Products have no orders: those of one order do not add up."""
-    drawn = (
+def make_share_figure(title: str, heading: str, shares: Sequence[Share], column: str, period: Period, kind: str) -> Figure:
+    """Return a bar chart of orders or revenue. Products show no orders, because one order may have several products."""
+    series = (
         Series(_("Orders"), [share.orders for share in shares])
         if kind == ORDERS
         else Series(_("Revenue, UAH"), [share.net for share in shares])
     )
-    numbers = (_("Revenue"), _("Margin")) if kind == MARGIN else (_("Revenue"), _("Orders"), _("Average order"))
+    columns = (_("Revenue"), _("Margin")) if kind == MARGIN else (_("Revenue"), _("Orders"), _("Average order"))
     lines = [Line(share.name, period.facts(**{f"{column}__exact": share.key}), cells(share, kind)) for share in shares]
-    return Figure(title, Chart("bar", [share.name for share in shares], [drawn], across=True), (what, *numbers), lines)
+    return Figure(title, Chart("bar", [share.name for share in shares], [series], horizontal=True), (heading, *columns), lines)
 
 
 def cells(share: Share, kind: str) -> tuple[str, ...]:
@@ -121,7 +123,7 @@ def cells(share: Share, kind: str) -> tuple[str, ...]:
     )
 
 
-def read(shares: Sequence[Share], member: str = "") -> list[Share]:
-    """Payment methods and the dimensions' special rows in the reader's words. `member`: what Not applicable means here."""
-    words: dict[int | str, Any] = {UNKNOWN: _("unknown"), NOT_APPLICABLE: member or _("not applicable")}
-    return [replace(share, name=str(words.get(share.key) or METHODS.get(share.key, share.name))) for share in shares]
+def localize_names(shares: Sequence[Share], not_applicable: str = "") -> list[Share]:
+    """Translate payment methods and the special rows of dimensions. `not_applicable`: the name of that row in this dimension."""
+    names: dict[int | str, Any] = {UNKNOWN: _("unknown"), NOT_APPLICABLE: not_applicable or _("not applicable")}
+    return [replace(share, name=str(names.get(share.key) or METHODS.get(share.key, share.name))) for share in shares]

@@ -1,4 +1,4 @@
-"""The three filters of the KPIs: start, end, region."""
+"""The filters of the KPIs: start, end and region."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -8,17 +8,17 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from apps.console.overview.sales import Sold
+from apps.console.overview.sales import SalesDates
 from apps.orchestration.window import EARLIEST
 from apps.warehouse.dimensions import DimRegion
 
-YEAR = timedelta(days=364)
-SPANS = ((29, _("30 days")), (89, _("90 days")), (YEAR.days, _("a year")))
+YEAR_DAYS = 365
+SPANS = ((30, _("Last 30 days")), (90, _("Last 90 days")), (YEAR_DAYS, _("Last year")))
 ISO = "%Y-%m-%d"
 
 
-class Day(forms.DateField):
-    """As the browser's own calendar gives it, in every language."""
+class IsoDateField(forms.DateField):
+    """A date as a browser's date input sends it in every language."""
 
     def __init__(self, **options: Any):
         widget = UnfoldAdminTextInputWidget(attrs={"type": "date", "min": EARLIEST.isoformat()})
@@ -30,34 +30,33 @@ class Day(forms.DateField):
     def validate(self, value: date | None) -> None:
         super().validate(value)
         if value and not EARLIEST.year <= value.year <= EARLIEST.year + 100:
-            raise forms.ValidationError(_("No sale is of that year."))
+            raise forms.ValidationError(_("There are no sales in that year."))
 
 
-def regions() -> list[tuple[Any, Any]]:
+def list_regions() -> list[tuple[Any, Any]]:
     return [("", _("All regions")), *DimRegion.objects.filter(pk__gt=0).order_by("name").values_list("code", "name")]
 
 
 class Filters(forms.Form):
-    start = Day(label=_("From"))
-    end = Day(label=_("To, included"))
-    region = forms.ChoiceField(label=_("Region"), required=False, choices=regions, widget=UnfoldAdminSelectWidget)
+    start = IsoDateField(label=_("From"))
+    end = IsoDateField(label=_("To (inclusive)"))
+    region = forms.ChoiceField(label=_("Region"), required=False, choices=list_regions, widget=UnfoldAdminSelectWidget)
 
-    def __init__(self, asked: QueryDict, sold: Sold):
-        """Nothing asked: the last year with sales. An empty field: as far as there are sales."""
-        given = asked if any(name in asked for name in self.base_fields) else last(YEAR.days, sold)
-        super().__init__(given)
+    def __init__(self, query: QueryDict, dates: SalesDates):
+        """Without a query show the last year with sales. An empty field sets no limit."""
+        super().__init__(query if any(name in query for name in self.base_fields) else last_days(YEAR_DAYS, dates))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         start, end = cleaned.get("start"), cleaned.get("end")
         if start and end and end < start:
-            raise forms.ValidationError(_("The end is before the start."))
+            raise forms.ValidationError(_("The end date is before the start date."))
         return cleaned
 
 
-def last(days: int, sold: Sold) -> dict[str, str]:
-    """So many days before the last one with a sale, and that one."""
-    if sold is None:
+def last_days(count: int, dates: SalesDates) -> dict[str, str]:
+    """Return the filters of the last `count` days, of which the last one with a sale is the end."""
+    if dates is None:
         return {}
-    first = max(sold[1] - timedelta(days=days), EARLIEST)
-    return {"start": first.isoformat(), "end": sold[1].isoformat()}
+    first = max(dates[1] - timedelta(days=count - 1), EARLIEST)
+    return {"start": first.isoformat(), "end": dates[1].isoformat()}

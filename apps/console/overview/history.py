@@ -1,4 +1,4 @@
-"""The latest runs: how many rows each wrote, and how long it took."""
+"""Charts of the latest runs: rows written and duration."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,27 +15,29 @@ from apps.orchestration.models import Run
 from apps.orchestration.tally import tallies
 from techmarket.formats import localize_count, localize_duration
 
-GOOD_RUN, BAD_RUN = "var(--color-primary-600)", "#dc2626"
+SUCCEEDED_COLOUR, FAILED_COLOUR = "var(--color-primary-600)", "#dc2626"
 
 
-def history(runs: Sequence[Run]) -> list[Figure]:
-    """Failed runs are red, and say so in the tables."""
+def draw_history(runs: Sequence[Run]) -> list[Figure]:
+    """Return one chart for each measure; failed runs are red, and their tables show the state."""
     names = [f"{run.pk} · {date_format(localtime(run.created_at), 'j E H:i')}" for run in runs]
-    colours = [BAD_RUN if run.state in RED_STATES else GOOD_RUN for run in runs]
+    colours = [FAILED_COLOUR if run.state in RED_STATES else SUCCEEDED_COLOUR for run in runs]
     rows, seconds = {number: tally.written for number, tally in tallies(runs).items()}, [run.seconds or 0.0 for run in runs]
     lines = [
         Line(
-            name, reverse("admin:orchestration_run_change", args=[run.pk]), (run.get_state_display(), localize_count(rows[run.pk]), lasted)
+            name,
+            reverse("admin:orchestration_run_change", args=[run.pk]),
+            (run.get_state_display(), localize_count(rows[run.pk]), duration),
         )
-        for name, run, lasted in zip(names, runs, map(duration, seconds), strict=True)
+        for name, run, duration in zip(names, runs, map(format_seconds, seconds), strict=True)
     ]
     columns = (_("Run"), _("State"), _("Rows written"), _("Duration"))
-    drawn = (
-        (_("Rows written by the latest runs"), Series(_("Rows written"), [rows[run.pk] for run in runs], colours)),
-        (_("Duration of the latest runs"), Series(_("Seconds"), seconds, colours)),
+    measures = (
+        (_("Rows written by recent runs"), Series(_("Rows written"), [rows[run.pk] for run in runs], colours)),
+        (_("Duration of recent runs"), Series(_("Seconds"), seconds, colours)),
     )
-    return [Figure(title, Chart("bar", [str(run.pk) for run in runs], [series]), columns, lines[::-1]) for title, series in drawn]
+    return [Figure(title, Chart("bar", [str(run.pk) for run in runs], [series]), columns, lines[::-1]) for title, series in measures]
 
 
-def duration(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     return localize_duration(timedelta(seconds=seconds))

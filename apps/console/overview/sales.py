@@ -1,4 +1,4 @@
-"""The KPIs of the first page, computed once for each load."""
+"""The KPIs of the overview, computed once for each load."""
 
 from datetime import date
 from urllib.parse import quote
@@ -8,27 +8,28 @@ from django.core.cache import cache
 from apps.warehouse.loads import Load
 from apps.warehouse.report import Report, build_report, find_sales_period
 
-A_DAY = 86_400
-Sold = tuple[date, date] | None
+CACHE_S = 86_400
+SalesDates = tuple[date, date] | None
 
 
-def sold() -> Sold:
-    """The first and the last business day with a sale."""
-    return cache.get_or_set(f"sold:{edition()}", find_sales_period, A_DAY)
+def find_dates() -> SalesDates:
+    """Return the first and the last day with a sale, of the shop's calendar."""
+    return cache.get_or_set(f"sales-dates:{find_edition()}", find_sales_period, CACHE_S)
 
 
-def kpis(start: date | None, end: date | None, region: str | None) -> Report:
-    """The star changes only where a run publishes, with a row of `etl_load`: under its key, what is cached cannot be out of date.
+def read_report(start: date | None, end: date | None, region: str | None) -> Report:
+    """Return the report, cached under the latest load.
 
-    Each web process keeps its own (local memory): nothing to install, nothing to ask over a network, and no more than a scan or two
-    for each process and load.
+    The warehouse changes only when a run publishes, which adds a row to etl_load, so the cached report is never stale. Each web process
+    has a cache of its own in memory: at most two scans for each process and load.
     """
-    name = f"kpis:{edition()}:{start}:{end}:{quote(region or '')}"
+    name = f"kpis:{find_edition()}:{start}:{end}:{quote(region or '')}"
     found: Report = cache.get(name) or build_report(start, end, region)
-    cache.add(name, found, A_DAY)
+    cache.add(name, found, CACHE_S)
     return found
 
 
-def edition() -> str:
+def find_edition() -> str:
+    """Return the UUID of the run that published last."""
     latest = Load.objects.order_by("-published_at").values_list("run_uuid", flat=True).first()
     return str(latest)

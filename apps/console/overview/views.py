@@ -9,10 +9,10 @@ from apps.console.overview import page
 @never_cache
 @require_GET
 def now(request: HttpRequest) -> HttpResponse:
-    """The part of the first page that changes by itself. Once a run has published, or the session has ended, the whole page is due."""
+    """Return the part of the overview that refreshes itself. Once a run has published, or the session has ended, reload the page."""
     if not (request.user.is_active and request.user.is_staff and request.user.has_perm("orchestration.view_run")):
         return HttpResponse(status=403, headers={"HX-Refresh": "true"})
-    context = page.now()
+    context = page.describe_now()
     changed = "seen" in request.GET and request.GET["seen"] != context["edition"]
     response = render(request, "console/overview/now.html", context)
     if changed:

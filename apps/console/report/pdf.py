@@ -1,4 +1,4 @@
-"""A page as a PDF, by a Chromium without a window."""
+"""Prints a page to PDF with headless Chromium."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ from django.conf import settings
 
 from techmarket.errors import EtlError, Misconfigured
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-PATIENCE = 120  # seconds
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PRINT_TIMEOUT_S = 120
 FLAGS = (
     "--headless=new",
     "--disable-gpu",
@@ -22,34 +22,32 @@ FLAGS = (
 )
 
 
-def printed(page: str) -> bytes:
-    """Raises Misconfigured where there is no Chromium, EtlError where it prints nothing."""
-    program = browser()
+def print_to_pdf(page: str) -> bytes:
+    """Return the page as a PDF. Raises Misconfigured where Chromium is missing, EtlError where it writes no file."""
+    program = find_browser()
     with tempfile.TemporaryDirectory(prefix="techmarket-report-") as folder:
         source, target = Path(folder, "report.html"), Path(folder, "report.pdf")
         source.write_text(page, encoding="utf-8")
-        # Chromium refuses its sandbox to root, who in a container has one already.
+        # Chromium refuses to start its sandbox as root; a container is a sandbox already.
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         command = [program, *FLAGS, *sandbox, f"--user-data-dir={folder}/profile", f"--print-to-pdf={target}", source.as_uri()]
         try:
-            said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE).stderr  # noqa: S603
+            output = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PRINT_TIMEOUT_S).stderr  # noqa: S603
         except OSError as error:
-            raise Misconfigured(f"{program} cannot be started: {error.strerror}. Set CHROMIUM to a Chromium that can.") from None
+            raise Misconfigured(f"{program} cannot be started: {error.strerror}. Set CHROMIUM to the path of Chromium.") from None
         except subprocess.TimeoutExpired:
-            raise EtlError(f"{program} did not print the report within {PATIENCE} seconds.") from None
+            raise EtlError(f"{program} did not print the report within {PRINT_TIMEOUT_S} seconds.") from None
         if not target.is_file():
-            raise EtlError(f"{program} printed nothing: {last_line(said)}")
+            raise EtlError(f"{program} wrote no PDF: {last_line(output)}")
         return target.read_bytes()
 
 
-def browser() -> str:
-    found = [settings.CHROMIUM] if settings.CHROMIUM else list(filter(None, map(shutil.which, NAMES)))
+def find_browser() -> str:
+    found = [settings.CHROMIUM] if settings.CHROMIUM else list(filter(None, map(shutil.which, PROGRAMS)))
     if not found:
-        raise Misconfigured(
-            "There is no Chromium here, which makes the PDF. Install Debian's package chromium, set CHROMIUM, or leave out --pdf."
-        )
+        raise Misconfigured("A PDF needs Chromium, which is not installed. Install Debian's package chromium, set CHROMIUM, or omit --pdf.")
     return found[0]
 
 
-def last_line(said: str) -> str:
-    return (said.strip().splitlines() or ["it says nothing"])[-1]
+def last_line(output: str) -> str:
+    return (output.strip().splitlines() or ["no error output"])[-1]

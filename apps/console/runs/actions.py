@@ -1,4 +1,4 @@
-"""What may be done with a run: start it again, go on with it, end it. A GET shows what would be done, and only a POST does it."""
+"""The actions on runs: rerun, resume and cancel. A GET asks for confirmation and a reason, only a POST acts."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,46 +18,47 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, gettext_noop
+from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.orchestration.models import Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, check_resumable, rerun, resume_run
 from techmarket.errors import EtlError
+from techmarket.messages import translate
 
-MOST_RUNS = 50  # that are acted on at once: a page of the list
-MOST_REASON = 255
+MAX_RUNS = 50  # per action: a page of the list
+MAX_REASON_LENGTH = 255
 
 
-class Refused(Exception):
-    """It makes no sense for this row as it is; the message is for whoever asked."""
+class ActionRefused(Exception):
+    """The action makes no sense in the run's present state; the text is for the user."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of it: the row that it led to, and the sentence for whoever asked. `level` is of django.contrib.messages."""
+class ActionResult:
+    """The row that an action led to, and the text for the user. `level` is one of django.contrib.messages."""
 
     row: Any
-    said: str
+    text: str
     level: int = messages.SUCCESS
 
 
 @dataclass(frozen=True)
-class Verb:
-    """One thing to do with a run. `refusal` says in a sentence why it makes no sense, or nothing; `act` does it, for whom and why."""
+class RunAction:
+    """An action on a run. `refusal` returns why it makes no sense now, or ""; `perform` takes the run, the user's name and the reason."""
 
     name: str
     label: Any
-    question: Any
-    noted: str
+    question: Any  # a lazy plural, to be formatted with the number of runs
+    history_entry: str
     icon: str
     variant: str
     refusal: Callable[[Run], str]
-    act: Callable[[Run, str, str], Outcome]
+    perform: Callable[[Run, str, str], ActionResult]
 
     @property
-    def right(self) -> str:
+    def permission(self) -> str:
         return f"orchestration.{self.name}_run"
 
 
@@ -69,14 +70,14 @@ class Button:
     variant: str
 
 
-class Why(forms.Form):
-    """Whoever acts says why; it stands in the ledger and in the history of the run."""
+class ReasonForm(forms.Form):
+    """The reason for an action, which the ledger and the run's history record."""
 
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
         required=False,
-        max_length=MOST_REASON,
-        help_text=gettext_lazy("Stays with the run: for whoever asks later."),
+        max_length=MAX_REASON_LENGTH,
+        help_text=gettext_lazy("Optional. Saved with the run for the audit trail."),
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
     )
 
@@ -84,15 +85,15 @@ class Why(forms.Form):
         return " ".join(self.cleaned_data["reason"].split())
 
 
-# --- Each verb: when it makes no sense, and what it does ---
+# --- Each action: why it is refused, and what it does ---
 
 
-def not_ended(run: Run) -> str:
+def refuse_rerun(run: Run) -> str:
     return _("Run %d has not ended yet.") % run.pk if run.is_active else ""
 
 
-def not_resumable(run: Run) -> str:
-    """Where the warehouse does not answer, that is said to whoever tries."""
+def refuse_resume(run: Run) -> str:
+    """Return why the run cannot be resumed. An unreachable warehouse is not a reason: resuming reports it."""
     try:
         check_resumable(run)
     except CannotResume as error:
@@ -102,219 +103,241 @@ def not_resumable(run: Run) -> str:
     return ""
 
 
-def not_active(run: Run) -> str:
+def refuse_cancel(run: Run) -> str:
     if not run.is_active:
-        return _("Run %d has ended already.") % run.pk
+        return _("Run %d has already ended.") % run.pk
     if run.cancelled_by:
-        return _("%(person)s has already asked to cancel run %(number)d.") % {"person": run.cancelled_by, "number": run.pk}
+        return _("%(person)s has already requested the cancellation of run %(number)d.") % {"person": run.cancelled_by, "number": run.pk}
     return ""
 
 
-def start_again(run: Run, by: str, reason: str) -> Outcome:
-    return asked(rerun(run, by, Trigger.ADMIN, reason, queue=True))
+def perform_rerun(run: Run, person: str, reason: str) -> ActionResult:
+    return describe_start(rerun(run, person, Trigger.ADMIN, reason, queue=True))
 
 
-def go_on(run: Run, by: str, reason: str) -> Outcome:
-    return Outcome(resumed := resume_run(run.pk, queue=True), _("Run %d goes on where it ended.") % run.pk + unsent(resumed))
+def perform_resume(run: Run, person: str, reason: str) -> ActionResult:
+    resumed = resume_run(run.pk, queue=True)
+    return ActionResult(resumed, _("Run %d resumed.") % run.pk + describe_broker(resumed))
 
 
-def stop(run: Run, by: str, reason: str) -> Outcome:
-    ended = cancel_run(run.pk, by, reason)
-    if ended is None:
-        raise Refused(_("Run %d has ended already.") % run.pk)
-    ended.refresh_from_db()
-    said = _("Run %d ends within ten seconds.") if ended.is_active else _("Run %d is cancelled.")
-    return Outcome(ended, said % run.pk)
+def perform_cancel(run: Run, person: str, reason: str) -> ActionResult:
+    cancelled = cancel_run(run.pk, person, reason)
+    if cancelled is None:
+        raise ActionRefused(_("Run %d has already ended.") % run.pk)
+    cancelled.refresh_from_db()
+    text = _("Run %d stops within ten seconds.") if cancelled.is_active else _("Run %d cancelled.")
+    return ActionResult(cancelled, text % run.pk)
 
 
-def asked(run: Run) -> Outcome:
-    """Of a run that was asked for just now."""
+def describe_start(run: Run) -> ActionResult:
+    """Return the result of a run just started: queued, or skipped because another one is active."""
     if run.state == State.SKIPPED:
         active = run.overlaps_id
-        said = _("Run %(number)d was skipped: run %(active)d is active.") if active else _("Run %(number)d was skipped: try again.")
-        return Outcome(run, said % {"number": run.pk, "active": active}, messages.WARNING)
-    return Outcome(run, _("Run %d is queued.") % run.pk + unsent(run))
+        text = (
+            _("Run %(number)d was skipped: run %(active)d is active.")
+            if active
+            else _("Run %(number)d was skipped: another run had only just ended. Start it again.")
+        )
+        return ActionResult(run, text % {"number": run.pk, "active": active}, messages.WARNING)
+    return ActionResult(run, _("Run %d queued.") % run.pk + describe_broker(run))
 
 
-def unsent(run: Run) -> str:
-    """The ledger sends it once the broker is back; until then whoever waits should know why."""
+def describe_broker(run: Run) -> str:
+    """Return why a queued run waits where its message was not sent; the ledger sends it once the broker is back."""
     if run.state != State.QUEUED or run.tasks.exclude(message_sent_at=None).exists():
         return ""
-    return " " + _("The broker takes no messages now; the workers get the run once it does.")
+    return " " + _("The message broker is unavailable; the run starts once it is back.")
 
 
-RERUN = Verb(
+RERUN = RunAction(
     "rerun",
-    gettext_lazy("Re-run"),
-    gettext_lazy("Start these runs again, each as it was asked for? Only one run is active at a time: of several the first is queued."),
-    gettext_noop("Started again"),
+    gettext_lazy("Rerun"),
+    ngettext_lazy(
+        "Start this run again with the same parameters?",
+        "Start these runs again with the same parameters? Only one run can be active: the first is queued, the others are skipped.",
+    ),
+    gettext_noop("Rerun started"),
     "replay",
     "default",
-    not_ended,
-    start_again,
+    refuse_rerun,
+    perform_rerun,
 )
-RESUME = Verb(
+RESUME = RunAction(
     "resume",
-    gettext_lazy("Resume from the failed task"),
-    gettext_lazy("Go on with these runs where they ended? What succeeded stays done."),
+    gettext_lazy("Resume"),
+    ngettext_lazy(
+        "Resume this run from the failed task? Tasks that succeeded are not repeated.",
+        "Resume these runs from the failed task? Tasks that succeeded are not repeated.",
+    ),
     gettext_noop("Resumed"),
     "resume",
     "primary",
-    not_resumable,
-    go_on,
+    refuse_resume,
+    perform_resume,
 )
-CANCEL = Verb(
+CANCEL = RunAction(
     "cancel",
-    gettext_lazy("Cancel the run"),
-    gettext_lazy("End these runs? Nothing of them is published."),
+    gettext_lazy("Cancel run"),
+    ngettext_lazy("Cancel this run? None of its rows are published.", "Cancel these runs? None of their rows are published."),
     gettext_noop("Cancelled"),
     "cancel",
     "danger",
-    not_active,
-    stop,
+    refuse_cancel,
+    perform_cancel,
 )
-VERBS = (RESUME, RERUN, CANCEL)
-STARTED, PREVIEWED = gettext_noop("Started"), gettext_noop("Preview started")
+ACTIONS = (RESUME, RERUN, CANCEL)
+STARTED, PREVIEW_STARTED = gettext_noop("Started"), gettext_noop("Preview started")
 
 
-class Noted(ModelAdmin):
-    """For the admin of what is acted on: what was done is noted in English, and shown in the language of the page."""
+class HistoryAdmin(ModelAdmin):
+    """Stores history entries in English and shows them in the language of the page."""
 
-    def note(self, request: HttpRequest, row: Model, noted: str, reason: str) -> None:
-        self.log_change(request, row, f"{noted}: {reason}" if reason else noted)
+    def add_history_entry(self, request: HttpRequest, row: Model, entry: str, reason: str) -> None:
+        self.log_change(request, row, f"{entry}: {reason}" if reason else entry)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         response: Any = super().history_view(request, object_id, extra_context)
-        for entry in getattr(response, "context_data", {}).get("action_list", ()):
-            noted, colon, reason = entry.change_message.partition(": ")
-            entry.change_message = (_(noted) if noted else "") + colon + reason
+        for each in getattr(response, "context_data", {}).get("action_list", ()):
+            entry, colon, reason = each.change_message.partition(": ")
+            each.change_message = (_(entry) if entry else "") + colon + reason
         return response
 
 
-class Buttons(Noted):
-    """For the admin of runs: the buttons of a run's page, the same for several runs of the list, and their history."""
+class RunActionsAdmin(HistoryAdmin):
+    """The buttons on a run's page, and the same actions on the list."""
 
     actions: Any = ("rerun_selected", "resume_selected", "cancel_selected")
 
     def get_urls(self) -> list[Any]:
-        verbs = [path(f"{verb.name}/", self.admin_site.admin_view(self.view_of(verb)), name=page(verb.name)) for verb in VERBS]
-        return [*verbs, *super().get_urls()]
+        views = {action.name: self.admin_site.admin_view(self.make_view(action)) for action in ACTIONS}
+        return [*(path(f"{name}/", view, name=url_name(name)) for name, view in views.items()), *super().get_urls()]
 
-    def view_of(self, verb: Verb) -> Callable[[HttpRequest], HttpResponse]:
-        return partial(self.acting, verb=verb)
+    def make_view(self, action: RunAction) -> Callable[[HttpRequest], HttpResponse]:
+        return partial(self.confirm, action=action)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         run = context.get("original")
-        context |= {"buttons": buttons(run, request.user), "unclaimed": unclaimed(run)} if isinstance(run, Run) else {}
+        context |= {"buttons": list_buttons(run, request.user), "unclaimed": is_unclaimed(run)} if isinstance(run, Run) else {}
         response: HttpResponse = super().render_change_form(request, context, *args, **options)
         return response
 
-    # --- Of the list ---
+    # --- The list ---
 
     @admin.action(permissions=["rerun"], description=RERUN.label)
-    def rerun_selected(self, request: HttpRequest, chosen: "QuerySet[Run]") -> HttpResponse:
-        return self.chosen(request, RERUN, chosen)
+    def rerun_selected(self, request: HttpRequest, selected: "QuerySet[Run]") -> HttpResponse:
+        return self.redirect_to_confirmation(RERUN, selected)
 
     @admin.action(permissions=["resume"], description=RESUME.label)
-    def resume_selected(self, request: HttpRequest, chosen: "QuerySet[Run]") -> HttpResponse:
-        return self.chosen(request, RESUME, chosen)
+    def resume_selected(self, request: HttpRequest, selected: "QuerySet[Run]") -> HttpResponse:
+        return self.redirect_to_confirmation(RESUME, selected)
 
     @admin.action(permissions=["cancel"], description=CANCEL.label)
-    def cancel_selected(self, request: HttpRequest, chosen: "QuerySet[Run]") -> HttpResponse:
-        return self.chosen(request, CANCEL, chosen)
+    def cancel_selected(self, request: HttpRequest, selected: "QuerySet[Run]") -> HttpResponse:
+        return self.redirect_to_confirmation(CANCEL, selected)
 
-    def chosen(self, request: HttpRequest, verb: Verb, chosen: "QuerySet[Run]") -> HttpResponse:
-        numbers = list(chosen.order_by("pk").values_list("pk", flat=True)[: MOST_RUNS + 1])
-        return redirect(f"{address(verb.name)}?{urlencode({'run': numbers}, doseq=True)}")
+    def redirect_to_confirmation(self, action: RunAction, selected: "QuerySet[Run]") -> HttpResponse:
+        ids = list(selected.order_by("pk").values_list("pk", flat=True)[: MAX_RUNS + 1])
+        return redirect(f"{run_address(action.name)}?{urlencode({'run': ids}, doseq=True)}")
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(RERUN.right)
+        return request.user.has_perm(RERUN.permission)
 
     def has_resume_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(RESUME.right)
+        return request.user.has_perm(RESUME.permission)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(CANCEL.right)
+        return request.user.has_perm(CANCEL.permission)
 
-    # --- The page that asks whether, and why; and the answer ---
+    # --- The confirmation page ---
 
-    def acting(self, request: HttpRequest, verb: Verb) -> HttpResponse:
-        self.allow(request, verb.right)
-        posted = request.method == "POST"
-        numbers = given(request.POST if posted else request.GET)
-        runs = list(Run.objects.filter(pk__in=numbers).order_by("pk"))
-        if not runs or len(numbers) > MOST_RUNS:
-            messages.error(request, _("Choose from one to %d runs.") % MOST_RUNS)
-            return redirect(address("changelist"))
-        form = Why(request.POST if posted else None)
-        if posted and form.is_valid():
-            return self.done(request, verb, runs, form.cleaned_data["reason"])
-        rows = [(run, verb.refusal(run)) for run in runs]
-        context = {"title": verb.label, "verb": verb, "rows": rows, "form": form, "possible": not all(why for _run, why in rows)}
-        return self.asking(request, "console/runs/acting.html", context | {"back": back(runs)})
+    def confirm(self, request: HttpRequest, action: RunAction) -> HttpResponse:
+        self.require_permission(request, action.permission)
+        is_post = request.method == "POST"
+        ids = parse_run_ids(request.POST if is_post else request.GET)
+        runs = list(Run.objects.filter(pk__in=ids).order_by("pk"))
+        if not runs or len(ids) > MAX_RUNS:
+            messages.error(request, _("Select between 1 and %d runs.") % MAX_RUNS)
+            return redirect(run_address("changelist"))
+        form = ReasonForm(request.POST if is_post else None)
+        if is_post and form.is_valid():
+            return self.perform_on_all(request, action, runs, form.cleaned_data["reason"])
+        rows = [(run, action.refusal(run)) for run in runs]
+        context = {
+            "title": action.label,
+            "action": action,
+            "question": action.question % len(runs),
+            "rows": rows,
+            "form": form,
+            "possible": not all(refusal for _run, refusal in rows),
+            "back": return_address(runs),
+        }
+        return self.render_page(request, "console/runs/confirm.html", context)
 
-    def done(self, request: HttpRequest, verb: Verb, runs: list[Run], reason: str) -> HttpResponse:
-        outcomes = [self.act(request, verb, run, reason) for run in runs]
-        return redirect(back([outcomes[0].row] if len(runs) == 1 else runs))
+    def perform_on_all(self, request: HttpRequest, action: RunAction, runs: list[Run], reason: str) -> HttpResponse:
+        results = [self.perform(request, action, run, reason) for run in runs]
+        return redirect(return_address([results[0].row] if len(runs) == 1 else runs))
 
-    def act(self, request: HttpRequest, verb: Verb, run: Run, reason: str) -> Outcome:
-        """On one run: refused as it stands now, whatever the page said; told, and written into its history."""
+    def perform(self, request: HttpRequest, action: RunAction, run: Run, reason: str) -> ActionResult:
+        """Act on one run, unless its present state refuses it, whatever the page showed; tell the user and write the history."""
         try:
-            if why := verb.refusal(run):
-                raise Refused(why)
-            outcome = verb.act(run, request.user.get_username(), reason)
-        except (Refused, CannotResume, EtlError) as error:
-            outcome = Outcome(run, str(error), messages.ERROR)
+            if refusal := action.refusal(run):
+                raise ActionRefused(refusal)
+            result = action.perform(run, request.user.get_username(), reason)
+        except EtlError as error:
+            result = ActionResult(run, translate(error.message), messages.ERROR)
+        except (ActionRefused, CannotResume) as error:
+            result = ActionResult(run, str(error), messages.ERROR)
         else:
-            self.note(request, run, verb.noted, reason)
-            if outcome.row != run:
-                self.note(request, outcome.row, STARTED, reason)
-        tell(request, outcome)
-        return outcome
+            self.add_history_entry(request, run, action.history_entry, reason)
+            if result.row != run:
+                self.add_history_entry(request, result.row, STARTED, reason)
+        show_result(request, result)
+        return result
 
-    def allow(self, request: HttpRequest, right: str) -> None:
-        if not (self.has_view_permission(request) and request.user.has_perm(right)):
+    def require_permission(self, request: HttpRequest, permission: str) -> None:
+        if not (self.has_view_permission(request) and request.user.has_perm(permission)):
             raise PermissionDenied
 
-    def asking(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    def render_page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "POST"])
         return TemplateResponse(request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context})
 
 
-def buttons(run: Run, person: Any) -> list[Button]:
-    """Those that this person may press, and that make sense for the run as it is."""
-    fitting = [verb for verb in VERBS if person.has_perm(verb.right) and not verb.refusal(run)]
-    shown = [Button(verb.label, f"{address(verb.name)}?run={run.pk}", verb.icon, verb.variant) for verb in fitting]
+def list_buttons(run: Run, user: Any) -> list[Button]:
+    """Return the actions that the user may take and that make sense in the run's present state."""
+    actions = [action for action in ACTIONS if user.has_perm(action.permission) and not action.refusal(run)]
+    buttons = [Button(action.label, f"{run_address(action.name)}?run={run.pk}", action.icon, action.variant) for action in actions]
     if run.dry_run and run.state != State.SKIPPED:
-        shown.insert(0, Button(_("What would change"), address("preview", run.pk), "preview", "primary"))
-    return shown
+        buttons.insert(0, Button(_("Preview"), run_address("preview", run.pk), "preview", "primary"))
+    return buttons
 
 
-def unclaimed(run: Run) -> bool:
-    """Whether the workers should have taken it by now."""
+def is_unclaimed(run: Run) -> bool:
+    """Return True if a worker should have taken the run by now."""
     return run.state == State.QUEUED and not run.is_local and timezone.now() - run.created_at > timedelta(seconds=UNCLAIMED_AFTER_S)
 
 
-def tell(request: HttpRequest, outcome: Outcome) -> None:
-    href = address("change", outcome.row.pk)
-    messages.add_message(request, outcome.level, format_html('{} <a class="tm-link" href="{}">{}</a>', outcome.said, href, outcome.row))
+def show_result(request: HttpRequest, result: ActionResult) -> None:
+    href = run_address("change", result.row.pk)
+    messages.add_message(request, result.level, format_html('{} <a class="tm-link" href="{}">{}</a>', result.text, href, result.row))
 
 
-def given(form: Any) -> list[int]:
-    """The numbers of runs in an address or a form; what is none is left out."""
-    words = form.getlist("run")[: MOST_RUNS + 1]
-    return [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 19]
+def parse_run_ids(form: Any) -> list[int]:
+    """Return the run ids in an address or a form, without values that are not ids."""
+    values = form.getlist("run")[: MAX_RUNS + 1]
+    return [int(value) for value in values if value.isascii() and value.isdecimal() and len(value) < 19]
 
 
-def back(runs: Iterable[Run]) -> str:
-    numbers = [run.pk for run in runs]
-    return address("change", numbers[0]) if len(numbers) == 1 else address("changelist")
+def return_address(runs: Iterable[Run]) -> str:
+    """Return the address of the run, or of the list for several."""
+    ids = [run.pk for run in runs]
+    return run_address("change", ids[0]) if len(ids) == 1 else run_address("changelist")
 
 
-def page(name: str) -> str:
+def url_name(name: str) -> str:
     return f"orchestration_run_{name}"
 
 
-def address(name: str, *args: int) -> str:
-    return reverse(f"admin:{page(name)}", args=args)
+def run_address(name: str, *args: int) -> str:
+    return reverse(f"admin:{url_name(name)}", args=args)

@@ -1,8 +1,9 @@
-"""Runs: the list, and the page of each."""
+"""The list of runs and the page of each."""
 
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext_lazy as _
@@ -12,8 +13,9 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from apps.console.readonly import ReadOnlyAdmin
-from apps.console.runs.page import COLOURS, duration, page
-from apps.console.runs.start import Starting
+from apps.console.runs.page import COLOURS, build_page, measure_duration
+from apps.console.runs.search import find_by_cause
+from apps.console.runs.start import StartRunAdmin
 from apps.orchestration.models import Run
 from apps.orchestration.tally import Tally, tallies
 from apps.orchestration.window import describe_window
@@ -21,44 +23,64 @@ from techmarket.formats import localize_count, localize_duration, localize_time
 from techmarket.messages import translate
 
 NOTHING = "–"
-BARE = "console/runs/page/bare.html"
-CAUSE = 80  # letters of it in the list
+PARTIAL = "console/runs/page/partial.html"
+MAX_CAUSE_LENGTH = 80  # in the list
 
 
 @admin.register(Run)
-class RunAdmin(Starting, ReadOnlyAdmin):
-    """Years of runs: none of the pages counts them, and what runs did is asked for all of a page at once."""
+class RunAdmin(StartRunAdmin, ReadOnlyAdmin):
+    """Never counts the runs, of which there may be years, and queries the totals of a whole page of the list at once."""
 
     paginator = InfinitePaginator
     list_disable_select_all = True
     show_facets = admin.ShowFacets.NEVER
-    list_display = ("number", "coloured_state", "wanted", "asked", "started", "lasted", "written", "rejected", "checks", "told")
+    list_display = (
+        "number",
+        "coloured_state",
+        "mode_and_window",
+        "requested",
+        "started",
+        "duration",
+        "rows_written",
+        "rows_rejected",
+        "checks",
+        "short_cause",
+    )
     list_filter = ("state", "mode", "trigger", "dry_run", "created_at")
-    search_fields = ("=id", "requested_by", "cause", "reason")
+    search_fields = ("=id", "requested_by", "reason")
+    search_help_text = _("Run number, who requested it, reason or cause")
+    empty_text = _("Runs appear here once somebody starts one or a schedule is due. Use Run now to start the first.")
     date_hierarchy = "created_at"
-    fields = ()  # the page is a template of its own
+    fields = ()  # the page has a template of its own
+
+    def get_search_results(self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str) -> tuple["QuerySet[Any]", bool]:
+        """Search also the causes, as the page shows them and in English."""
+        found, duplicates = super().get_search_results(request, queryset, search_term)
+        if causes := find_by_cause(search_term):
+            found = queryset.filter(Q(pk__in=found.values("pk")) | causes)
+        return found, duplicates
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        shown = super().get_changelist_instance(request)
-        counted = tallies(shown.result_list)
-        for run in shown.result_list:
+        changelist = super().get_changelist_instance(request)
+        counted = tallies(changelist.result_list)
+        for run in changelist.result_list:
             run.tally = counted[run.pk]
-        return shown
+        return changelist
 
     def get_urls(self) -> list[Any]:
-        now = path("<int:number>/now/", never_cache(require_GET(self.now)), name="orchestration_run_now")
-        return [now, *super().get_urls()]
+        refresh = path("<int:number>/now/", never_cache(require_GET(self.refresh)), name="orchestration_run_now")
+        return [refresh, *super().get_urls()]
 
-    def now(self, request: HttpRequest, number: int) -> HttpResponse:
-        """The page again, without what is around it. Once the session has ended, the whole page is due."""
+    def refresh(self, request: HttpRequest, number: int) -> HttpResponse:
+        """Return the page's contents alone, for htmx. Once the session has ended, let it load the whole page."""
         if not (self.admin_site.has_permission(request) and self.has_view_permission(request)):
             return HttpResponse(status=403, headers={"HX-Refresh": "true"})
-        return self.changeform_view(request, str(number), extra_context={"base": BARE, "again": True})
+        return self.changeform_view(request, str(number), extra_context={"base": PARTIAL, "is_refresh": True})
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
-        """`moved`: the run's state is another than the page that asks has seen."""
+        """Add the page's contents; `state_changed` where the browser's page still shows another state of the run."""
         run = context["original"]
-        context |= {"page": page(run, request.user), "moved": request.GET.get("seen", run.state) != run.state}
+        context |= {"page": build_page(run, request.user), "state_changed": request.GET.get("seen", run.state) != run.state}
         response: HttpResponse = super().render_change_form(request, context, *args, **options)
         return response
 
@@ -67,12 +89,12 @@ class RunAdmin(Starting, ReadOnlyAdmin):
         return run.pk
 
     @display(description=_("mode and window"), ordering="mode", header=True)
-    def wanted(self, run: Run) -> Any:
+    def mode_and_window(self, run: Run) -> Any:
         mode = _("%(mode)s, dry run") % {"mode": run.get_mode_display()} if run.dry_run else run.get_mode_display()
         return mode, describe_window(run.mode, run.window_start, run.window_end)
 
-    @display(description=_("asked by"), ordering="requested_by", header=True)
-    def asked(self, run: Run) -> Any:
+    @display(description=_("requested by"), ordering="requested_by", header=True)
+    def requested(self, run: Run) -> Any:
         return run.requested_by, run.get_trigger_display()
 
     @display(description=_("state"), ordering="state", label=COLOURS)
@@ -84,29 +106,29 @@ class RunAdmin(Starting, ReadOnlyAdmin):
         return localize_time(run.started_at) if run.started_at else NOTHING
 
     @display(description=_("duration"))
-    def lasted(self, run: Run) -> str:
-        return localize_duration(duration(run)) if run.started_at else NOTHING
+    def duration(self, run: Run) -> str:
+        return localize_duration(measure_duration(run)) if run.started_at else NOTHING
 
-    @display(description=_("written"))
-    def written(self, run: Run) -> str:
-        return localize_count(tally(run).written) if tally(run).counted else NOTHING
+    @display(description=_("rows written"))
+    def rows_written(self, run: Run) -> str:
+        return localize_count(find_tally(run).written) if find_tally(run).counted else NOTHING
 
     @display(description=_("rejected"))
-    def rejected(self, run: Run) -> str:
-        return localize_count(tally(run).rejected) if tally(run).counted else NOTHING
+    def rows_rejected(self, run: Run) -> str:
+        return localize_count(find_tally(run).rejected) if find_tally(run).counted else NOTHING
 
     @display(description=_("checks"))
     def checks(self, run: Run) -> str:
-        passed, of = tally(run).passed, tally(run).checks
-        return _("%(passed)s of %(checks)s") % {"passed": localize_count(passed), "checks": localize_count(of)} if of else NOTHING
+        passed, total = find_tally(run).passed, find_tally(run).checks
+        return _("%(passed)s of %(checks)s") % {"passed": localize_count(passed), "checks": localize_count(total)} if total else NOTHING
 
     @display(description=_("cause"))
-    def told(self, run: Run) -> str:
+    def short_cause(self, run: Run) -> str:
         cause = translate(run.cause)
-        return cause if len(cause) <= CAUSE else cause[:CAUSE] + "…"
+        return cause if len(cause) <= MAX_CAUSE_LENGTH else cause[:MAX_CAUSE_LENGTH] + "…"
 
 
-def tally(run: Run) -> Tally:
-    """As the list has put it on the run."""
-    counted: Tally = getattr(run, "tally", Tally())
-    return counted
+def find_tally(run: Run) -> Tally:
+    """Return the totals that get_changelist_instance has set on the run."""
+    tally: Tally = getattr(run, "tally", Tally())
+    return tally

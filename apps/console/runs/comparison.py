@@ -1,4 +1,4 @@
-"""What is otherwise than in the last run of the kind that succeeded."""
+"""Compares a run with the last successful run of its mode."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from techmarket.formats import localize_change, localize_count, localize_duratio
 
 @dataclass(frozen=True)
 class Difference:
-    """`change` is empty where the two are the same, or are no numbers."""
+    """One line of the comparison. `change` is empty where the values are equal or not numbers."""
 
     name: str
     before: str
@@ -28,41 +28,43 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    good: Run
+    baseline: Run
     lines: list[Difference]
 
 
-def last_good(run: Run) -> Run | None:
-    """An incremental run is no measure for a full one."""
+def find_baseline(run: Run) -> Run | None:
+    """Return the last successful run of the same mode before this one: an incremental run says nothing about a full one."""
     return Run.objects.filter(pk__lt=run.pk, state=State.SUCCEEDED, dry_run=False, mode=run.mode).first()
 
 
-def comparison(run: Run, tally: Tally) -> Comparison | None:
-    good = last_good(run)
-    return Comparison(good, list(differences(good, tallies([good])[good.pk], run, tally))) if good else None
+def compare_with_baseline(run: Run, tally: Tally) -> Comparison | None:
+    """Return the differences from the last successful run of the mode, or None where there is none."""
+    baseline = find_baseline(run)
+    return Comparison(baseline, list(compare(baseline, tallies([baseline])[baseline.pk], run, tally))) if baseline else None
 
 
-def differences(good: Run, before: Tally, run: Run, now: Tally) -> Iterator[Difference]:
+def compare(baseline: Run, before: Tally, run: Run, now: Tally) -> Iterator[Difference]:
     if before.counted and now.counted:
-        yield counted(_("Rows read"), before.read, now.read)
-        yield counted(_("Rows written"), before.written, now.written)
-        yield counted(_("Rows rejected"), before.rejected, now.rejected)
+        yield compare_counts(_("Rows read"), before.read, now.read)
+        yield compare_counts(_("Rows written"), before.written, now.written)
+        yield compare_counts(_("Rows rejected"), before.rejected, now.rejected)
     if before.checks and now.checks:
-        yield counted(_("Checks failed"), before.blocking + before.warnings, now.blocking + now.warnings)
-    if good.seconds is not None and run.seconds is not None:
-        yield Difference(_("Duration"), seconds(good.seconds), seconds(run.seconds), longer(run.seconds - good.seconds))
-    yield Difference(_("Code version"), good.code_version or "–", run.code_version or "–")
-    yield Difference(_("Window"), *(describe_window(each.mode, each.window_start, each.window_end) for each in (good, run)))
-    yield Difference(_("Asked by"), *(f"{each.requested_by} ({each.get_trigger_display()})" for each in (good, run)))
+        yield compare_counts(_("Checks failed"), before.blocking + before.warnings, now.blocking + now.warnings)
+    if baseline.seconds is not None and run.seconds is not None:
+        change = format_change(run.seconds - baseline.seconds)
+        yield Difference(_("Duration"), format_seconds(baseline.seconds), format_seconds(run.seconds), change)
+    yield Difference(_("Code version"), baseline.code_version or "–", run.code_version or "–")
+    yield Difference(_("Window"), *(describe_window(each.mode, each.window_start, each.window_end) for each in (baseline, run)))
+    yield Difference(_("Requested by"), *(f"{each.requested_by} ({each.get_trigger_display()})" for each in (baseline, run)))
 
 
-def counted(name: str, before: int, now: int) -> Difference:
+def compare_counts(name: str, before: int, now: int) -> Difference:
     return Difference(name, localize_count(before), localize_count(now), localize_change(now - before) if now != before else "")
 
 
-def seconds(lasted: float) -> str:
-    return localize_duration(timedelta(seconds=lasted))
+def format_seconds(seconds: float) -> str:
+    return localize_duration(timedelta(seconds=seconds))
 
 
-def longer(more: float) -> str:
-    return f"{'+' if more > 0 else '−'}{seconds(abs(more))}" if abs(more) >= 0.1 else ""
+def format_change(seconds: float) -> str:
+    return f"{'+' if seconds > 0 else '−'}{format_seconds(abs(seconds))}" if abs(seconds) >= 0.1 else ""

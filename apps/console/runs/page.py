@@ -1,4 +1,4 @@
-"""The page of a run: what the ledger says of it, in the order in which whoever is on duty asks."""
+"""The contents of a run's page."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,17 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.console.runs.comparison import comparison
-from apps.console.runs.log import log
-from apps.console.runs.timeline import strip
+from apps.console.runs.comparison import compare_with_baseline
+from apps.console.runs.log import build_log
+from apps.console.runs.timeline import draw_timeline
 from apps.etl.tables import FACT_SALES
+from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
 from apps.orchestration.results import document, moved_months
 from apps.orchestration.tally import WRITTEN, progress, tally_document
 from apps.orchestration.window import describe_window
 
-# How a state looks, wherever one is shown: unfold's label colours.
+# The variants of unfold's labels, by state.
 COLOURS = {
     State.QUEUED: "info",
     State.RUNNING: "info",
@@ -33,149 +34,154 @@ COLOURS = {
     State.CANCELLED: "warning",
     State.SKIPPED: "default",
 }
-EVERY = 2  # seconds between two looks at a run that is active
+REFRESH_INTERVAL_S = 2  # while the run is active
 COLUMNS = ("read", "inserted", "updated", "unchanged", "deleted", "derived", "filtered", "rejected")
 SOURCE_COLUMNS = ("read", "filtered", "rejected")
-MOST_REJECTS = 20
-MOST_TASKS = 100
-BLAMES = {
-    CauseKind.DATA: gettext_lazy("The data is to cause_kind: the sources hold what cannot be published. Mend it there, then run again."),
-    CauseKind.MACHINE: gettext_lazy(
-        "The machines are to cause_kind: a server, a disk or the network. The data and the settings are as they were."
-    ),
-    CauseKind.CONFIGURATION: gettext_lazy("The configuration is to cause_kind: a setting, a password or a server that is not ready."),
+MAX_REJECTS = 20
+MAX_TASKS = 100
+CAUSE_ADVICE = {
+    CauseKind.DATA: gettext_lazy("Cause: data. Correct the rows or the schema in the source, then start a new run."),
+    CauseKind.MACHINE: gettext_lazy("Cause: infrastructure. A server, a disk or the network failed; data and settings are unchanged."),
+    CauseKind.CONFIGURATION: gettext_lazy("Cause: configuration. Ask an administrator to correct it, then start the run again."),
 }
-# What deserves a look comes first.
+# The order of tasks on the page.
 URGENCY = (State.FAILED, State.LOST, State.RUNNING, State.CANCELLED, State.QUEUED, State.SUCCEEDED)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A table's counts, in the order of COLUMNS; None where a column makes no sense. `href`: the rows that the run wrote.
+    """The counts of a table in the order of COLUMNS, None where a column does not apply. `href`: the rows that the run wrote.
 
-    `source`: it was read for the warehouse's tables.
+    `is_lookup`: a source table that was read as a lookup for the warehouse's tables.
     """
 
     table: str
     counts: list[tuple[str, int | None]]
-    source: bool = False
+    is_lookup: bool = False
     href: str = ""
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Detail:
     name: str
     value: Any
     href: str = ""
 
 
-def page(run: Run, person: Any) -> dict[str, Any]:
-    """A dozen queries, however large the run; the numbers are those of `run_etl --json`."""
-    told = document(run)
-    tally = tally_document(told)
+def build_page(run: Run, user: Any) -> dict[str, Any]:
+    """Return the template's context in a dozen queries, however large the run; the numbers are those of `run_etl --json`."""
+    result = document(run)
+    tally = tally_document(result)
     words = {field.name: field.verbose_name for field in RowCount._meta.concrete_fields}
     tasks = list(run.tasks.defer("claim", "session", "message_sent_at"))
     attempts = list(run.attempts.all())
-    counted = list(rows(run, person, told))
+    rows = list(list_rows(run, user, result))
     return {
         "tally": tally,
         "colour": COLOURS[State(run.state)],
-        "lasted": duration(run),
-        "forgotten": settings.ETL_KEEP_DETAILS_DAYS if forgotten(run, tasks) else 0,
+        "duration": measure_duration(run),
+        "details_deleted_after": settings.ETL_KEEP_DETAILS_DAYS if has_lost_details(run, tasks) else 0,
         "progress": progress(run) if run.is_active else None,
-        "every": EVERY if run.is_active else None,
-        "cause_kind": BLAMES.get(CauseKind(run.cause_kind)) if run.cause_kind else "",
-        "strip": strip(tasks),
+        "refresh_interval": REFRESH_INTERVAL_S if run.is_active else None,
+        "advice": CAUSE_ADVICE.get(CauseKind(run.cause_kind)) if run.cause_kind else "",
+        "timeline": draw_timeline(tasks),
         "columns": [(name, words[name]) for name in COLUMNS],
-        "rows": counted,
-        "facts": next((row.href for row in counted if row.table == FACT_SALES.table), ""),
-        "checks": sorted(told["checks"], key=lambda check: (check["passed"], not check["blocking"])),
-        "rules": [rule | {"href": rejects_of(run, table__exact=rule["table"], rule__exact=rule["rule"])} for rule in told["rejects"]],
-        "rejects": list(run.rejects.defer("raw")[:MOST_REJECTS]) if tally.rejected else [],
-        "all_rejects": rejects_of(run),
-        "tasks": [(task, COLOURS[State(task.state)], earlier(task, attempts)) for task in sorted(tasks, key=urgency)[:MOST_TASKS]],
-        "more_tasks": max(len(tasks) - MOST_TASKS, 0),
-        "log": log(run, tasks, attempts),
-        "comparison": comparison(run, tally) if run.finished_at and run.state != State.SKIPPED else None,
-        "months": [(date.fromisoformat(f"{month}-01"), *amounts) for month, *amounts in moved_months(told)] if run.dry_run else [],
-        "parameters": list(filter(None, parameters(run))),
+        "rows": rows,
+        "facts": next((row.href for row in rows if row.table == FACT_SALES.table), ""),
+        "checks": sorted(result["checks"], key=lambda check: (check["passed"], not check["blocking"])),
+        "rules": [describe_rejects(run, group) for group in result["rejects"]],
+        "rejects": list(run.rejects.defer("raw")[:MAX_REJECTS]) if tally.rejected else [],
+        "all_rejects": rejects_address(run),
+        "tasks": [(task, COLOURS[State(task.state)], earlier_attempts(task, attempts)) for task in sorted(tasks, key=urgency)[:MAX_TASKS]],
+        "more_tasks": max(len(tasks) - MAX_TASKS, 0),
+        "log": build_log(run, tasks, attempts),
+        "comparison": compare_with_baseline(run, tally) if run.finished_at and run.state != State.SKIPPED else None,
+        "months": [(date.fromisoformat(f"{month}-01"), *amounts) for month, *amounts in moved_months(result)] if run.dry_run else [],
+        "details": list(filter(None, list_details(run))),
     }
 
 
-def duration(run: Run) -> timedelta:
-    """To its end, or until now."""
+def measure_duration(run: Run) -> timedelta:
+    """Return the time from the start to the end, or until now."""
     return (run.finished_at or timezone.now()) - run.started_at if run.started_at else timedelta()
 
 
-def forgotten(run: Run, tasks: Sequence[Task]) -> bool:
-    """A year after its end nothing but a run's own row is left; every run that was carried out had a task."""
+def has_lost_details(run: Run, tasks: Sequence[Task]) -> bool:
+    """Return True if only the run's own row is left, as after ETL_KEEP_DETAILS_DAYS: every executed run had a task."""
     return run.finished_at is not None and not tasks and not run.dry_run and run.state != State.SKIPPED
 
 
-def rows(run: Run, person: Any, told: Mapping[str, Any]) -> Iterator[Row]:
-    for table, counts in told["tables"].items():
+def list_rows(run: Run, user: Any, result: Mapping[str, Any]) -> Iterator[Row]:
+    for table, counts in result["tables"].items():
         wrote = any(counts[name] for name in WRITTEN if name != "deleted")
-        yield Row(table, cells(counts, COLUMNS), href=written_by(run, person, table) if wrote else "")
-    for table, counts in told["sources"].items():
-        yield Row(table, cells(counts, SOURCE_COLUMNS), source=True)
+        yield Row(table, cells(counts, COLUMNS), href=written_rows_address(run, user, table) if wrote else "")
+    for table, counts in result["sources"].items():
+        yield Row(table, cells(counts, SOURCE_COLUMNS), is_lookup=True)
 
 
 def cells(counts: Mapping[str, int], known: Iterable[str]) -> list[tuple[str, int | None]]:
     return [(name, counts[name] if name in known else None) for name in COLUMNS]
 
 
-def written_by(run: Run, person: Any, table: str) -> str:
-    """The list of the rows of a table that this run was the last to write; for who may see them."""
+def written_rows_address(run: Run, user: Any, table: str) -> str:
+    """Return the address of the list of rows that this run was the last to write, or "" for a user who may not view them."""
     model = {model._meta.db_table: model for model in apps.get_app_config("dwh").get_models()}.get(table)
-    if run.dry_run or model is None or not person.has_perm(f"dwh.view_{model._meta.model_name}"):
+    if run.dry_run or model is None or not user.has_perm(f"dwh.view_{model._meta.model_name}"):
         return ""
     return f"{reverse(f'admin:dwh_{model._meta.model_name}_changelist')}?run_id__exact={run.pk}"
 
 
-def rejects_of(run: Run, **narrowed: str) -> str:
-    """A dry run leaves none behind."""
+def rejects_address(run: Run, **narrowed: str) -> str:
+    """Return the address of the run's list of rejects, or "" for a dry run, which leaves none."""
     if run.dry_run:
         return ""
     return f"{reverse('admin:orchestration_reject_changelist')}?{urlencode({'run__exact': str(run.pk)} | narrowed)}"
+
+
+def describe_rejects(run: Run, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group of rejects from the run's document, with label and reason in the active language and the address of its list."""
+    rule, params = group["rule"], group["params"]
+    words = {"label": render_label(rule, _), "reason": render_reason(rule, params, _)}
+    return {**group, **words, "href": rejects_address(run, table__exact=group["table"], rule__exact=rule)}
 
 
 def urgency(task: Task) -> tuple[int, bool, int]:
     return URGENCY.index(State(task.state)), task.attempt < 2, task.pk
 
 
-def earlier(task: Task, attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Those that came to nothing, but for the last one where the task's own row tells of that."""
-    told = None if task.state in (State.QUEUED, State.RUNNING, State.SUCCEEDED) else task.started_at
-    return [attempt for attempt in attempts if attempt.task_id == task.pk and attempt.started_at != told]
+def earlier_attempts(task: Task, attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Return the unsuccessful attempts, without the last one where the task's own row shows it."""
+    shown = None if task.state in (State.QUEUED, State.RUNNING, State.SUCCEEDED) else task.started_at
+    return [attempt for attempt in attempts if attempt.task_id == task.pk and attempt.started_at != shown]
 
 
-def parameters(run: Run) -> Iterable[Parameter | None]:
-    """As it was asked for, and what became of that."""
+def list_details(run: Run) -> Iterable[Detail | None]:
+    """Yield how the run was requested, and its times."""
     mode = run.get_mode_display()
-    yield Parameter(_("Mode"), _("%(mode)s, dry run") % {"mode": mode} if run.dry_run else mode)
-    yield Parameter(_("Window"), describe_window(run.mode, run.window_start, run.window_end))
-    yield Parameter(_("Asked by"), f"{run.requested_by} ({run.get_trigger_display()})")
-    yield said(_("Reason"), run.reason)
-    yield said(_("Cancelled by"), run.cancelled_by)
-    yield said(_("Asked for"), instant(run.created_at))
-    yield said(_("Started"), instant(run.started_at))
-    yield said(_("Ended"), instant(run.finished_at))
-    yield said(_("High-water mark"), instant(run.high_water_mark))
-    yield said(_("Worker"), run.worker)
-    yield said(_("Last heartbeat"), instant(run.heartbeat_at) if run.is_active else "")
-    yield said(_("Code version"), run.code_version)
-    yield other(_("Overlaps"), run.overlaps_id)
-    yield other(_("Repeats"), run.rerun_of_id)
+    yield Detail(_("Mode"), _("%(mode)s, dry run") % {"mode": mode} if run.dry_run else mode)
+    yield Detail(_("Window"), describe_window(run.mode, run.window_start, run.window_end))
+    yield Detail(_("Requested by"), f"{run.requested_by} ({run.get_trigger_display()})")
+    yield text_detail(_("Reason"), run.reason)
+    yield text_detail(_("Cancelled by"), run.cancelled_by)
+    yield text_detail(_("Requested at"), format_instant(run.created_at))
+    yield text_detail(_("Started"), format_instant(run.started_at))
+    yield text_detail(_("Finished"), format_instant(run.finished_at))
+    yield text_detail(_("High-water mark"), format_instant(run.high_water_mark))
+    yield text_detail(_("Worker"), run.worker)
+    yield text_detail(_("Last heartbeat"), format_instant(run.heartbeat_at) if run.is_active else "")
+    yield text_detail(_("Code version"), run.code_version)
+    yield run_detail(_("Overlaps"), run.overlaps_id)
+    yield run_detail(_("Rerun of"), run.rerun_of_id)
 
 
-def instant(of: datetime | None) -> str:
-    """To the second: whoever reads logs beside the page needs it."""
-    return date_format(timezone.localtime(of), "j E Y, H:i:s") if of else ""
+def format_instant(instant: datetime | None) -> str:
+    """Return the instant to the second, to be compared with logs."""
+    return date_format(timezone.localtime(instant), "j E Y, H:i:s") if instant else ""
 
 
-def said(name: str, value: Any) -> Parameter | None:
-    return Parameter(name, value) if value else None
+def text_detail(name: str, value: Any) -> Detail | None:
+    return Detail(name, value) if value else None
 
 
-def other(name: str, number: int | None) -> Parameter | None:
-    return Parameter(name, _("Run %s") % number, reverse("admin:orchestration_run_change", args=[number])) if number else None
+def run_detail(name: str, number: int | None) -> Detail | None:
+    return Detail(name, _("Run %s") % number, reverse("admin:orchestration_run_change", args=[number])) if number else None

@@ -1,4 +1,4 @@
-"""When each task of a run was at work, as a strip: a lane for each stage of each table, drawn by the server."""
+"""The timeline of a run: when each task was running, drawn by the server as one lane for each stage of each table."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,19 +8,19 @@ from itertools import groupby
 from typing import Any
 
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from apps.etl.tables import TARGETS
 from apps.orchestration.models import Stage, State, Task
 from techmarket.formats import localize_count, localize_duration
 
-WIDTH = 1_000  # of the strip, in the units of its drawing
-NEAR = 3  # bars of one colour that are no further apart are one: 500 slices are not 500 bars
-LEAST = 4  # a shorter task would not be seen
-PAUSE = 0.05  # a wait in which nothing is at work takes no more of the strip than this share of the work
+WIDTH = 1_000  # of the timeline, in units of its SVG
+MAX_GAP = 3  # bars of one state no further apart are merged: 500 slices would be 500 bars
+MIN_BAR_WIDTH = 4  # a shorter bar would be invisible
+MAX_IDLE_SHARE = 0.05  # an idle interval is drawn no longer than this share of the busy time
 STAGES = list(Stage)
 SUBJECTS = ["", *TARGETS]
-BAD = (State.FAILED, State.LOST)
+FAILED_STATES = (State.FAILED, State.LOST)
 
 Span = tuple[datetime, datetime]
 
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Lane:
-    """The tasks of one stage of one table: their bars, and the same in numbers."""
+    """The tasks of one stage of one table: their bars and their totals."""
 
     stage: Any
     subject: str
@@ -43,11 +43,11 @@ class Lane:
     done: int
     failed: int
     tasks: int
-    lasted: timedelta | None
+    duration: timedelta | None
 
 
 @dataclass(frozen=True)
-class Strip:
+class Timeline:
     lanes: Sequence[Lane]
     start: datetime | None
     end: datetime | None
@@ -55,53 +55,53 @@ class Strip:
 
 
 class Scale:
-    """Instants to places on the strip. Waits between tasks, as before another attempt, are drawn shortened."""
+    """Maps instants to places on the timeline. Long idle intervals, such as before another attempt, are drawn shortened."""
 
     def __init__(self, spans: Iterable[Span]):
-        self.spans = merged(spans)
-        works = [end - start for start, end in self.spans]
-        waits = [after - before for (_, before), (after, _) in zip(self.spans, self.spans[1:], strict=False)]
-        longest = sum(works, timedelta()) * PAUSE
-        self.shortened = any(wait > longest for wait in waits)
+        self.spans = merge_spans(spans)
+        busy = [end - start for start, end in self.spans]
+        idle = [after - before for (_, before), (after, _) in zip(self.spans, self.spans[1:], strict=False)]
+        longest = sum(busy, timedelta()) * MAX_IDLE_SHARE
+        self.shortened = any(interval > longest for interval in idle)
         self.places = [timedelta()]
-        for work, wait in zip(works, waits, strict=False):
-            self.places.append(self.places[-1] + work + min(wait, longest))
-        self.total = (self.places[-1] + works[-1] if works else timedelta()) or timedelta(microseconds=1)
+        for work, interval in zip(busy, idle, strict=False):
+            self.places.append(self.places[-1] + work + min(interval, longest))
+        self.total = (self.places[-1] + busy[-1] if busy else timedelta()) or timedelta(microseconds=1)
 
     def at(self, instant: datetime) -> int:
-        """Of an instant at which something was at work."""
+        """Return the place of an instant within one of the spans."""
         number = bisect_right(self.spans, instant, key=lambda span: span[0]) - 1
         return round((self.places[number] + (instant - self.spans[number][0])) / self.total * WIDTH)
 
 
-def merged(spans: Iterable[Span]) -> list[Span]:
-    """In order, those that touch as one."""
-    whole_ones: list[Span] = []
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Return the spans in order, with those that touch merged."""
+    merged: list[Span] = []
     for start, end in sorted(spans):
-        if whole_ones and start <= whole_ones[-1][1]:
-            whole_ones[-1] = (whole_ones[-1][0], max(whole_ones[-1][1], end))
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
-            whole_ones.append((start, end))
-    return whole_ones
+            merged.append((start, end))
+    return merged
 
 
-def strip(tasks: Sequence[Task], now: datetime | None = None) -> Strip:
+def draw_timeline(tasks: Sequence[Task], now: datetime | None = None) -> Timeline:
     now = now or timezone.now()
-    spans = {task.pk: span for task in tasks if (span := span_of(task, now))}
+    spans = {task.pk: span for task in tasks if (span := find_span(task, now))}
     scale = Scale(spans.values())
-    in_lanes = sorted(tasks, key=lambda task: (lane_of(task), spans.get(task.pk, (now, now))))
-    lanes = [lane(list(group), spans, scale) for _lane, group in groupby(in_lanes, lane_of)]
+    in_lanes = sorted(tasks, key=lambda task: (lane_key(task), spans.get(task.pk, (now, now))))
+    lanes = [make_lane(list(group), spans, scale) for _key, group in groupby(in_lanes, lane_key)]
     first, last = (scale.spans[0][0], scale.spans[-1][1]) if spans else (None, None)
-    return Strip(lanes, first, last, scale.shortened)
+    return Timeline(lanes, first, last, scale.shortened)
 
 
-def lane_of(task: Task) -> tuple[int, int, str]:
+def lane_key(task: Task) -> tuple[int, int, str]:
     known = SUBJECTS.index(task.subject) if task.subject in SUBJECTS else len(SUBJECTS)
     return STAGES.index(Stage(task.stage)), known, task.subject
 
 
-def span_of(task: Task, now: datetime) -> Span | None:
-    """Of its last attempt. One that waits for another has none to show; one that fell silent worked until it was last heard of."""
+def find_span(task: Task, now: datetime) -> Span | None:
+    """Return start and end of the last attempt; None for a queued task. A lost one ended with its last heartbeat."""
     if task.started_at is None or task.state == State.QUEUED:
         return None
     end = now if task.state == State.RUNNING else task.finished_at or task.heartbeat_at
@@ -110,29 +110,29 @@ def span_of(task: Task, now: datetime) -> Span | None:
     return task.started_at, max(end or task.started_at, task.started_at)
 
 
-def lane(tasks: list[Task], spans: dict[int, Span], scale: Scale) -> Lane:
-    at_work = [spans[task.pk] for task in tasks if task.pk in spans]
-    lasted = max(end for _, end in at_work) - min(start for start, _ in at_work) if at_work else None
-    done, failed = (sum(task.state in states for task in tasks) for states in ((State.SUCCEEDED,), BAD))
+def make_lane(tasks: list[Task], spans: dict[int, Span], scale: Scale) -> Lane:
+    running = [spans[task.pk] for task in tasks if task.pk in spans]
+    duration = max(end for _, end in running) - min(start for start, _ in running) if running else None
+    done, failed = (sum(task.state in states for task in tasks) for states in ((State.SUCCEEDED,), FAILED_STATES))
     stage = Stage(tasks[0].stage).label
-    return Lane(stage, tasks[0].subject, list(bars(tasks, spans, scale)), done, failed, len(tasks), lasted)
+    return Lane(stage, tasks[0].subject, list(make_bars(tasks, spans, scale)), done, failed, len(tasks), duration)
 
 
-def bars(tasks: list[Task], spans: dict[int, Span], scale: Scale) -> Iterator[Bar]:
-    """By state, so that what failed is drawn over what did not."""
-    for state in sorted({State(task.state) for task in tasks}, key=lambda state: state in BAD):
-        mine = sorted(spans[task.pk] for task in tasks if task.state == state and task.pk in spans)
-        for near in together(mine, scale):
-            start, end = near[0][0], max(end for _, end in near)
-            yield bar(state, start, end, len(near), scale)
+def make_bars(tasks: list[Task], spans: dict[int, Span], scale: Scale) -> Iterator[Bar]:
+    """Yield the bars, those of failed tasks last, so that they are drawn over the others."""
+    for state in sorted({State(task.state) for task in tasks}, key=lambda state: state in FAILED_STATES):
+        matching = sorted(spans[task.pk] for task in tasks if task.state == state and task.pk in spans)
+        for group in group_near(matching, scale):
+            start, end = group[0][0], max(end for _, end in group)
+            yield make_bar(state, start, end, len(group), scale)
 
 
-def together(spans: list[Span], scale: Scale) -> Iterator[list[Span]]:
-    """Those that overlap or nearly do."""
+def group_near(spans: list[Span], scale: Scale) -> Iterator[list[Span]]:
+    """Yield groups of spans that overlap or are no more than MAX_GAP apart."""
     group: list[Span] = []
     reached = 0
     for span in spans:
-        if group and scale.at(span[0]) - reached > NEAR:
+        if group and scale.at(span[0]) - reached > MAX_GAP:
             yield group
             group, reached = [], 0
         group.append(span)
@@ -141,9 +141,13 @@ def together(spans: list[Span], scale: Scale) -> Iterator[list[Span]]:
         yield group
 
 
-def bar(state: State, start: datetime, end: datetime, tasks: int, scale: Scale) -> Bar:
-    left = min(scale.at(start), WIDTH - LEAST)
-    after, lasted = localize_duration(start - scale.spans[0][0]), localize_duration(end - start)
-    title = _("%(state)s: %(tasks)s, after %(after)s, for %(lasted)s")
-    said = title % {"state": state.label, "tasks": localize_count(tasks), "after": after, "lasted": lasted}
-    return Bar(left, max(scale.at(end) - left, LEAST), state.value, said)
+def make_bar(state: State, start: datetime, end: datetime, tasks: int, scale: Scale) -> Bar:
+    left = min(scale.at(start), WIDTH - MIN_BAR_WIDTH)
+    offset, duration = localize_duration(start - scale.spans[0][0]), localize_duration(end - start)
+    text = ngettext(
+        "%(state)s: %(tasks)s task, start +%(offset)s, duration %(duration)s",
+        "%(state)s: %(tasks)s tasks, start +%(offset)s, duration %(duration)s",
+        tasks,
+    )
+    title = text % {"state": state.label, "tasks": localize_count(tasks), "offset": offset, "duration": duration}
+    return Bar(left, max(scale.at(end) - left, MIN_BAR_WIDTH), state.value, title)

@@ -1,4 +1,4 @@
-"""What a report on paper says otherwise than a page: instants in full, the ledger's columns and sums by their names."""
+"""Filters of the report: instants in full, and names of the ledger's columns and sums."""
 
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -8,11 +8,11 @@ from django import template
 from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
-from apps.console.report import svg as drawing
+from apps.console.report import svg
 from techmarket.formats import localize_count
 
 register = template.Library()
-register.filter("drawn", drawing.drawn)
+register.filter("draw_chart", svg.draw_chart)
 COUNTS = {
     "read": _("read"),
     "loaded": _("loaded"),
@@ -25,9 +25,9 @@ COUNTS = {
     "rejected": _("rejected"),
 }
 SUMS = {
-    "reconciliation lines": _("order lines"),
-    "reconciliation net": _("net revenue, UAH"),
-    "reconciliation paid": _("paid, UAH"),
+    "check.reconciliation_lines": _("order lines"),
+    "check.reconciliation_net": _("net revenue, UAH"),
+    "check.reconciliation_paid": _("paid, UAH"),
 }
 
 
@@ -37,21 +37,21 @@ def count_name(column: str) -> Any:
 
 
 @register.filter
-def sum_name(check: str) -> Any:
-    return SUMS.get(check, check)
+def sum_name(check: Any) -> Any:
+    return SUMS.get(getattr(check, "code", ""), check)
 
 
 @register.filter
 def instant(at: datetime) -> str:
-    """In the shop's time zone, with its year and seconds: it is read years later."""
+    """Return the instant in the shop's time zone, with year and seconds, because a report is read years later."""
     return str(formats.date_format(timezone.localtime(at), "j E Y, H:i:s"))
 
 
 @register.filter
-def amount(said: str) -> str:
-    """What a check expected or observed, if it is a number, as the language writes it."""
+def amount(text: str) -> str:
+    """Return a number that a check expected or observed in the active language, other text as it is."""
     try:
-        number = Decimal(said)
+        number = Decimal(text)
     except InvalidOperation:
-        return said
-    return str(formats.number_format(number, 2, force_grouping=True)) if "." in said else localize_count(int(number))
+        return text
+    return str(formats.number_format(number, 2, force_grouping=True)) if "." in text else localize_count(int(number))

@@ -13,7 +13,7 @@ NAMES = ("ADMIN", "SALES", "CUSTOMER", "BI_VIEWER")
 def transform(batches: dict[str, pa.Table]) -> Outcome:
     employees = Rows(EMPLOYEES, batches["employees"])
     reject_nameless(employees)
-    employees.reject_missing("is_manager", "missing_value", "is_manager is empty")
+    employees.reject_missing("is_manager")
     accounts = Rows(EMPLOYEE_ACCOUNTS, batches["auth_users"])
     accounts.reject_duplicates("employee_id")
     roles = Rows(ROLES, batches["roles"])

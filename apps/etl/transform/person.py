@@ -16,5 +16,5 @@ def unparsable_emails(people: Rows) -> list[str]:
 
 def reject_nameless(people: Rows) -> None:
     for column in ("first_name", "last_name", "email"):
-        people.reject_missing(column, "missing_value", f"{column} is empty")
+        people.reject_missing(column)
     people.reject_duplicates("id")

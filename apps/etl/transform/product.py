@@ -4,7 +4,8 @@ import pyarrow as pa
 
 from apps.etl.tables import CATEGORIES, DIM_PRODUCT, PRODUCTS
 from apps.etl.transform.category import UNKNOWN, with_roots
-from apps.etl.transform.rows import Outcome, Rows, decimals, numbers
+from apps.etl.transform.parse import LARGEST
+from apps.etl.transform.rows import Outcome, Rows, decimals, numbers, spell_amount
 
 STATUSES = ("active", "inactive")
 
@@ -12,8 +13,8 @@ STATUSES = ("active", "inactive")
 def transform(batches: dict[str, pa.Table]) -> Outcome:
     products = Rows(PRODUCTS, batches["products"])
     for column in ("price", "cost"):
-        products.reject_missing(column, "missing_value", f"{column} is empty")
-        products.reject(products.numbers(column) < 0, "bad_money", f"{column} is negative")
+        products.reject_missing(column)
+        products.reject(products.numbers(column) < 0, "bad_money", column=column, least="0.00", greatest=spell_amount(LARGEST))
     products.reject_unlisted("status", STATUSES, "unknown_status")
     products.reject_duplicates("id")
     categories = with_roots(Rows(CATEGORIES, batches["categories"]))

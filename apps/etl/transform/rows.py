@@ -8,26 +8,36 @@ import pandas as pd
 import pyarrow as pa
 
 from apps.etl.counts import Counts
-from apps.etl.tables import Kind, Source
-from apps.etl.transform.parse import Mask, parse
+from apps.etl.tables import Column, Kind, Source
+from apps.etl.transform.parse import LARGEST, Mask, parse
+from apps.etl.transform.rules import render_reason
 
 UNREADABLE = {
-    Kind.INTEGER: ("not_whole", "{} is not a whole number"),
-    Kind.MONEY: ("bad_money", "{} is not an amount within DECIMAL(12,2)"),
-    Kind.INSTANT: ("bad_date", "{} is not a date and time"),
-    Kind.DATE: ("bad_date", "{} is not a date"),
-    Kind.FLAG: ("bad_flag", "{} is neither 0 nor 1"),
-    Kind.TEXT: ("bad_text", "{} is not valid UTF-8, or longer than the warehouse's column"),
+    Kind.INTEGER: "not_whole",
+    Kind.MONEY: "bad_money",
+    Kind.INSTANT: "bad_date",
+    Kind.DATE: "bad_date",
+    Kind.FLAG: "bad_flag",
+    Kind.TEXT: "bad_text",
 }
+DATE_FORMATS = {Kind.INSTANT: "YYYY-MM-DD hh:mm:ss", Kind.DATE: "YYYY-MM-DD"}
+Parameters = dict[str, str]
 
 
 @dataclass(frozen=True)
 class RejectedRow:
+    """A source row that breaks a rule. `params` fill the reason of the rule, `raw` is the row as its source spells it."""
+
     table: str
     row_id: str
     rule: str
-    reason: str
+    params: Parameters
     raw: dict[str, str | None]
+
+    @property
+    def reason(self) -> str:
+        """In English."""
+        return render_reason(self.rule, self.params)
 
 
 @dataclass
@@ -47,34 +57,33 @@ class Rows:
     def __init__(self, source: Source, raw: pa.Table):
         self.source = source
         self.raw = raw
-        self.rules: list[tuple[str, str]] = []
+        self.rules: list[tuple[str, Parameters]] = []
         self.broken: Any = np.zeros(raw.num_rows, dtype=np.int8)  # 0: none; n: the n-th of `rules`
         columns: dict[str, pa.Array] = {}
         for column in source.columns:
             columns[column.name], bad = parse(raw[column.name], column)
-            rule, reason = UNREADABLE[column.kind]
-            self.reject(bad, rule, reason.format(column.name))
+            self.reject(bad, UNREADABLE[column.kind], **unreadable_parameters(column))
         self.frame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
 
-    def reject(self, where: Mask, rule: str, reason: str) -> None:
-        """The first rule that a row breaks is the one it is rejected for."""
+    def reject(self, where: Mask, rule: str, **params: str) -> None:
+        """Reject the rows at `where` that broke no rule before. `params` are those of the rule's reason, see rules.py."""
         fresh = where & (self.broken == 0)
         if fresh.any():
-            self.rules.append((rule, reason))
+            self.rules.append((rule, params))
             self.broken[fresh] = len(self.rules)
 
-    def reject_missing(self, column: str, rule: str, reason: str) -> None:
-        self.reject(self.frame[column].isna().to_numpy(), rule, reason)
+    def reject_missing(self, column: str, rule: str = "missing_value") -> None:
+        self.reject(self.frame[column].isna().to_numpy(), rule, column=column)
 
     def reject_unlisted(self, column: str, allowed: tuple[str, ...], rule: str) -> None:
         where = ~self.frame[column].isin(allowed).to_numpy(dtype=bool)
-        self.reject(where, rule, f"{column} is none of {', '.join(allowed)}")
+        self.reject(where, rule, column=column, allowed=", ".join(allowed))
 
     def reject_duplicates(self, column: str) -> None:
-        """Of rows with one natural key the last stays."""
+        """Reject all but the last of the rows that share a natural key."""
         again = self.frame[column].where(self.frame[column].notna() & (self.broken == 0))
         where = again.duplicated(keep="last").to_numpy() & again.notna().to_numpy()
-        self.reject(where, "duplicate", f"another row has the same {column}")
+        self.reject(where, "duplicate", column=column)
 
     @property
     def accepted(self) -> Mask:
@@ -96,9 +105,21 @@ class Rows:
         raws = self.raw.take(pa.array(found)).to_pylist()
         return [self.rejected_row(raw, self.rules[self.broken[at] - 1]) for at, raw in zip(found, raws, strict=True)]
 
-    def rejected_row(self, raw: dict[str, Any], rule: tuple[str, str]) -> RejectedRow:
+    def rejected_row(self, raw: dict[str, Any], rule: tuple[str, Parameters]) -> RejectedRow:
         shown = {name: readable(value, self.source.kind(name)) for name, value in raw.items()}
         return RejectedRow(self.source.table, (shown["id"] or "")[:40], *rule, shown)
+
+
+def unreadable_parameters(column: Column) -> Parameters:
+    """What the reason says of a value that `column` cannot hold."""
+    params = {"column": column.name}
+    if column.kind is Kind.MONEY:
+        params |= {"least": spell_amount(-LARGEST), "greatest": spell_amount(LARGEST)}
+    elif column.kind is Kind.TEXT:
+        params["length"] = str(column.length)
+    elif column.kind in DATE_FORMATS:
+        params["format"] = DATE_FORMATS[column.kind]
+    return params
 
 
 def numbers(values: "pd.Series[Any]") -> Any:
@@ -111,10 +132,13 @@ def readable(value: bytes | int | None, kind: Kind) -> str | None:
         return None
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-    if kind is Kind.MONEY:
-        sign, whole = "-" if value < 0 else "", abs(value)
-        return f"{sign}{whole // 100}.{whole % 100:02}"
-    return str(value)
+    return spell_amount(value) if kind is Kind.MONEY else str(value)
+
+
+def spell_amount(kopiykas: int) -> str:
+    """-12345 kopiykas as -123.45."""
+    sign, whole = "-" if kopiykas < 0 else "", abs(kopiykas)
+    return f"{sign}{whole // 100}.{whole % 100:02}"
 
 
 def decimals(kopiykas: Any, empty: Mask | None = None) -> pa.Array:

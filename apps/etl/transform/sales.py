@@ -12,7 +12,7 @@ from apps.etl.metadata import note, noted
 from apps.etl.tables import ORDER_ITEMS, ORDERS, PAYMENTS
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.parse import LARGEST
-from apps.etl.transform.rows import Outcome, Rows, decimals, numbers
+from apps.etl.transform.rows import Outcome, Rows, decimals, numbers, spell_amount
 
 ORDER_STATUSES = ("new", "paid", "shipped", "cancelled")
 SALES = ("paid", "shipped")
@@ -54,11 +54,10 @@ def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
 def orders_held_to_the_rules(raw: pa.Table) -> Rows:
     orders = Rows(ORDERS, raw)
     latest = np.datetime64((datetime.fromisoformat(noted(raw, "clock")) + TOLERANCE).replace(tzinfo=None))
-    orders.reject_missing("order_date", "missing_date", "the order has no date")
+    orders.reject_missing("order_date", "missing_date")
     dates = orders.frame["order_date"].to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT", "us"))
-    orders.reject(dates < EARLIEST, "date_out_of_range", "order_date is before 2015")
-    orders.reject(dates > latest, "date_out_of_range", "order_date is in the future")
-    orders.reject_missing("customer_id", "missing_customer", "the order names no customer")
+    orders.reject((dates < EARLIEST) | (dates > latest), "date_out_of_range", column="order_date", earliest=str(EARLIEST))
+    orders.reject_missing("customer_id", "missing_customer")
     orders.reject_unlisted("status", ORDER_STATUSES, "unknown_status")
     orders.reject_duplicates("id")
     return orders
@@ -67,26 +66,27 @@ def orders_held_to_the_rules(raw: pa.Table) -> Rows:
 def lines_held_to_the_rules(raw: pa.Table) -> Rows:
     items = Rows(ORDER_ITEMS, raw)
     for column in ("id", "order_id", "product_id", "quantity", "unit_price", "discount"):
-        items.reject_missing(column, "missing_value", f"{column} is empty")
+        items.reject_missing(column)
     quantity, price, discount = (items.numbers(name) for name in ("quantity", "unit_price", "discount"))
-    items.reject(quantity < 1, "bad_quantity", "quantity is less than 1")
-    items.reject(quantity > LARGEST_QUANTITY, "bad_quantity", "quantity is more than the warehouse's column holds")
-    items.reject(price < 0, "negative_price", "unit_price is negative")
-    items.reject(discount < 0, "negative_discount", "discount is negative")
+    items.reject((quantity < 1) | (quantity > LARGEST_QUANTITY), "bad_quantity", least="1", greatest=str(LARGEST_QUANTITY))
+    items.reject(price < 0, "negative_price")
+    items.reject(discount < 0, "negative_discount")
     # Compared as a quotient: the product of the two could pass 2**63.
-    items.reject(price > LARGEST // np.maximum(quantity, 1), "bad_money", "unit_price x quantity is not within DECIMAL(12,2)")
+    too_large = price > LARGEST // np.maximum(quantity, 1)
+    items.reject(too_large, "bad_money", column="unit_price × quantity", least="0.00", greatest=spell_amount(LARGEST))
     gross = np.where(items.accepted, price * quantity, 0)
-    items.reject(discount > gross, "discount_over_gross", "discount is more than unit_price x quantity")
+    items.reject(discount > gross, "discount_over_gross")
     items.reject_duplicates("id")
     return items
 
 
 def payments_held_to_the_rules(raw: pa.Table) -> Rows:
     payments = Rows(PAYMENTS, raw)
-    payments.reject_missing("order_id", "missing_order", "the payment names no order")
+    payments.reject_missing("order_id", "missing_order")
     payments.reject_unlisted("method", METHODS, "unknown_method")
     payments.reject_unlisted("status", PAYMENT_STATUSES, "unknown_status")
-    payments.reject(payments.numbers("amount") <= 0, "bad_money", "amount is not positive")
+    not_positive = payments.numbers("amount") <= 0
+    payments.reject(not_positive, "bad_money", column="amount", least="0.01", greatest=spell_amount(LARGEST))
     payments.reject_duplicates("id")
     return payments
 
@@ -97,8 +97,8 @@ def with_orders(items: Rows, orders: Rows) -> pd.DataFrame:
     orphan = lines["status"].isna().to_numpy()
     if orphan.any():
         there = items.frame["order_id"].isin(orders.frame["id"].dropna()).to_numpy(dtype=bool)
-        items.reject(orphan & there, "order_rejected", "its order is rejected")
-        items.reject(orphan & ~there, "missing_order", "its order is not in orders_db")
+        items.reject(orphan & there, "order_rejected")
+        items.reject(orphan & ~there, "missing_order", column="order_id")
     return lines
 
 

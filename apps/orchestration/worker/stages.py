@@ -23,7 +23,8 @@ from apps.etl.load import Order, publish
 from apps.etl.metadata import note, noted
 from apps.etl.session import SessionName
 from apps.etl.tables import FACT_SALES, TARGETS
-from apps.etl.transform import RejectedRow, transform
+from apps.etl.transform.registry import transform
+from apps.etl.transform.rows import RejectedRow
 from apps.orchestration.models import Batch, Mode, Reject, RowCount, Run, Stage, State, Task
 from apps.orchestration.planning import Plan, plan_run, window_of
 from apps.warehouse.loads import Load

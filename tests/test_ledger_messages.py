@@ -8,7 +8,7 @@ from django.utils.translation import override
 
 from apps.demo import faults, shop
 from apps.orchestration import api
-from apps.orchestration.models import CheckResult, Reject, Trigger
+from apps.orchestration.models import CheckResult, Trigger
 from techmarket.diagnosis import diagnose
 from techmarket.messages import DECLARED, translate
 from tests.conftest import Cli
@@ -30,19 +30,12 @@ def foreign(said: str) -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
-def test_rejects_and_checks_of_a_shop_with_every_fault() -> None:
+def test_checks_of_a_shop_with_every_fault() -> None:
     shop.generate(60, 1)
     faults.plant()
     run = api.run("full")
-    reasons = set(Reject.objects.filter(run=run).values_list("reason", flat=True))
-    assert len(reasons) > 15
-    for reason in reasons:
-        allowed = reason.partition(" is none of ")[2].split(", ")
-        assert set(foreign(reason)) <= set(allowed), reason
     checks = CheckResult.objects.filter(run=run).values_list("name", "expected", "observed")
     assert checks and not [words for check in checks for words in check if foreign(words)]
-    with override("en"):
-        assert all(translate(reason) == reason for reason in reasons)
 
 
 def test_a_command_knows_what_the_pages_know(run_cli: Cli) -> None:

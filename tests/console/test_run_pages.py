@@ -17,27 +17,27 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from apps.console.groups import VIEWER
-from apps.console.runs.log import log
-from apps.console.runs.timeline import WIDTH, strip
+from apps.console.runs.log import build_log
+from apps.console.runs.timeline import WIDTH, draw_timeline
 from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import Attempt, CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.results import document
-from apps.orchestration.tally import of_document, tallies
-from apps.orchestration.window import days_in_words, describe_window
+from apps.orchestration.tally import tallies, tally_document
+from apps.orchestration.window import describe_days, describe_window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from techmarket.errors import BadData, ConnectionLost
 from techmarket.formats import localize_count, localize_uah
-from tests.console.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = reverse("admin:orchestration_run_changelist")
 
 
 @pytest.fixture
-def viewer(came: Came) -> Client:  # noqa: F811
+def viewer(came: Came) -> Client:
     return came(VIEWER)
 
 
@@ -69,7 +69,7 @@ def with_rows(run: Run, tasks: int = 2) -> Run:
         CheckResult.objects.create(
             run=run, task=task, name="c", table="fact_sales", passed=number > 0, blocking=True, expected="0", observed="1"
         )
-        Reject.objects.create(run=run, task=task, table="order_items", row_id=str(number), rule="r", reason="why", raw={})
+        Reject.objects.create(run=run, task=task, table="order_items", row_id=str(number), rule="r", raw={})
     return run
 
 
@@ -93,7 +93,7 @@ def test_list_page_json_and_ledger_say_the_same(viewer: Client, capsys: pytest.C
         (rule["table"], rule["rule"], rule["rows"]) for rule in told["rejects"]
     ]
     tally = tallies([run])[run.pk]
-    assert page["tally"] == tally == of_document(told) and tally.rejected == run.rejects.count() > 10 and tally.warned
+    assert page["tally"] == tally == tally_document(told) and tally.rejected == run.rejects.count() > 10 and tally.warnings
     assert f"{localize_count(tally.written)} rows written in " in words(viewer, address(run))
     assert f"{localize_count(tally.written)} {localize_count(tally.rejected)} {tally.passed} of {tally.checks}" in words(viewer, LIST)
 
@@ -111,7 +111,7 @@ def test_links_lead_to_the_rows(viewer: Client) -> None:
     second = api.run("full")
     again = seen(viewer, second)
     assert [row.table for row in again["rows"] if row.href] == [], "it wrote nothing"
-    assert again["comparison"].good == run
+    assert again["comparison"].baseline == run
 
 
 def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
@@ -124,7 +124,7 @@ def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
     assert len(moved) == 1
     said = words(viewer, address(run))
     before, after = (localize_uah(amount) for amount in moved[0])
-    assert f"{before} {after} +" in said and "would be written; the warehouse is as it was." in said
+    assert f"{before} {after} +" in said and "would be written. The warehouse is unchanged." in said
     assert "Timeline" not in said and "Tasks and attempts" not in said
     assert re.search(
         rf" {run.pk} Succeeded Full, dry run everything .* {localize_count(tallies([run])[run.pk].written)} ", words(viewer, LIST)
@@ -135,9 +135,9 @@ def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause_kind", "said"), [("data", "The data is to cause_kind"), ("machine", "The machines"), ("configuration", "The conf")]
+    ("cause_kind", "said"), [("data", "Cause: data."), ("machine", "Cause: infrastructure."), ("configuration", "Cause: configuration.")]
 )
-def test_a_failed_run_says_why_and_who_is_to_blame(viewer: Client, cause_kind: str, said: str) -> None:
+def test_a_failed_run_shows_cause_and_advice(viewer: Client, cause_kind: str, said: str) -> None:
     run = ended(State.FAILED, cause="orders_db does not answer.", cause_kind=cause_kind)
     page = words(viewer, address(run))
     assert f"Failed orders_db does not answer. {said}" in page
@@ -149,12 +149,12 @@ def test_each_state_has_its_sentence(viewer: Client) -> None:
     said = words(viewer, address(skipped))
     assert f"Skipped: overlaps run 1. Run {skipped.overlaps_id}" in said and "Timeline" not in said
     lost = ended(State.LOST, cause="vm:1 stopped sending heartbeats.", cause_kind="machine")
-    assert "Lost vm:1 stopped sending heartbeats. The machines" in words(viewer, address(lost))
+    assert "Lost vm:1 stopped sending heartbeats. Cause: infrastructure" in words(viewer, address(lost))
     active = ended(State.QUEUED, finished_at=None, started_at=None)
-    assert "It waits for a worker." in words(viewer, address(active))
+    assert "Waiting for a worker." in words(viewer, address(active))
     Run.objects.filter(pk=active.pk).update(state=State.RUNNING, cancelled_by="petro")
     said = words(viewer, address(active))
-    assert "0 of 0 tasks done" in said and "petro has asked to cancel it" in said
+    assert "0 of 0 tasks done" in said and "petro requested cancellation" in said
     cancelled = ended(State.CANCELLED, cause="Cancelled by petro. Nothing was published.", cancelled_by="petro", reason="wrong day")
     said = words(viewer, address(cancelled))
     assert "Cancelled Cancelled by petro." in said and "Reason wrong day" in said and "Cancelled by petro" in said
@@ -163,7 +163,7 @@ def test_each_state_has_its_sentence(viewer: Client) -> None:
 def test_a_run_whose_details_are_forgotten_makes_none_up(viewer: Client) -> None:
     run = ended(seconds=3)
     said = words(viewer, address(run))
-    assert "Succeeded in 3.0 s. The ledger keeps details for 365 days" in said and "0 rows" not in said and "Timeline" not in said
+    assert "Succeeded in 3.0 s. Details are deleted after 365 days" in said and "0 rows" not in said and "Timeline" not in said
     assert re.search(rf" {run.pk} Succeeded Full everything olena Command line .* 3.0 s – – –", words(viewer, LIST))
 
 
@@ -184,14 +184,14 @@ def test_earlier_attempts_and_the_log(viewer: Client, monkeypatch: pytest.Monkey
     (attempts,) = [attempts for task, _, attempts in page["tasks"] if task.stage == Stage.LOAD]
     assert [(attempt.number, attempt.cause) for attempt in attempts] == [(n, f"Attempt {n} lost the warehouse.") for n in (1, 2)]
     assert all(not attempts for task, _, attempts in page["tasks"] if task.stage != Stage.LOAD)
-    lines = [line.said for line in page["log"].lines]
-    assert lines[0].startswith("Asked for by ") and lines[-1] == f"Run {run.pk}: Succeeded."
+    lines = [line.text for line in page["log"].lines]
+    assert lines[0].startswith("Requested by ") and lines[-1] == f"Run {run.pk}: Succeeded."
     worker = run.worker
-    told = [f"Load: attempt {n} at {worker} came to nothing. Attempt {n} lost the warehouse." for n in (1, 2)]
-    assert [line.said for line in page["log"].lines if line.is_bad] == told
+    told = [f"Load: attempt {n} on {worker} failed. Attempt {n} lost the warehouse." for n in (1, 2)]
+    assert [line.text for line in page["log"].lines if line.is_failure] == told
     loaded, written = lines[-2], document(run)["tables"]["fact_sales"]["inserted"]
-    assert loaded.startswith("Load: done after ") and f"fact_sales: inserted {localize_count(written)}" in loaded
-    assert any(line.startswith("Extract fact_sales: done after ") and "rows landed: " in line for line in lines)
+    assert loaded.startswith("Load: done in ") and f"fact_sales: inserted {localize_count(written)}" in loaded
+    assert any(line.startswith("Extract fact_sales: done in ") and "rows extracted: " in line for line in lines)
     assert lines[-3] == told[1] and told[0] in words(viewer, address(run))
 
 
@@ -204,7 +204,7 @@ def test_a_failed_task_tells_of_its_last_attempt_itself(viewer: Client, monkeypa
         api.run("full")
     ((task, _, attempts),) = seen(viewer, Run.objects.get())["tasks"]
     assert (task.state, task.cause, attempts) == (State.FAILED, "orders_db: no such table.", [])
-    assert words(viewer, address(task.run)).count("came to nothing. orders_db: no such table.") == 1
+    assert words(viewer, address(task.run)).count("failed. orders_db: no such table.") == 1
 
 
 def test_an_attempt_whose_task_has_come_since_waits_for_the_next_page() -> None:
@@ -212,8 +212,8 @@ def test_an_attempt_whose_task_has_come_since_waits_for_the_next_page() -> None:
     task = run.tasks.latest("pk")
     attempt = Attempt.objects.create(run=run, task=task, number=1, worker="vm:1", started_at=timezone.now(), cause="Lost.")
     known = [each for each in run.tasks.all() if each != task]
-    assert not [line for line in log(run, known, [attempt]).lines if line.is_bad]
-    assert [line.is_bad for line in log(run, [*known, task], [attempt]).lines].count(True) == 1
+    assert not [line for line in build_log(run, known, [attempt]).lines if line.is_failure]
+    assert [line.is_failure for line in build_log(run, [*known, task], [attempt]).lines].count(True) == 1
 
 
 def test_a_long_log_shows_its_end(viewer: Client) -> None:
@@ -221,8 +221,8 @@ def test_a_long_log_shows_its_end(viewer: Client) -> None:
     times = {"started_at": run.started_at, "finished_at": run.started_at}
     Task.objects.bulk_create(Task(run=run, stage=Stage.EXTRACT, low=low, state=State.SUCCEEDED, **times) for low in range(300))
     shown = seen(viewer, run)["log"]
-    assert (len(shown.lines), shown.earlier, shown.lines[-1].said) == (200, 103, f"Run {run.pk}: Succeeded.")
-    assert "103 earlier lines are not shown" in words(viewer, address(run))
+    assert (len(shown.lines), shown.earlier, shown.lines[-1].text) == (200, 103, f"Run {run.pk}: Succeeded.")
+    assert "103 earlier lines not shown" in words(viewer, address(run))
 
 
 def test_what_changed_since_the_last_good_run(viewer: Client) -> None:
@@ -231,7 +231,7 @@ def test_what_changed_since_the_last_good_run(viewer: Client) -> None:
     ended(mode=Mode.INCREMENTAL)
     run = with_rows(ended(State.FAILED, code_version="ccc", seconds=75), tasks=5)
     comparison = seen(viewer, run)["comparison"]
-    assert comparison.good == good
+    assert comparison.baseline == good
     lines = {line.name: (line.before, line.now, line.change) for line in comparison.lines}
     assert lines["Rows read"] == ("20", "50", "+30") and lines["Rows written"] == ("8", "20", "+12")
     assert lines["Code version"] == ("aaa", "ccc", "") and lines["Duration"] == ("10.0 s", "1 min 15 s", "+1 min 5 s")
@@ -269,7 +269,7 @@ def test_windows_are_the_shops_days(viewer: Client) -> None:
     assert describe_window("incremental", window["window_start"], later) == "changes from 1 November 2024, 00:00 to 2 November 2024, 23:59"
     assert describe_window("full", None, None) == "everything" and describe_window("incremental", None, None) == "since the last load"
     days = window["window_start"].date(), window["window_end"].date()
-    assert days_in_words(*days) == "31 October 2024 – 2 November 2024" and days_in_words(days[1], days[1]) == "2 November 2024"
+    assert describe_days(*days) == "31 October 2024 – 2 November 2024" and describe_days(days[1], days[1]) == "2 November 2024"
 
 
 def test_queries_of_the_list_do_not_grow_and_count_nothing(viewer: Client) -> None:
@@ -293,7 +293,7 @@ def test_queries_of_a_page_do_not_grow(viewer: Client) -> None:
             assert viewer.get(address(run)).status_code == 200
         counts.append(len(asked))
     assert counts[0] + 2 >= counts[1] <= 20, counts
-    assert "and 20 more, with less to say" in words(viewer, address(run))
+    assert "and 20 more tasks" in words(viewer, address(run))
 
 
 # --- The part that is asked for again ---
@@ -307,7 +307,7 @@ def test_the_page_is_asked_for_again_until_the_run_has_ended(viewer: Client) -> 
     answer = viewer.get(path, {"seen": "running"})
     said = answer.content.decode()
     assert "<html" not in said and "every 2s" in said and "no-store" in answer["Cache-Control"]
-    assert re.search(r'id="run-strip"[^>]+hx-swap-oob', said) and 'id="run-buttons">' in said, "buttons stay as long as the state"
+    assert re.search(r'id="run-timeline"[^>]+hx-swap-oob', said) and 'id="run-buttons">' in said, "buttons stay as long as the state"
     Run.objects.filter(pk=run.pk).update(state=State.SUCCEEDED, finished_at=timezone.now())
     said = viewer.get(path, {"seen": "running"}).content.decode()
     assert "every 2s" not in said and 'id="run-buttons" hx-swap-oob' in said
@@ -330,7 +330,7 @@ def test_links_are_for_who_may_follow_them(client: Client) -> None:
     assert "fact_sales" in said and "factsales" not in said and reverse("admin:orchestration_reject_changelist") not in said
 
 
-# --- The strip ---
+# --- The timeline ---
 
 
 def slices(count: int, state: State = State.SUCCEEDED, lasts: float = 1, every: float = 1, **fields: Any) -> list[Task]:
@@ -355,30 +355,30 @@ def slices(count: int, state: State = State.SUCCEEDED, lasts: float = 1, every: 
 
 
 def test_many_slices_are_few_bars() -> None:
-    (lane,) = strip(slices(500, every=0.9)).lanes
+    (lane,) = draw_timeline(slices(500, every=0.9)).lanes
     assert [(bar.left, bar.width) for bar in lane.bars] == [(0, WIDTH)] and (lane.tasks, lane.done) == (500, 500)
     tasks = slices(500, every=0.9)
     tasks[250].state = State.FAILED
-    (lane,) = strip(tasks).lanes
+    (lane,) = draw_timeline(tasks).lanes
     assert len(lane.bars) <= 3 and lane.bars[-1].state == "failed" and lane.failed == 1
     assert 490 < lane.bars[-1].left < 510 and lane.bars[-1].width >= 4, "one of 500 is still seen"
 
 
 def test_waits_are_drawn_shortened() -> None:
     """Two seconds of work, with an hour before another attempt between them."""
-    drawn = strip(slices(2, every=3600))
+    drawn = draw_timeline(slices(2, every=3600))
     (lane,) = drawn.lanes
     assert drawn.shortened and [bar.width for bar in lane.bars] == [476, 476], "a second each, and a twentieth of the two"
-    assert lane.lasted == timedelta(seconds=3601)
-    assert not strip(slices(2, every=1)).shortened
+    assert lane.duration == timedelta(seconds=3601)
+    assert not draw_timeline(slices(2, every=1)).shortened
 
 
 def test_tasks_that_have_not_ended_or_not_begun() -> None:
     now = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
-    (lane,) = strip(slices(1, State.RUNNING, finished_at=None), now).lanes
-    assert [(bar.left, bar.width) for bar in lane.bars] == [(0, WIDTH)] and lane.lasted == timedelta(seconds=10)
-    (lane,) = strip(slices(3, State.QUEUED), now).lanes
-    assert (lane.bars, lane.done, lane.lasted) == ([], 0, None)
-    (lane,) = strip(slices(1, State.LOST, lasts=60, heartbeat_at=now - timedelta(seconds=5)), now).lanes
-    assert lane.lasted == timedelta(seconds=5), "until it was last heard of"
-    assert strip([], now).lanes == []
+    (lane,) = draw_timeline(slices(1, State.RUNNING, finished_at=None), now).lanes
+    assert [(bar.left, bar.width) for bar in lane.bars] == [(0, WIDTH)] and lane.duration == timedelta(seconds=10)
+    (lane,) = draw_timeline(slices(3, State.QUEUED), now).lanes
+    assert (lane.bars, lane.done, lane.duration) == ([], 0, None)
+    (lane,) = draw_timeline(slices(1, State.LOST, lasts=60, heartbeat_at=now - timedelta(seconds=5)), now).lanes
+    assert lane.duration == timedelta(seconds=5), "until it was last heard of"
+    assert draw_timeline([], now).lanes == []

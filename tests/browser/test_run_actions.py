@@ -18,7 +18,7 @@ from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, OrderItem
 from tests.browser.axe import faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
-from tests.browser.test_first_page import HARM
+from tests.browser.test_overview import HARM
 from tests.browser.worker import worker
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 from tests.orchestration.post import ago
@@ -168,7 +168,7 @@ def test_find_a_rejected_row(small: None, page: Page, log_in: LogIn) -> None:
     page.get_by_role("link", name=re.compile("1 row rejected")).click()
     page.goto("/admin/orchestration/reject/?rule=bad_quantity&table=order_items")
     page.get_by_role("link", name=str(line.pk), exact=True).click()
-    expect(page.get_by_text("quantity is less than 1")).to_be_visible()
+    expect(page.get_by_text("quantity is not between 1 and")).to_be_visible()
     expect(page.locator("dl")).to_contain_text("unit_price")
     page.get_by_role("link", name=f"orders_db.order_items {line.pk}").click()
     expect(page).to_have_url(re.compile(f"/admin/orders_db/orderitem/{line.pk}/change/"))
@@ -258,7 +258,13 @@ def test_harmful_values_do_no_harm(small: None, page: Page, log_in: LogIn) -> No
     task = run.tasks.create(stage=Stage.TRANSFORM, subject="dim_customer", state=State.SUCCEEDED)
     rejects = [
         Reject.objects.create(
-            run=run, task=task, table="customers", row_id=name[:40], rule="bad_text", reason=name, raw={"id": name, "first_name": name * 50}
+            run=run,
+            task=task,
+            table="customers",
+            row_id=name[:40],
+            rule="bad_text",
+            params={"column": name, "length": "80"},
+            raw={"id": name, "first_name": name * 50},
         )
         for name in (*HARM, LONG)
     ]

@@ -1,4 +1,4 @@
-"""The first page's numbers are the ledger's and the star's; what people type into it is answered in words."""
+"""The overview's numbers match the ledger and the warehouse, and invalid filters get a message."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def test_numbers_are_those_of_the_ledger_the_json_and_the_star(star: Run, came: 
     assert rejected == Reject.objects.filter(run=last).count() == 1
     assert rejected == sum(row["rejected"] for row in document["tables"].values())
     said = words(came(VIEWER))
-    assert f"Run {last.pk}, full succeeded" in said and f"{localize_count(written)} rows written" in said
+    assert f"Run {last.pk} (full) succeeded" in said and f"{localize_count(written)} rows written" in said
     assert f"{passed} of {len(document['checks'])} checks passed" in said
     assert passed == CheckResult.objects.filter(run=last, passed=True).count()
     assert f"{rejected} row rejected since the last full run" in said
@@ -107,7 +107,7 @@ def test_a_bad_filter_is_answered_in_words(star: Run, came: Came, asked: dict[st
 def test_nothing_asked_is_the_last_year_with_sales(star: Run, came: Came) -> None:
     context = came(VIEWER).get(INDEX).context
     start, end = context["filters"].cleaned_data["start"], context["filters"].cleaned_data["end"]
-    assert end == context["sold"][1] and (end - start).days == 364
+    assert end == context["sales_dates"][1] and (end - start).days == 364
     assert context["report"].totals == read_totals(start, end)
     assert context["report"].before, "what it is compared with"
 
@@ -141,7 +141,7 @@ def test_queries_do_not_grow_with_the_runs(star: Run, came: Came) -> None:
 
 def test_an_empty_warehouse_has_a_page(came: Came) -> None:
     said = words(came(VIEWER))
-    assert "Nothing is loaded yet" in said and "The star is empty" in said and "No run has ended yet." in said
+    assert "No data yet" in said and "Sales figures appear here" in said and "No run has ended yet." in said
 
 
 def test_a_warehouse_that_is_away_is_said(star: Run, came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_warehouse_that_is_away_is_said(star: Run, came: Came, monkeypatch: py
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
-    assert "lacks a table" in said and "migrate_all" in said and f"Run {star.pk}, full" in said
+    assert "lacks a table" in said and "migrate_all" in said and f"Run {star.pk} (full)" in said
 
 
 # --- The part that asks for itself again ---
@@ -169,7 +169,7 @@ def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
     for number in range(4):
         Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
     said = now(client, seen=client.get(INDEX).context["edition"])
-    assert f"Run {run.pk}, full" in " ".join(said.content.decode().split()) and 'value="75"' in said.content.decode()
+    assert f"Run {run.pk} (full)" in " ".join(said.content.decode().split()) and 'value="75"' in said.content.decode()
     assert "every 2s" in said.content.decode() and "HX-Refresh" not in said
 
 
@@ -189,4 +189,4 @@ def test_who_may_not_see_runs_is_sent_away(star: Run, came: Came, client: Client
 def test_people_of_no_group_see_nothing(star: Run, client: Client, django_user_model: Any) -> None:
     client.force_login(django_user_model.objects.create_user("petro", is_staff=True))
     said = words(client)
-    assert "You are in none of the groups yet." in said and "Run 1" not in said and "UAH" not in said
+    assert "You have no access yet." in said and "Run 1" not in said and "UAH" not in said

@@ -1,4 +1,4 @@
-"""The schedules' pages: the next instants in words, crontabs that cannot be, run now, and the word on what fell into a pause."""
+"""The schedules' pages: the next runs, invalid crontabs, Run now, and the decision on missed runs."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from django.utils.translation import override
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
-from apps.console.schedules import describe_crontab, instant_in_words
+from apps.console.schedules import describe_crontab, describe_instant
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
-from tests.console.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came
 from tests.orchestration.post import Post, ago, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]
@@ -52,8 +52,12 @@ def waiting(post: Post) -> ScheduledRun:
     ("fields", "english", "ukrainian"),
     [
         ({}, "every day at 04:30, Kyiv", "щодня о 04:30, Київ"),
-        ({"day_of_week": "0", "timezone": "UTC"}, "Sunday at 04:30, UTC", "Неділя о 04:30, UTC"),
-        ({"day_of_week": "mon,tue", "hour": "6,18"}, "Monday, Tuesday at 06:30, 18:30, Kyiv", "Понеділок, Вівторок о 06:30, 18:30, Київ"),
+        ({"day_of_week": "0", "timezone": "UTC"}, "Sundays at 04:30, UTC", "щонеділі о 04:30, UTC"),
+        (
+            {"day_of_week": "mon,tue", "hour": "6,18"},
+            "Mondays, Tuesdays at 06:30, 18:30, Kyiv",
+            "щопонеділка, щовівторка о 06:30, 18:30, Київ",
+        ),
         ({"hour": "*/2"}, "30 */2 * * *, Kyiv", "30 */2 * * *, Київ"),
         ({"day_of_month": "1"}, "30 4 1 * *, Kyiv", "30 4 1 * *, Київ"),
     ],
@@ -65,23 +69,22 @@ def test_crontabs_in_words(fields: dict[str, str], english: str, ukrainian: str)
         assert describe_crontab(crontab) == ukrainian
 
 
-def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:  # noqa: F811
+def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:
     for group in (VIEWER, OPERATOR, ADMINISTRATOR):
         client = came(group)
         shown = client.get(schedule_page(WEEKLY)).content.decode()
         for instant in next_instants(WEEKLY):
             local = timezone.localtime(instant)
             assert local.hour in (5, 6) and f"{local:%H:%M} Kyiv" in shown and f"Sunday, {local.day} {local:%B %Y}" in shown
-            assert instant_in_words(instant).split(", in ")[0] in shown
+            assert describe_instant(instant).split(" (in ")[0] in shown
     with override("uk"):
-        assert "Неділя, " in instant_in_words(next_instants(WEEKLY)[0]) and " Київ (лишається " in instant_in_words(
-            next_instants(WEEKLY)[0]
-        )
+        shown = describe_instant(next_instants(WEEKLY)[0])
+        assert shown.startswith("Неділя, ") and " Київ (до запуску: " in shown
     PeriodicTask.objects.filter(name=WEEKLY).update(enabled=False)
-    assert "Paused: no run by itself" in client.get(schedule_page(WEEKLY)).content.decode()
+    assert "Paused. Enable the schedule" in client.get(schedule_page(WEEKLY)).content.decode()
     client.cookies["django_language"] = "uk"
     shown = client.get(schedule_page(WEEKLY)).content.decode()
-    assert "Планувальник" in shown and "Periodic" not in shown
+    assert "Розклади" in shown and "Periodic" not in shown
 
 
 # --- Crontabs that cannot be ---
@@ -104,7 +107,7 @@ def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:  #
         {"timezone": "Mars/Phobos"},
     ],
 )
-def test_bad_crontabs_have_a_message(came: Came, fields: dict[str, str]) -> None:  # noqa: F811
+def test_bad_crontabs_have_a_message(came: Came, fields: dict[str, str]) -> None:
     """Some of these beat's own form takes, and then neither beat nor any page of ours could read them."""
     client, crontab, before = came(ADMINISTRATOR), beat().crontab, CrontabSchedule.objects.count()
     for address in (page("django_celery_beat_crontabschedule_change", crontab.pk), page("django_celery_beat_crontabschedule_add")):
@@ -113,7 +116,7 @@ def test_bad_crontabs_have_a_message(came: Came, fields: dict[str, str]) -> None
     assert fresh(crontab).hour == "2" and CrontabSchedule.objects.count() == before
 
 
-def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> None:  # noqa: F811
+def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> None:
     CrontabSchedule.objects.filter(pk=beat().crontab_id).update(day_of_week="7")
     client = came(ADMINISTRATOR)
     for address in (
@@ -128,7 +131,7 @@ def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> 
 # --- Run now ---
 
 
-def test_run_now_takes_beats_place(came: Came, post: Post) -> None:  # noqa: F811
+def test_run_now_takes_beats_place(came: Came, post: Post) -> None:
     operator, address = came(OPERATOR), page("django_celery_beat_periodictask_changelist")
     start = f"{page('orchestration_run_start')}?mode=full"
     shown = operator.get(address).content.decode()
@@ -136,55 +139,55 @@ def test_run_now_takes_beats_place(came: Came, post: Post) -> None:  # noqa: F81
     answer = operator.post(address, {"action": "run_selected", "_selected_action": [beat(WEEKLY).pk]})
     assert answer.headers["Location"] == start and start.replace("&", "&amp;") in operator.get(schedule_page(WEEKLY)).content.decode()
     both = operator.post(address, {"action": "run_selected", "_selected_action": [beat().pk, beat(WEEKLY).pk]}, follow=True)
-    assert "Choose one schedule" in said(both)[0]
+    assert "Select one schedule" in said(both)[0]
     viewer = came(VIEWER)
     assert "run_selected" not in viewer.get(address).content.decode() and start not in viewer.get(schedule_page(WEEKLY)).content.decode()
     viewer.post(address, {"action": "run_selected", "_selected_action": [beat().pk]})
     assert not Run.objects.exists()
 
 
-def test_operators_do_not_change_schedules(came: Came) -> None:  # noqa: F811
+def test_operators_do_not_change_schedules(came: Came) -> None:
     assert came(OPERATOR).post(schedule_page(), {"crontab": beat().crontab_id}).status_code == 403
     assert beat().enabled
 
 
-# --- What fell into a pause ---
+# --- Missed runs ---
 
 
-def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, post: Post) -> None:  # noqa: F811
-    operator, address = came(OPERATOR), page("orchestration_scheduledrun_answer", waiting.pk)
+def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, post: Post) -> None:
+    operator, address = came(OPERATOR), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert address in operator.get(schedule_page()).content.decode()
     assert address in operator.get(page("orchestration_scheduledrun_change", waiting.pk)).content.decode()
     assert operator.get(address).status_code == 200 and fresh(waiting).decision == Decision.HELD
-    said_nothing = operator.post(address, {"answer": "else"}, follow=True)
-    assert "Choose one of the answers" in said(said_nothing)[0] and fresh(waiting).decision == Decision.HELD
-    no_gap = operator.post(address, {"answer": "backfill"}, follow=True)
+    said_nothing = operator.post(address, {"resolution": "else"}, follow=True)
+    assert "Choose one of the options" in said(said_nothing)[0] and fresh(waiting).decision == Decision.HELD
+    no_gap = operator.post(address, {"resolution": "backfill"}, follow=True)
     assert "there is nothing to backfill" in said(no_gap)[0] and fresh(waiting).decision == Decision.HELD
-    answer = operator.post(address, {"answer": "run", "reason": "the servers are back"}, follow=True)
+    answer = operator.post(address, {"resolution": "run", "reason": "the servers are back"}, follow=True)
     due = fresh(waiting)
     assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
-    assert post.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} is queued." in said(answer)[0]
+    assert post.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in said(answer)[0]
     history = operator.get(page("orchestration_scheduledrun_history", due.pk)).content.decode()
     assert "Run after the pause: the servers are back" in history
-    again = operator.post(address, {"answer": "skip"}, follow=True)
-    assert "decided on already" in said(again)[0] and Run.objects.count() == 1
+    again = operator.post(address, {"resolution": "skip"}, follow=True)
+    assert "decided already" in said(again)[0] and Run.objects.count() == 1
 
 
-def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, post: Post) -> None:  # noqa: F811
+def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, post: Post) -> None:
     done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(days=9), decision=Decision.RUN, run=done)
     administrator = came(ADMINISTRATOR)
-    administrator.post(page("orchestration_scheduledrun_answer", waiting.pk), {"answer": "backfill"})
+    administrator.post(page("orchestration_scheduledrun_resolve", waiting.pk), {"resolution": "backfill"})
     run = fresh(waiting).run
     assert run.mode == Mode.INCREMENTAL and 8 < (run.window_end - run.window_start).days < 12
     other = ScheduledRun.objects.create(schedule_id=WEEKLY, scheduled_for=ago(days=1), decision=Decision.HELD)
-    answer = administrator.post(page("orchestration_scheduledrun_answer", other.pk), {"answer": "skip"}, follow=True)
-    assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and said(answer)[-1] == "It is skipped."
+    answer = administrator.post(page("orchestration_scheduledrun_resolve", other.pk), {"resolution": "skip"}, follow=True)
+    assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and said(answer)[-1] == "Missed run skipped."
 
 
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
-def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:  # noqa: F811
-    viewer, address = came(VIEWER), page("orchestration_scheduledrun_answer", waiting.pk)
-    assert getattr(viewer, method)(address, {"answer": "run"}).status_code == 403
+def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:
+    viewer, address = came(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
+    assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403
     assert fresh(waiting).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
     assert came(OPERATOR).put(address).status_code == 405

@@ -1,4 +1,4 @@
-"""The buttons of the admin: who may press which, in which state, that only a POST acts, and what stands in the history afterwards."""
+"""The actions on runs: permissions, states, that only a POST acts, and the history afterwards."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from apps.orchestration.window import Window, today
 from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
-from tests.console.conftest import Came, came  # noqa: F401  fixture
+from tests.console.conftest import Came
 from tests.orchestration.post import Post, ago, asked, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -85,7 +85,7 @@ def test_each_button_has_a_right_of_its_own(post: Post, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_post_without_its_token_is_refused(came: Came, verb: str) -> None:  # noqa: F811
+def test_a_post_without_its_token_is_refused(came: Came, verb: str) -> None:
     row = run_in(FITS[verb]) if verb in FITS else None
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = came(OPERATOR).cookies
@@ -93,7 +93,7 @@ def test_a_post_without_its_token_is_refused(came: Came, verb: str) -> None:  # 
     assert Run.objects.count() == (1 if row else 0) and (not row or fresh(row).state == row.state)
 
 
-def test_without_the_right_to_see_runs_no_button_works(came: Came) -> None:  # noqa: F811
+def test_without_the_right_to_see_runs_no_button_works(came: Came) -> None:
     client, row = person("start_run", "cancel_run"), run_in(State.QUEUED)
     User.objects.get(username="olena").user_permissions.remove(Permission.objects.get(codename="view_run"))
     assert client.post(to("cancel"), {"run": row.pk}).status_code == 403
@@ -115,7 +115,7 @@ SHOWN: dict[State, set[str]] = {
 
 
 @pytest.mark.parametrize("state", list(SHOWN))
-def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, post: Post, state: State) -> None:  # noqa: F811
+def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, post: Post, state: State) -> None:
     row, operator = run_in(state), came(OPERATOR)
     page = operator.get(to("change", row.pk)).content.decode()
     assert {verb for verb in FITS if f"{to(verb)}?run={row.pk}" in page} == SHOWN[state]
@@ -130,13 +130,13 @@ def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, post: Post, st
     assert not LogEntry.objects.exists()
 
 
-def test_a_dry_run_is_not_resumed(came: Came) -> None:  # noqa: F811
+def test_a_dry_run_is_not_resumed(came: Came) -> None:
     row = run_in(State.FAILED, dry_run=True)
     page = came(OPERATOR).get(to("change", row.pk)).content.decode()
     assert to("preview", row.pk) in page and to("rerun") in page and to("resume") not in page
 
 
-def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:  # noqa: F811
+def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:
     row, operator = failed(), came(OPERATOR)
     later = run_in(State.SUCCEEDED)
     counts = {"run_id": later.pk, "run_uuid": later.uuid, "mode": "full", "counts": {}}
@@ -149,18 +149,18 @@ def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:  # noqa: 
 # --- What each does ---
 
 
-def test_rerun(came: Came, post: Post) -> None:  # noqa: F811
+def test_rerun(came: Came, post: Post) -> None:
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
     run = Run.objects.get(rerun_of=row)
-    assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} is queued." in said(answer)[0]
+    assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in said(answer)[0]
     assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
     assert run.worker == "" and post.take() == [run.tasks.get().pk], "the workers carry it out"
-    assert "Started again: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
+    assert "Rerun started: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
     assert "Started: the price list is mended" in history(operator, run)
 
 
-def test_resume(came: Came, post: Post) -> None:  # noqa: F811
+def test_resume(came: Came, post: Post) -> None:
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
     assert answer.redirect_chain == [(to("change", row.pk), 302)] and fresh(row).state == State.QUEUED
@@ -168,30 +168,30 @@ def test_resume(came: Came, post: Post) -> None:  # noqa: F811
     assert "Resumed: it answers again" in history(operator, row)
 
 
-def test_cancel(came: Came, post: Post) -> None:  # noqa: F811
+def test_cancel(came: Came, post: Post) -> None:
     row, operator = asked(), came(OPERATOR)
     operator.post(to("cancel"), {"run": row.pk, "reason": "not today"})
     assert fresh(row).state == State.CANCELLED and fresh(row).cause == "Cancelled by operator: not today. Nothing was published."
     assert "Cancelled: not today" in history(operator, row)
 
 
-def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, post: Post) -> None:  # noqa: F811
+def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, post: Post) -> None:
     row, operator = run_in(State.RUNNING, worker="here:1"), came(OPERATOR)
     answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
-    assert "ends within ten seconds" in said(answer)[0] and fresh(row).cancelled_by == OPERATOR
+    assert "stops within ten seconds" in said(answer)[0] and fresh(row).cancelled_by == OPERATOR
     assert to("cancel") not in operator.get(to("change", row.pk)).content.decode()
-    assert "has already asked to cancel" in said(operator.post(to("cancel"), {"run": row.pk}, follow=True))[0]
+    assert "has already requested the cancellation" in said(operator.post(to("cancel"), {"run": row.pk}, follow=True))[0]
     assert LogEntry.objects.count() == 1
 
 
-def test_history_speaks_the_language_of_the_page(came: Came, post: Post) -> None:  # noqa: F811
+def test_history_speaks_the_language_of_the_page(came: Came, post: Post) -> None:
     row, operator = failed(), came(OPERATOR)
     operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"})
     operator.cookies["django_language"] = "uk"
     assert "Продовжено: it answers again" in history(operator, row)
 
 
-def test_reason_has_a_limit(came: Came, post: Post) -> None:  # noqa: F811
+def test_reason_has_a_limit(came: Came, post: Post) -> None:
     row, operator = failed(), came(OPERATOR)
     for reason in ("x" * 256, "null \0 byte"):
         answer = operator.post(to("rerun"), {"run": row.pk, "reason": reason})
@@ -199,48 +199,48 @@ def test_reason_has_a_limit(came: Came, post: Post) -> None:  # noqa: F811
     assert Run.objects.count() == 1
 
 
-def test_a_broker_that_is_away_is_said(came: Came, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_broker_that_is_away_is_said(came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*args: Any, **options: Any) -> None:
         raise OSError("no broker")
 
     monkeypatch.setattr(delivery.app, "send_task", away)
     answer = came(OPERATOR).post(to("start"), {"mode": "full"}, follow=True)
-    assert "The broker takes no messages now" in said(answer)[0]
+    assert "The message broker is unavailable" in said(answer)[0]
     run = Run.objects.get()
     page = answer.content.decode()
-    assert run.state == State.QUEUED and "No worker has taken it yet" not in page
+    assert run.state == State.QUEUED and "No worker has taken this run yet" not in page
     Run.objects.update(created_at=ago(seconds=11))
-    assert "No worker has taken it yet" in came(VIEWER).get(to("change", run.pk)).content.decode()
+    assert "No worker has taken this run yet" in came(VIEWER).get(to("change", run.pk)).content.decode()
 
 
 # --- Several at once ---
 
 
-def test_bulk_tells_of_each(came: Came, post: Post) -> None:  # noqa: F811
+def test_bulk_tells_of_each(came: Came, post: Post) -> None:
     """Of three runs one makes no sense, one is started, and one finds the other active."""
     runs, operator = [failed(), run_in(State.RUNNING), failed()], came(OPERATOR)
     Run.objects.filter(pk=runs[1].pk).update(state=State.SUCCEEDED)
     chosen = {"action": "resume_selected", "_selected_action": [run.pk for run in runs]}
     page = operator.post(to("changelist"), chosen, follow=True)
-    assert page.status_code == 200 and [why for _run, why in page.context["rows"]][1] and post.sent == []
+    assert page.status_code == 200 and [refusal for _run, refusal in page.context["rows"]][1] and post.sent == []
     answer = operator.post(to("resume"), {"run": [run.pk for run in runs], "reason": "all"}, follow=True)
     first, second, third = said(answer)
-    assert f"Run {runs[0].pk} goes on where it ended." in first and "has succeeded already" in second
-    assert f"Skipped: overlaps run {runs[0].pk}" in third and answer.redirect_chain == [(to("changelist"), 302)]
+    assert f"Run {runs[0].pk} resumed." in first and "has succeeded already" in second
+    assert f"run {runs[0].pk} requested by" in third and answer.redirect_chain == [(to("changelist"), 302)]
     assert [fresh(run).state for run in runs] == [State.QUEUED, State.SUCCEEDED, State.FAILED]
     assert LogEntry.objects.count() == 1
 
 
-def test_bulk_rerun_and_cancel(came: Came, post: Post) -> None:  # noqa: F811
+def test_bulk_rerun_and_cancel(came: Came, post: Post) -> None:
     runs, operator = [failed(), failed()], came(OPERATOR)
     operator.post(to("rerun"), {"run": [run.pk for run in runs]})
-    states = list(Run.objects.filter(repeats__in=runs).order_by("pk").values_list("state", flat=True))
+    states = list(Run.objects.filter(rerun_of__in=runs).order_by("pk").values_list("state", flat=True))
     assert states == [State.QUEUED, State.SKIPPED]
     operator.post(to("cancel"), {"run": [run.pk for run in Run.objects.all()], "reason": "all of it"})
     assert not Run.objects.filter(state=State.QUEUED).exists() and Run.objects.filter(cancelled_by=OPERATOR).count() == 1
 
 
-def test_list_offers_what_one_may(came: Came) -> None:  # noqa: F811
+def test_list_offers_what_one_may(came: Came) -> None:
     row = failed()
     for client, offered in ((came(OPERATOR), True), (came(VIEWER), False), (person("cancel_run"), None)):
         page = client.get(to("changelist")).content.decode()
@@ -253,7 +253,7 @@ def test_list_offers_what_one_may(came: Came) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("numbers", [[], ["x"], ["-1"], ["9" * 30], ["999999"], list(range(1, 60)), ["1;DROP TABLE x"]])
-def test_numbers_that_are_none(came: Came, numbers: list[Any]) -> None:  # noqa: F811
+def test_numbers_that_are_none(came: Came, numbers: list[Any]) -> None:
     run_in(State.QUEUED, pk=1)
     client = came(OPERATOR)
     for call in (client.get, client.post):
@@ -272,7 +272,7 @@ def wanted(**fields: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"start_date": "2024-01-01"}, "Give both days"),
+        ({"start_date": "2024-01-01"}, "Give both a start and an end date"),
         ({"start_date": "2024-02-01", "end_date": "2024-01-31"}, "The end, 2024-01-31, is before the start, 2024-02-01."),
         ({"start_date": "20240101", "end_date": "2024-01-31"}, "'20240101' is not a day. Write it as 2024-01-31."),
         ({"start_date": "2024-02-30", "end_date": "2024-03-01"}, "There is no day 2024-02-30."),
@@ -283,14 +283,14 @@ def wanted(**fields: str) -> dict[str, str]:
         ({"mode": ""}, "This field is required"),
     ],
 )
-def test_start_refuses_what_run_etl_refuses(came: Came, fields: dict[str, str], why: str) -> None:  # noqa: F811
+def test_start_refuses_what_run_etl_refuses(came: Came, fields: dict[str, str], why: str) -> None:
     answer = came(OPERATOR).post(to("start"), wanted(**fields))
     errors = [error for errors in answer.context["form"].errors.values() for error in errors]
     assert answer.status_code == 200 and len(errors) == 1 and why in errors[0] and not Run.objects.exists()
     assert "<script>" not in answer.content.decode().split('id="content"')[1].split("</form>")[0]
 
 
-def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:  # noqa: F811
+def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:
     day = today()
     answer = came(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
     run = Run.objects.get()
@@ -302,12 +302,12 @@ def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:
     assert f"was skipped: run {run.pk} is active" in said(second)[0]
 
 
-def test_start_is_filled_in_from_its_address(came: Came) -> None:  # noqa: F811
+def test_start_is_filled_in_from_its_address(came: Came) -> None:
     page = came(OPERATOR).get(to("start"), {"mode": "full", "reason": '"><script>alert(1)</script>'}).content.decode()
     assert '<option value="full" selected' in page and "<script>alert(1)" not in page
 
 
-def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) -> None:  # noqa: F811
+def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) -> None:
     """What the preview says is what the run does."""
     operator = came(OPERATOR)
     api.run("full")
@@ -318,9 +318,9 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) ->
     preview = to("preview", dry.pk)
     assert answer.headers["Location"] == preview and dry.state == State.QUEUED
     waiting = operator.get(preview).content.decode()
-    assert 'hx-trigger="every 2s"' in waiting and "No worker has taken it yet" not in waiting
+    assert 'hx-trigger="every 2s"' in waiting and "No worker has taken this run yet" not in waiting
     Run.objects.filter(pk=dry.pk).update(created_at=ago(seconds=11))
-    assert "No worker has taken it yet" in operator.get(preview).content.decode()
+    assert "No worker has taken this run yet" in operator.get(preview).content.decode()
     refused = operator.post(preview, {"reason": "now"}, follow=True)
     assert "has not succeeded" in said(refused)[0] and Run.objects.count() == 2
     post.work()
@@ -335,11 +335,11 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) ->
     run = Run.objects.get(rerun_of=dry)
     assert (run.state, run.dry_run, run.reason, run.mode) == (State.SUCCEEDED, False, "as it was shown", "incremental")
     counts = {table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in done_by(run).items()}
-    assert counts == {row.table: row.counts[1:5] for row in ended.context["page"]["rows"] if not row.source}
+    assert counts == {row.table: row.counts[1:5] for row in ended.context["page"]["rows"] if not row.is_lookup}
     assert "Preview started: a look first" in history(operator, dry) and "Started: as it was shown" in history(operator, run)
 
 
-def test_preview_is_not_published_without_the_right(came: Came, post: Post) -> None:  # noqa: F811
+def test_preview_is_not_published_without_the_right(came: Came, post: Post) -> None:
     dry = run_in(State.SUCCEEDED, dry_run=True, result={"run": 1, "tables": {}})
     assert came(VIEWER).post(to("preview", dry.pk), {"reason": "x"}).status_code == 403
     assert Run.objects.count() == 1
