@@ -17,11 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from django.conf import settings
 
-from apps.etl.extract import Window, extract_dimension, extract_sales
-from apps.etl.metadata import note
-from apps.etl.tables import FACT_SALES, TARGETS, Kind
+from apps.etl.declarations import Fact, Kind
+from apps.etl.extract.dimensions import extract_dimension
+from apps.etl.extract.facts import extract_fact
+from apps.etl.metadata import set_metadata
+from apps.etl.slices import EVERYTHING
+from apps.etl.tables import TARGETS
 from apps.etl.transform.registry import transform as transform_batches
 from apps.etl.transform.rows import Outcome
+from apps.etl.window import Window
 from apps.orchestration.models import Mode, Run, State, Trigger
 from apps.orchestration.requests import CannotResume, cancel, resume
 from apps.orchestration.requests import ask as start
@@ -79,11 +83,11 @@ def run(
 def extract(table: str, days: int | None = None) -> dict[str, pd.DataFrame]:
     """The raw rows that make one table of the warehouse, by source table: text, integers, money as Decimal. Nothing is kept.
 
-    `days`: of `fact_sales`, the orders that changed in the last business days.
+    `days`: of a fact, the rows that changed in the last business days.
     """
     target = TARGETS[table]
     window = Window(*last_days(days)) if days else None
-    batches = extract_sales((None, None), window) if target is FACT_SALES else extract_dimension(target)
+    batches = extract_fact(target, EVERYTHING, window) if isinstance(target, Fact) else extract_dimension(target)
     money = {column.name for source in target.sources for column in source.columns if column.kind is Kind.MONEY}
     return {name: readable(batch, money).to_pandas(types_mapper=pd.ArrowDtype) for name, batch in batches.items()}
 
@@ -110,8 +114,8 @@ def transform(table: str, rows: Mapping[str, Sequence[Mapping[str, object]]]) ->
         source.table: pa.table({column.name: texts(rows.get(source.table, ()), column.name) for column in source.columns})
         for source in TARGETS[table].sources
     }
-    if table == FACT_SALES.table:
-        batches["orders"] = note(batches["orders"], clock=datetime.now(UTC).isoformat())
+    clock = datetime.now(UTC).isoformat()
+    batches = {name: set_metadata(batch, clock=clock) for name, batch in batches.items()}
     return transform_batches(table, batches, settings.SHOP_TIME_ZONE, today())
 
 

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from apps.etl.extract import Window, dimension_slices, survey
+from apps.etl.extract.survey import survey
 from apps.etl.preflight import preflight
-from apps.etl.tables import EXTRACTION, FACT_SALES
+from apps.etl.tables import EXTRACTION, FACT_TABLES
+from apps.etl.window import Window
 from apps.orchestration.models import Mode, Run, Stage, State, Task
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
@@ -35,7 +36,7 @@ def planned(run: Run) -> Plan:
     due = survey(window, settings.ETL_BATCH_ORDERS)
     tasks = []
     for target in EXTRACTION:
-        for low, high in due.slices if target is FACT_SALES else dimension_slices(target, settings.ETL_BATCH_ORDERS):
+        for low, high in due.slices[target.table]:
             stages = (Stage.EXTRACT, Stage.TRANSFORM) if target.sources else (Stage.TRANSFORM,)
             tasks += [Task(run=run, stage=stage, subject=target.table, low=low, high=high) for stage in stages]
     tasks.append(Task(run=run, stage=Stage.LOAD))
@@ -74,19 +75,19 @@ def coming_mark(mark: datetime | None, window: Window | None, clock: datetime) -
 def ready(run: Run) -> list[Task]:
     """The queued tasks that nothing stands before any more.
 
-    Dimensions are extracted after all sales (children before parents); a transform waits for its slice's extract; the load for all.
+    Dimensions are extracted after all facts (children before parents); a transform waits for its slice's extract; the load for all.
     """
     undone = list(run.tasks.exclude(state=State.SUCCEEDED))
     waits = {(task.stage, task.subject, task.low) for task in undone}
-    sales = any(stage == Stage.EXTRACT and subject == FACT_SALES.table for stage, subject, _ in waits)
-    return [task for task in undone if task.state == State.QUEUED and may_start(task, waits, sales, len(undone))]
+    facts = any(stage == Stage.EXTRACT and subject in FACT_TABLES for stage, subject, _ in waits)
+    return [task for task in undone if task.state == State.QUEUED and may_start(task, waits, facts, len(undone))]
 
 
-def may_start(task: Task, waits: set[tuple[str, str, int | None]], sales: bool, undone: int) -> bool:
+def may_start(task: Task, waits: set[tuple[str, str, int | None]], facts: bool, undone: int) -> bool:
     if task.stage == Stage.PLAN:
         return True
     if task.stage == Stage.EXTRACT:
-        return task.subject == FACT_SALES.table or not sales
+        return task.subject in FACT_TABLES or not facts
     if task.stage == Stage.TRANSFORM:
         return (Stage.EXTRACT, task.subject, task.low) not in waits
     return undone == 1
@@ -94,7 +95,7 @@ def may_start(task: Task, waits: set[tuple[str, str, int | None]], sales: bool, 
 
 def urgency(task: Task) -> tuple[int, bool]:
     """Sources are read first, and let go. Of the rest the large dimension, not one of many slices: nobody should wait for it at the end."""
-    return STAGES.index(Stage(task.stage)), task.subject == FACT_SALES.table and task.stage == Stage.TRANSFORM
+    return STAGES.index(Stage(task.stage)), task.subject in FACT_TABLES and task.stage == Stage.TRANSFORM
 
 
 def seconds_to_wait(tasks: list[Task]) -> float:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.etl.load.binary import TooLarge, encode
-from apps.etl.load.copying import copy_packed, packed
+from apps.etl.load.copying import copy_packed, pack
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 MONEY = pa.decimal128(24, 2)
@@ -40,7 +40,7 @@ def came_back(rows: list[Line], fast: bool = True) -> list[Line]:
     with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS copied")
         cursor.execute(f"CREATE TEMPORARY TABLE copied ({COLUMNS})")
-        copy_packed(cursor, "copied", packed(table, binary=fast))
+        copy_packed(cursor, "copied", pack(table, binary=fast))
         cursor.execute("SELECT * FROM copied")
         return [tuple(row) for row in cursor.fetchall()]
 

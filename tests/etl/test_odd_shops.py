@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from apps.demo import shop
-from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, ORDER_ITEMS, ORDERS, PAYMENTS, Source, Target
+from apps.etl.declarations import Source, Target
+from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, ORDER_ITEMS, ORDERS, PAYMENTS
 from apps.etl.transform.registry import transform
 from apps.etl.transform.rows import Outcome
 from apps.sources.auth.models import User

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from apps.etl.tables import Column, Kind
+from apps.etl.declarations import Column, Kind
 from apps.etl.transform.parse import parse
 
 GARBAGE = b"\xff garbage"  # no kind takes it: it sends the column the slow way

@@ -6,7 +6,9 @@ import pytest
 from django.conf import settings as configured
 
 from apps.demo import shop
-from apps.etl.extract import extract_sales, survey
+from apps.etl.extract.facts import extract_fact
+from apps.etl.extract.survey import survey
+from apps.etl.tables import FACT_SALES
 from apps.orchestration.models import Run, Stage, Task
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
@@ -120,5 +122,6 @@ def test_lines_that_do_not_lie_together_are_found(small: None) -> None:
     product = Product.objects.earliest("pk")
     far = OrderItem.objects.latest("pk").pk + 10_000
     OrderItem.objects.create(pk=far, order=first, product_id=product.pk, quantity=1, unit_price=5, discount=0)
-    read = [int(value) for bounds in survey(None, 10).slices for value in extract_sales(bounds, None)["order_items"]["id"].to_pylist()]
+    lines = [extract_fact(FACT_SALES, bounds, None)["order_items"] for bounds in survey(None, 10).slices["fact_sales"]]
+    read = [int(value) for batch in lines for value in batch["id"].to_pylist()]
     assert sorted(read) == list(OrderItem.objects.order_by("pk").values_list("pk", flat=True))

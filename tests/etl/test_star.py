@@ -8,9 +8,10 @@ import pytest
 from django.db import connections, transaction
 
 from apps.demo import changes, faults, shop
-from apps.etl.load.copying import staged_as
+from apps.etl.load.copying import create_stage
 from apps.etl.load.dimensions import FLAG_VANISHED
-from apps.etl.load.facts import DELETE_VANISHED, Merge
+from apps.etl.load.fact_merge import DELETE_VANISHED, FactMerge
+from apps.etl.tables import FACT_SALES
 from apps.orchestration.models import Batch, CheckResult, Mode, Reject, RowCount, Run, Task
 from apps.orchestration.results import document
 from apps.orchestration.window import between, last_days, today
@@ -274,16 +275,21 @@ def test_cost_is_kept_where_a_line_moves_to_an_order_of_another_slice(small: Non
     assert (fact.order_id == before.order_id, fact.cost_amount, fact.margin_amount) == (False, before.cost_amount, before.margin_amount)
 
 
-@pytest.mark.parametrize("statement", [DELETE_VANISHED, FLAG_VANISHED])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        DELETE_VANISHED.format(fact="fact_sales", key="order_item_id", changed="changed_fact_sales"),
+        FLAG_VANISHED.format(table="dim_product", stage="stage_dim_product", key="product_key", where="1 = 1", run=1),
+    ],
+)
 def test_what_vanished_is_found_without_a_search_for_each_row(small: None, statement: str) -> None:
     """SQLite has no index of a staging table: a search in it for each of 130 000 rows took hours."""
     run()
     with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
-        Merge(cursor, 1, "1 = 1")
-        staged_as(cursor, "stage_dim_product", "dim_product", ["product_key"])
-        names = {"table": "dim_product", "stage": "stage_dim_product", "key": "product_key", "where": "1 = 1", "run": 1}
+        FactMerge(cursor, FACT_SALES, 1, "1 = 1")
+        create_stage(cursor, "stage_dim_product", "dim_product", ["product_key"])
         explain = "EXPLAIN" if cursor.db.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
-        cursor.execute(f"{explain} {statement.format(**names)}")
+        cursor.execute(f"{explain} {statement}")
         plan = "\n".join(str(row) for row in cursor.fetchall())
     assert "CORRELATED" not in plan and "SubPlan" not in plan.replace("hashed SubPlan", ""), plan
 

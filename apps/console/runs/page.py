@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from apps.console.runs.comparison import comparison
 from apps.console.runs.log import log
 from apps.console.runs.timeline import strip
-from apps.etl.tables import FACT_SALES
+from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import Attempt, Blame, RowCount, Run, State, Task
 from apps.orchestration.results import document, moved_months
@@ -87,7 +87,7 @@ def page(run: Run, person: Any) -> dict[str, Any]:
         "strip": strip(tasks),
         "columns": [(name, words[name]) for name in COLUMNS],
         "rows": counted,
-        "facts": next((row.href for row in counted if row.table == FACT_SALES.table), ""),
+        "facts": next((row.href for row in counted if row.table in FACT_TABLES and row.href), ""),
         "checks": sorted(told["checks"], key=lambda check: (check["passed"], not check["blocking"])),
         "rules": [rejected_group(run, group) for group in told["rejects"]],
         "rejects": list(run.rejects.defer("raw")[:MOST_REJECTS]) if tally.rejected else [],

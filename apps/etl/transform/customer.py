@@ -1,9 +1,9 @@
-"""dim_customer. Grain: one customer, with the state of its account in auth_db."""
+"""dim_customer. Grain: one customer, with the status of their account in auth_db."""
 
 import pyarrow as pa
 
 from apps.etl.tables import CUSTOMER_ACCOUNTS, CUSTOMERS, DIM_CUSTOMER
-from apps.etl.transform.person import reject_nameless, unparsable_emails
+from apps.etl.transform.person import find_unparsable_emails, reject_incomplete
 from apps.etl.transform.rows import Outcome, Rows
 
 STATUSES = ("active", "disabled", "blocked")
@@ -12,7 +12,7 @@ NO_ACCOUNT = "none"
 
 def transform(batches: dict[str, pa.Table]) -> Outcome:
     customers = Rows(CUSTOMERS, batches["customers"])
-    reject_nameless(customers)
+    reject_incomplete(customers)
     accounts = Rows(CUSTOMER_ACCOUNTS, batches["auth_users"])
     accounts.reject_unlisted("status", STATUSES, "unknown_status")
     accounts.reject_duplicates("customer_id")
@@ -27,5 +27,5 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
         table,
         {DIM_CUSTOMER.table: customers.counts(), "auth_users": accounts.counts()},
         customers.rejects() + accounts.rejects(),
-        warnings={"e-mail can be parsed": unparsable_emails(customers)},
+        warnings={"e-mail can be parsed": find_unparsable_emails(customers)},
     )

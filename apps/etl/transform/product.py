@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
+from apps.etl.money import MAX_KOPIYKAS, uah
 from apps.etl.tables import CATEGORIES, DIM_PRODUCT, PRODUCTS
 from apps.etl.transform.category import UNKNOWN, with_roots
-from apps.etl.transform.parse import LARGEST
-from apps.etl.transform.rows import Outcome, Rows, decimals, numbers, spell_amount
+from apps.etl.transform.rows import Outcome, Rows, decimals, numbers
 
 STATUSES = ("active", "inactive")
 
@@ -14,7 +14,7 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
     products = Rows(PRODUCTS, batches["products"])
     for column in ("price", "cost"):
         products.reject_missing(column)
-        products.reject(products.numbers(column) < 0, "bad_money", column=column, least="0.00", greatest=spell_amount(LARGEST))
+        products.reject(products.numbers(column) < 0, "bad_money", column=column, least="0.00", greatest=str(uah(MAX_KOPIYKAS)))
     products.reject_unlisted("status", STATUSES, "unknown_status")
     products.reject_duplicates("id")
     categories = with_roots(Rows(CATEGORIES, batches["categories"]))

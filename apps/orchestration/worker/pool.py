@@ -15,7 +15,7 @@ from typing import Self
 from django.conf import settings
 from django.db import connections
 
-from apps.etl.tables import FACT_SALES
+from apps.etl.tables import FACT_TABLES
 from apps.orchestration.models import Blame, Run, Stage, State
 from techmarket.messages import gettext_noop as _
 
@@ -47,7 +47,7 @@ class Crew:
 
     def assemble(self) -> None:
         """SQLite takes one writer at a time: there nobody could help."""
-        slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table).count()
+        slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject__in=FACT_TABLES).count()
         if slices < WORTH_IT or connections["default"].vendor == "sqlite":
             return
         level = logging.root.manager.disable  # up to which `--quiet` keeps the log silent, here and there
