@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from apps.etl.tables import CUSTOMER_ACCOUNTS, CUSTOMERS, DIM_CUSTOMER
 from apps.etl.transform.person import find_unparsable_emails, reject_incomplete
-from apps.etl.transform.rows import Outcome, Rows
+from apps.etl.transform.rows import Outcome, Rows, to_batch
 
 STATUSES = ("active", "disabled", "blocked")
 NO_ACCOUNT = "none"
@@ -17,14 +17,11 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
     accounts.reject_unlisted("status", STATUSES, "unknown_status")
     accounts.reject_duplicates("customer_id")
     states = accounts.clean()[["customer_id", "status"]].rename(columns={"status": "account_status"})
-    clean = customers.clean().rename(columns={"id": "customer_id", "created_at": "registered_at"})
+    clean = customers.clean().rename(columns={"id": "customer_id"})
     clean = clean.merge(states, "left", "customer_id", validate="one_to_one").fillna({"account_status": NO_ACCOUNT})
-    table = pa.Table.from_pandas(clean)
-    at = table.schema.get_field_index("registered_at")
-    table = table.set_column(at, "registered_at", table["registered_at"].cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC")))
     return Outcome(
         DIM_CUSTOMER.table,
-        table,
+        to_batch(clean, CUSTOMERS).rename_columns({"created_at": "registered_at"}),
         {DIM_CUSTOMER.table: customers.counts(), "auth_users": accounts.counts()},
         customers.rejects() + accounts.rejects(),
         warnings={"e-mail can be parsed": find_unparsable_emails(customers)},

@@ -76,6 +76,11 @@ class Rows:
     def reject_missing(self, column: str, rule: str = "missing_value") -> None:
         self.reject(self.frame[column].isna().to_numpy(), rule, column=column)
 
+    def reject_amounts_below(self, column: str, least: int) -> None:
+        """`least`: in kopiykas."""
+        where = self.numbers(column) < least
+        self.reject(where, "bad_money", column=column, least=str(uah(least)), greatest=str(uah(MAX_KOPIYKAS)))
+
     def reject_unlisted(self, column: str, allowed: tuple[str, ...], rule: str) -> None:
         where = ~self.frame[column].isin(allowed).to_numpy(dtype=bool)
         self.reject(where, rule, column=column, allowed=", ".join(allowed))
@@ -134,6 +139,18 @@ def spell(value: bytes | int | None, kind: Kind) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
     return str(uah(value)) if kind is Kind.MONEY else str(value)
+
+
+def to_batch(frame: pd.DataFrame, source: Source) -> pa.Table:
+    """Turn clean rows into a batch, with money columns of `source` as DECIMAL(24,2) UAH and its instants in UTC."""
+    batch = pa.Table.from_pandas(frame)
+    for column in source.columns:
+        at = batch.schema.get_field_index(column.name)
+        if column.kind is Kind.MONEY:
+            batch = batch.set_column(at, column.name, decimals(numbers(frame[column.name]), frame[column.name].isna().to_numpy()))
+        elif column.kind is Kind.INSTANT:
+            batch = batch.set_column(at, column.name, batch[column.name].cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC")))
+    return batch
 
 
 def decimals(kopiykas: Any, empty: Mask | None = None) -> pa.Array:

@@ -86,8 +86,7 @@ def validate_payments(raw: pa.Table) -> Rows:
     payments.reject_missing("order_id", "missing_order")
     payments.reject_unlisted("method", PAYMENT_METHODS, "unknown_method")
     payments.reject_unlisted("status", PAYMENT_STATUSES, "unknown_status")
-    not_positive = payments.numbers("amount") <= 0
-    payments.reject(not_positive, "bad_money", column="amount", least="0.01", greatest=str(uah(MAX_KOPIYKAS)))
+    payments.reject_amounts_below("amount", 1)
     payments.reject_duplicates("id")
     return payments
 
