@@ -21,7 +21,7 @@ from apps.sources.catalog.models import Category, Product
 from apps.sources.orders.models import Order, OrderItem, Region
 from apps.sources.payments.models import Payment
 from techmarket.errors import EtlError, Misconfigured, NotMigrated, SchemaDrift
-from tests.etl import star
+from tests.etl import warehouse_rows
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 STILL = "2026-01-15 12:00:00.000000"
@@ -139,7 +139,7 @@ def test_a_window_touches_orders_through_all_three_tables(small: None) -> None:
     assert ids_in(window("2026-01-01 00:00:00")) == set(Order.objects.values_list("id", flat=True))
 
 
-def test_a_window_reads_whole_orders_and_names_those_that_are_gone(small: None) -> None:
+def test_a_window_reads_whole_orders_and_lists_deleted_ones(small: None) -> None:
     line = OrderItem.objects.filter(order_id=9)[0]
     execute("orders_db", f"UPDATE order_items SET updated_at = '2026-02-01 10:00:00.000000' WHERE id = {line.id}")
     Payment.objects.create(order_id=4711, method="card", status="refunded", amount=1)
@@ -151,14 +151,14 @@ def test_a_window_reads_whole_orders_and_names_those_that_are_gone(small: None) 
 
 
 @pytest.mark.parametrize("reference", ["'abc'", "1.5"])
-def test_a_payment_of_no_order_that_can_be_named_stops_no_run(small: None, reference: str) -> None:
+def test_a_payment_with_an_invalid_order_id_is_rejected_alone(small: None, reference: str) -> None:
     """SQLite only: `order_id` refers to another database, so nothing there keeps it a number."""
     if not is_sqlite():
         pytest.skip("MySQL's BIGINT takes nothing else")
-    star.run()
+    warehouse_rows.run()
     execute("payments_db", f"UPDATE payments SET order_id = {reference} WHERE id = 1")
-    star.assert_balanced(star.run("incremental"))
-    done = star.run("full")
+    warehouse_rows.assert_balanced(warehouse_rows.run("incremental"))
+    done = warehouse_rows.run("full")
     assert list(Reject.objects.filter(run=done).values_list("table", "row_id", "rule")) == [("payments", "1", "not_whole")]
 
 
@@ -222,8 +222,8 @@ def test_a_column_of_another_type_is_named(alias: str, table: str, column: str, 
 
 
 def test_a_run_that_fails_preflight_writes_nothing(small: None) -> None:
-    before: Any = star.whole_warehouse()
+    before: Any = warehouse_rows.whole_warehouse()
     with altered("catalog_db", renamed("products", "sku")), pytest.raises(SchemaDrift):
-        star.run()
-    assert star.whole_warehouse() == before
+        warehouse_rows.run()
+    assert warehouse_rows.whole_warehouse() == before
     assert Region.objects.count() == 5

@@ -6,7 +6,7 @@ WHOLE = {"dim_region": [(None, None, "a")]}
 SLICES = {"dim_customer": [(None, 8, "a"), (8, 15, "b"), (15, None, "c")]}
 
 
-def test_one_is_known_of_a_slice_like_the_one_that_was_read() -> None:
+def test_a_fingerprint_is_found_for_exactly_its_slice() -> None:
     assert find_fingerprint(SLICES, "dim_customer", (8, 15)) == "b" and find_fingerprint(WHOLE, "dim_region", (None, None)) == "a"
     assert (
         find_fingerprint(SLICES, "dim_customer", (8, 16))
@@ -16,13 +16,13 @@ def test_one_is_known_of_a_slice_like_the_one_that_was_read() -> None:
     )
 
 
-def test_what_was_left_alone_is_kept() -> None:
+def test_fingerprints_of_other_slices_stay() -> None:
     assert merge_fingerprints({"dim_customer": [(8, 15, "x")]}, SLICES | WHOLE) == WHOLE | {
         "dim_customer": [(None, 8, "a"), (15, None, "c"), (8, 15, "x")]
     }
 
 
-def test_what_is_said_of_rows_that_were_read_since_is_forgotten() -> None:
+def test_fingerprints_of_overlapping_slices_are_dropped() -> None:
     """A slice may come back, and with it a row as it was: only a backup restores it, but then the warehouse has another."""
     assert merge_fingerprints({"dim_customer": [(7, 9, "x")]}, SLICES) == {"dim_customer": [(15, None, "c"), (7, 9, "x")]}
     assert merge_fingerprints({"dim_customer": [(None, None, "x")]}, SLICES) == {"dim_customer": [(None, None, "x")]}

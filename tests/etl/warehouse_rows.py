@@ -1,4 +1,4 @@
-"""Runs in process, and the loaded star read back as the oracle spells it: by natural keys."""
+"""Runs in process, and the rows of the warehouse read back as the oracle spells them: by natural keys."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -98,7 +98,7 @@ def compare(expected: oracle.Star) -> None:
     assert oracle.differences(expected.facts, facts()) == [], "fact_sales"
 
 
-def expected_star() -> oracle.Star:
+def expected_rows() -> oracle.Star:
     return oracle.star(oracle.read_shop(), datetime.now(UTC))
 
 
