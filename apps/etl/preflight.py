@@ -24,7 +24,7 @@ TYPES = {
     Kind.DATE: ("date",),
     Kind.TEXT: ("varchar", "char", "text", "tinytext", "mediumtext", "longtext", "enum"),
 }
-OTHER_TYPE = _("{place}: {column} is {found}, not {wanted}. Bring the source and apps/etl/tables.py in step.")
+WRONG_TYPE = _("{place}: {column} is {found}, expected {wanted}. Restore the column's type in the source database.")
 EXACT_MONEY = "decimal(12,2)"
 
 
@@ -44,7 +44,7 @@ def check_source(source: Source) -> None:
         found = types[column.name]
         if not fits(found, column.kind, cursor.db.vendor):
             where = f"{source.table}.{column.name}"
-            raise SchemaDrift(OTHER_TYPE.format(place=place(source.alias), column=where, found=found, wanted=TYPES[column.kind][0]))
+            raise SchemaDrift(WRONG_TYPE.format(place=place(source.alias), column=where, found=found, wanted=TYPES[column.kind][0]))
 
 
 def stopper(cursor: Any) -> Callable[[], None]:

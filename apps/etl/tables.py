@@ -21,7 +21,7 @@ from apps.etl.declarations import (
 
 
 def _(text: str) -> str:
-    """Mark text for makemessages; whoever shows it translates it."""
+    """Mark text for makemessages; it is translated where it is shown."""
     return text
 
 

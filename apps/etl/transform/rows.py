@@ -37,7 +37,7 @@ class RejectedRow:
 
     @property
     def reason(self) -> str:
-        """In English."""
+        """Why the row was rejected, in English."""
         return render_reason(self.rule, self.params)
 
 
@@ -53,7 +53,10 @@ class Outcome:
 
 
 class Rows:
-    """`frame` holds the typed columns (Arrow-backed; money in whole kopiykas, instants in naive UTC), one row per raw row."""
+    """The rows of a raw batch under validation.
+
+    `frame` holds the typed columns (Arrow-backed; money in whole kopiykas, instants in naive UTC), one row per raw row.
+    """
 
     def __init__(self, source: Source, raw: pa.Table):
         self.source = source
@@ -77,7 +80,7 @@ class Rows:
         self.reject(self.frame[column].isna().to_numpy(), rule, column=column)
 
     def reject_amounts_below(self, column: str, least: int) -> None:
-        """`least`: in kopiykas."""
+        """Reject amounts of less than `least` kopiykas."""
         where = self.numbers(column) < least
         self.reject(where, "bad_money", column=column, least=str(uah(least)), greatest=str(uah(MAX_KOPIYKAS)))
 

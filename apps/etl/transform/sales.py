@@ -25,7 +25,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
-    """`batches`: raw payments, orders and order_items of one slice; `zone`: the shop's time zone, which gives the date of a sale."""
+    """Transform the raw payments, orders and order_items of one slice. `zone`: the shop's time zone, which gives the date of a sale."""
     orders = validate_orders(batches["orders"])
     items = validate_lines(batches["order_items"])
     payments = validate_payments(batches["payments"])
