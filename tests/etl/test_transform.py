@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.etl.batch import decode, encode
-from apps.etl.declarations import Kind, Source
+from apps.etl.declarations import Fact, Kind, Source
 from apps.etl.load.dimensions import date_keys
 from apps.etl.load.keys import Keys
-from apps.etl.tables import DIMENSIONS, EXTRACTION, FACT_TABLES, FACTS, TARGETS
-from apps.etl.transform import calendar
+from apps.etl.tables import DIMENSIONS, EXTRACTION, FACT_TABLES, FACTS, SNAPSHOT_ORDER, TARGETS
+from apps.etl.transform import calendar, registry
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
 from apps.etl.transform.person import EMAIL
@@ -267,6 +267,18 @@ def test_every_column_of_the_warehouse_is_declared() -> None:
         columns = {field.column for field in ALL_MODELS[target.table]._meta.concrete_fields} - ours
         assert {target.key, target.natural, *target.columns} == columns, target.table
     assert {target.table for target in EXTRACTION} == set(TARGETS) == {*(each.table for each in DIMENSIONS), *FACT_TABLES}
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.table)
+def test_every_fact_can_be_sliced_checked_and_transformed(fact: Fact) -> None:
+    assert fact.key == fact.natural and fact.sliced_by in (fact.key, *fact.attributes)
+    for source in fact.sources:
+        assert source.sliced_by in {column.name for column in source.columns} and source.alias in SNAPSHOT_ORDER
+    own = {fact.key, *fact.columns}
+    assert {each.column for each in (*fact.accepted_values, *fact.reconciliations)} <= own
+    assert len(set(fact.check_names)) == len(fact.check_names)
+    assert fact.table in registry.FACTS
+    assert not fact.has_product_columns or {"product_key", "quantity", "net_amount"} <= own
 
 
 @pytest.mark.parametrize(
