@@ -163,7 +163,7 @@ def test_table_or_column_missing(shop: Shop, alias: str, change: str, missing: s
 def test_column_of_another_type(shop: Shop) -> None:
     shop.sql("orders_db", "ALTER TABLE order_items RENAME COLUMN quantity TO gone")
     shop.sql("orders_db", "ALTER TABLE order_items ADD COLUMN quantity TEXT")
-    refused(shop, 4, "orders_db (", "order_items.quantity is text, not bigint. Bring the source and apps/etl/tables.py in step.")
+    refused(shop, 4, "orders_db (", "order_items.quantity is text, expected bigint. Restore the column's type in the source database.")
 
 
 def test_columns_in_other_letters_are_the_same(shop: Shop) -> None:

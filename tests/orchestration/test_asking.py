@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from pytest_django.fixtures import Settings
 
 from apps.demo import changes
-from apps.etl import extract
+from apps.etl.extract import snapshot
 from apps.orchestration import api
 from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import delete_old_details
@@ -26,8 +26,8 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.aliases: list[str] = []
-        real = extract.open_snapshot
-        monkeypatch.setattr(extract, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
+        real = snapshot.open_snapshot
+        monkeypatch.setattr(snapshot, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
 
 
 def carried_out(mode: Mode = Mode.FULL, **options: Any) -> Run:

@@ -1,4 +1,4 @@
-"""Shops that nobody would think of, through the transform and through the whole pipeline, against the oracle."""
+"""Generated shops, edge cases included, through the transform and through the whole pipeline, against the oracle."""
 
 import random
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from apps.demo import shop
-from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, ORDER_ITEMS, ORDERS, PAYMENTS, Source, Target
+from apps.etl.declarations import Source, Target
+from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, ORDER_ITEMS, ORDERS, PAYMENTS
 from apps.etl.transform.registry import transform
 from apps.etl.transform.rows import Outcome
 from apps.sources.auth.models import User
@@ -23,7 +24,7 @@ from apps.sources.orders.models import Customer, Employee, Order, OrderItem, Reg
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import FactSales, Load
 from tests import oracle
-from tests.etl import star
+from tests.etl import warehouse_rows
 from tests.etl.raw import NOW, mysql_batch, spelled, sqlite_batch, with_clock
 from tests.oracle import Raw, Row
 
@@ -202,7 +203,7 @@ def test_dates_of_orders_at_the_edges(form: Form, instant: bytes | None, rule: s
 @pytest.mark.parametrize("form", FORMS)
 @quick
 @given(made=shops())
-def test_odd_orders_become_the_facts_of_the_contract(form: Form, made: dict[str, list[Raw]]) -> None:
+def test_generated_orders_give_the_expected_facts(form: Form, made: dict[str, list[Raw]]) -> None:
     outcome = facts_of(form, made)
     assert_as_the_oracle_says(outcome, made)
     for table, counts in outcome.counts.items():
@@ -230,7 +231,7 @@ def test_loaded_lines_add_up_to_the_payments(form: Form, made: dict[str, list[Ra
 
 @quick
 @given(made=shops(), spoilt=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 99), dirty), min_size=1, max_size=4))
-def test_what_sqlite_lets_into_a_column_is_rejected_alone(made: dict[str, list[Raw]], spoilt: list[tuple[int, int, bytes]]) -> None:
+def test_invalid_values_in_sqlite_columns_reject_only_their_rows(made: dict[str, list[Raw]], spoilt: list[tuple[int, int, bytes]]) -> None:
     """Any value in any column but the id: only that row, and what goes with its order, is rejected."""
     rows = [(table, at) for table, theirs in made.items() for at in range(len(theirs))]
     for pick, column, value in spoilt:
@@ -315,7 +316,7 @@ def narrowed_to(source: Source, made: dict[str, list[Raw]]) -> list[Raw]:
 @pytest.mark.parametrize("form", FORMS)
 @settings(quick, max_examples=20)
 @given(made=SHOPS_PEOPLE)
-def test_odd_people_and_products_become_the_dimensions_of_the_contract(form: Form, made: dict[str, list[Raw]]) -> None:
+def test_generated_people_and_products_give_the_expected_dimensions(form: Form, made: dict[str, list[Raw]]) -> None:
     expected = oracle.Star()
     expected.dimensions["dim_category"] = oracle.categories(made, oracle.Star())
     for target, rule in DIMENSIONS:
@@ -411,21 +412,21 @@ def write(model: type[Model], place: int, fields: dict[str, Any]) -> None:
     phases=PHASES,
 )
 @given(rounds=st.lists(st.lists(WRITES, min_size=3, max_size=12), min_size=1, max_size=3))
-def test_incremental_runs_follow_whatever_is_written(rounds: list[list[tuple[type[Model], int, dict[str, Any]]]]) -> None:
+def test_incremental_runs_apply_any_writes(rounds: list[list[tuple[type[Model], int, dict[str, Any]]]]) -> None:
     shop.clear()
-    for model in (FactSales, *[model for model, _ in reversed(star.DIMENSIONS.values())], Load):
+    for model in (FactSales, *[model for model, _ in reversed(warehouse_rows.DIMENSIONS.values())], Load):
         model.objects.all().delete()
     shop.generate(60, 11)
-    star.run()
+    warehouse_rows.run()
     for writes in rounds:
         for each in writes:
             write(*each)
-        done = star.run("incremental")
-        expected = star.expected_star()
-        for table in star.DIMENSIONS:  # members that a fact once inferred stay, whoever refers to them now
-            found = star.dimension(table)
+        done = warehouse_rows.run("incremental")
+        expected = warehouse_rows.expected_rows()
+        for table in warehouse_rows.DIMENSIONS:  # members that a fact once inferred stay, whoever refers to them now
+            found = warehouse_rows.dimension(table)
             kept = {pk: row for pk, row in found.items() if row["is_inferred"]}
             assert oracle.differences(kept | expected.dimensions[table], found) == [], table
-        assert oracle.differences(expected.facts, star.facts()) == []
-        star.assert_balanced(done)
-    assert star.written(star.run("full")) == {}
+        assert oracle.differences(expected.facts, warehouse_rows.facts()) == []
+        warehouse_rows.assert_balanced(done)
+    assert warehouse_rows.written(warehouse_rows.run("full")) == {}
