@@ -36,19 +36,27 @@ run: setup ## web, worker and beat together, one log; Ctrl-C stops them
 	$(MANAGE) migrate_all
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1 exec $(VENV)/bin/honcho --procfile deploy/Procfile --app-root . start
 
-test: setup-dev ## every test, on SQLite and then on MariaDB (or MySQL), PostgreSQL and Redis, and the coverage of both
-	@$(ALONE) || exit 1; status=0; \
+# One worker for each core; a tier is a marker: unit, database, process, browser, deploy (tests/conftest.py). Code 5: none of its tests asks servers.
+T =
+PYTEST = -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+test: setup-dev ## every test on SQLite, and on MariaDB (or MySQL), PostgreSQL and Redis what asks them, and the coverage of both (T=browser for one tier)
+	@$(ALONE) || exit 1; status=0; began=$$(date +%s); \
 	echo "== tests on SQLite"; \
-	$(PY) -m coverage run -m pytest || status=1; \
+	$(PY) -m coverage run $(PYTEST) $(if $(T),-m "$(T)") || status=1; \
 	echo "== tests on servers"; \
-	$(PY) tests/servers.py -- $(PY) -m coverage run -m pytest || status=1; \
+	$(PY) tests/servers.py -- $(PY) -m coverage run $(PYTEST) -m "$(if $(T),($(T)) and )not once" || [ $$? = 5 ] || status=1; \
 	echo "== coverage"; \
-	$(PY) -m coverage combine -q "$$folder" && $(PY) -m coverage report --fail-under=$(MIN_COVERAGE) --skip-covered || status=1; \
+	$(PY) -m coverage combine -q "$$folder" && $(PY) -m coverage report $(if $(T),,--fail-under=$(MIN_COVERAGE)) --skip-covered || status=1; \
 	[ $$status = 0 ] || echo "make test: FAILED" >&2; \
+	took=$$(($$(date +%s) - began)); echo "make test: $$((took / 60)) min $$((took % 60)) s"; \
 	exit $$status
 
-test-fast: setup-dev ## every test, on SQLite alone
-	@$(ALONE) || exit 1; $(PY) -m pytest
+test-fast: setup-dev ## what takes no browser and no other program's files, on SQLite alone, in three minutes
+	@$(ALONE) || exit 1; began=$$(date +%s); status=0; \
+	$(PY) $(PYTEST) -m "$(or $(T),not browser and not deploy)" || status=1; \
+	took=$$(($$(date +%s) - began)); echo "make test-fast: $$((took / 60)) min $$((took % 60)) s"; \
+	exit $$status
 
 drill: setup-dev ## workers killed, stopped, doubled and cut off, on servers: what is promised of that (DRILL="kill --times 10" for one)
 	@$(ALONE) || exit 1; $(PY) tests/servers.py -- $(PY) -m tests.drills $(DRILL)

@@ -281,7 +281,7 @@ def test_start_is_refused(run_cli: Cli, name: str, env: dict[str, str]) -> None:
 def test_servers_refuse_invalid_settings_as_commands_do(program: tuple[str, ...]) -> None:
     """gunicorn adds lines of its own, but none shows a traceback."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"ENV_FILE": os.devnull, "DWH_URL": "foo"}
-    result = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     message = "DWH_URL: the address must begin with postgres:// or sqlite:///. Example: DWH_URL=postgres://"
     assert (result.returncode, result.stderr.count(message), "Traceback" in result.stderr) == (BAD_SETTINGS_EXIT_CODE, 1, False), (
         result.stderr

@@ -14,7 +14,7 @@ UNAVAILABLE = 4
 
 
 def run(*command: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=300)
 
 
 def test_make_alone_lists_every_target() -> None:

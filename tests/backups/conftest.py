@@ -1,4 +1,4 @@
-"""The shop of tests/bad, with helpers to read, delete and back up all its databases."""
+"""The shop of tests/failures, with helpers to read, delete and back up all its databases."""
 
 import os
 from contextlib import closing
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from django.conf import settings
 
-from tests.bad import conftest as bad
-from tests.bad.conftest import FILES, ON_SERVERS, Shop, administer
+from tests.failures import conftest as failures
+from tests.failures.conftest import FILES, ON_SERVERS, Shop, administer
 from tests.servers import mysql, postgresql
 
-shop, template = bad.shop, bad.template  # the fixtures
+shop, template = failures.shop, failures.template  # the fixtures
 Contents = dict[str, dict[str, list[str]]]
 
 
@@ -57,12 +57,14 @@ def list_backups(shop: Shop) -> list[Path]:
     return sorted(path for path in (shop.folder / "backups").iterdir() if path.name != ".lock")
 
 
-def list_databases() -> set[str]:
-    """Return the databases of both servers, to check that no throwaway one is left."""
+def list_databases(shop: Shop) -> set[str]:
+    """Return the databases of both servers that are named after one of this shop's, to check that no throwaway one is left."""
     if not ON_SERVERS:
         return set()
     with closing(mysql(os.environ["TEST_MYSQL_URL"])) as sources, sources.cursor() as cursor:
         cursor.execute("SHOW DATABASES")
-        found = {row[0] for row in cursor.fetchall()}
+        found = [row[0] for row in cursor.fetchall()]
     with closing(postgresql(os.environ["TEST_POSTGRES_URL"])) as warehouse:
-        return found | {row[0] for row in warehouse.execute("SELECT datname FROM pg_database").fetchall()}
+        found += [row[0] for row in warehouse.execute("SELECT datname FROM pg_database").fetchall()]
+    # A throwaway one has the first 48 letters of the name (apps/backups/stores).
+    return {name for name in found if name.startswith(tuple(shop.name(alias)[:48] for alias in FILES))}

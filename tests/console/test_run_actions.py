@@ -19,7 +19,7 @@ from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
 from tests.console.conftest import Came
-from tests.orchestration.post import Post, ago, asked, fresh
+from tests.orchestration.harness import Post, ago, asked, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 VERBS = ("start", "rerun", "resume", "cancel")

@@ -13,7 +13,7 @@ from apps.console.schedules import describe_crontab, describe_instant
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
 from tests.console.conftest import Came
-from tests.orchestration.post import Post, ago, fresh
+from tests.orchestration.harness import Post, ago, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"

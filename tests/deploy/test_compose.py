@@ -40,7 +40,7 @@ def own(service: Service) -> bool:
 
 def compose(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
     passed_on = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COMPOSE_PROFILES": ALL_PROFILES}
-    return subprocess.run(["sh", "deploy/compose.sh", *words], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["sh", "deploy/compose.sh", *words], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=300)
 
 
 needs_compose = pytest.mark.skipif(

@@ -30,12 +30,12 @@ from techmarket.errors import BadData, Cancelled
 from techmarket.logs import MASKED, MAX_LENGTH, Mask, build_logging
 from tests.conftest import PASSED_ON, ROOT, Cli
 from tests.orchestration.conftest import post, small_shop  # noqa: F401  fixtures
-from tests.orchestration.post import Post, asked
+from tests.orchestration.harness import Post, asked
 
 in_process = pytest.mark.django_db(transaction=True, databases="__all__")
 Lines = list[dict[str, Any]]
 CANARY = "Kanarka-7Xq"
-TIMEOUT_S = 40.0
+TIMEOUT_S = 300.0
 KEY = "k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB"
 
 
@@ -124,9 +124,9 @@ def test_masking_is_complete_and_fast() -> None:
         for shape in ("mysql://user:{}@host/db", " password={}", ' "token": "{}"', " Bearer {}", "{}"):
             assert CANARY not in mask(before + " " + shape.format(secret), (secret,) if shape == "{}" else ()), (before, shape, secret)
     for slow in ("a" * 200_000, "://" * 50_000, "password" * 20_000, "1-" * 90_000, "a@" * 90_000, "a." * 90_000, "://a:" * 40_000):
-        start = time.perf_counter()
+        start = time.thread_time()  # of this thread alone, whatever else the machine does
         assert len(mask(slow)) <= MAX_LENGTH + 10
-        assert time.perf_counter() - start < 1, slow[:20]
+        assert time.thread_time() - start < 1, slow[:20]
 
 
 # --- Lines ---

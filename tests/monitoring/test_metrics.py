@@ -16,7 +16,7 @@ from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import post, quick_heart, schedules  # noqa: F401  fixtures
-from tests.orchestration.post import Post, asked
+from tests.orchestration.harness import Post, asked
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 PROMETHEUS = {"SERVER_NAME": "web", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.9"}

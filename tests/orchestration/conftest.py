@@ -8,7 +8,7 @@ from pytest_django.fixtures import Settings
 
 from apps.demo import shop
 from apps.orchestration.worker import delivery
-from tests.orchestration.post import Post
+from tests.orchestration.harness import Post
 
 
 @pytest.fixture

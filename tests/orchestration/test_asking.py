@@ -16,7 +16,7 @@ from apps.orchestration.window import Window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
-from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import Post, ago, asked, at_once, fresh, star
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 

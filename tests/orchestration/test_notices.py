@@ -17,7 +17,7 @@ from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import BadData
 from tests.conftest import Cli
-from tests.orchestration.post import Post, ago, asked, at_once, fresh
+from tests.orchestration.harness import Post, ago, asked, at_once, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules", "small_shop")]
 DAILY = "techmarket-etl-daily"

@@ -21,7 +21,7 @@ from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
-from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import Post, ago, asked, at_once, fresh, star
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 
@@ -158,7 +158,7 @@ def test_run_by_workers_is_the_run_of_one_process(post: Post) -> None:
 def until(met: Callable[[], object]) -> None:
     began = time.monotonic()
     while not met():
-        assert time.monotonic() - began < 5, "not within five seconds"
+        assert time.monotonic() - began < 60, "not within a minute"
         time.sleep(0.01)
 
 

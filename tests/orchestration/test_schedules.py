@@ -26,7 +26,7 @@ from apps.orchestration.window import Window
 from apps.orchestration.worker import tasks
 from techmarket.celery import app
 from techmarket.errors import Usage
-from tests.orchestration.post import Post, at_once, fresh
+from tests.orchestration.harness import Post, at_once, fresh
 from tests.orchestration.test_due_instants import crontab
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")

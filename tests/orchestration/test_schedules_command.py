@@ -12,7 +12,7 @@ from django_celery_beat.models import PeriodicTask
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
 from tests.conftest import Cli
-from tests.orchestration.post import Post, ago, asked, fresh
+from tests.orchestration.harness import Post, ago, asked, fresh
 
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
 Say = Callable[..., tuple[int, str, str]]

@@ -1,6 +1,7 @@
 """The exported SQL and DBML, run on servers, create the same tables as the migrations."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -69,7 +70,8 @@ def query_migrated(database: Database) -> Query:
 @contextmanager
 def create_database(database: Database, sql: str) -> Iterator[Query]:
     """Create a database on the same server, run `sql` in it and drop it at the end."""
-    name, quoted = "exported", database.quote_name("exported")
+    name = "exported" + os.environ.get("PYTEST_XDIST_WORKER", "")  # a parallel worker has one of its own
+    quoted = database.quote_name(name)
     connection = connections[database.alias]
     with connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {quoted}")

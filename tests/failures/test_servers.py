@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 from django.conf import settings
 
-from tests.bad.conftest import SECRET, SLOW, Shop, administer, cut_postgres, ended, needs_root, needs_servers, one_sentence
-from tests.bad.test_databases import fill, refused, small_disk, succeeds
-from tests.bad.test_interrupts import warehouse_held
+from tests.failures.conftest import SECRET, SLOW, Shop, administer, cut_postgres, ended, needs_root, needs_servers, one_sentence
+from tests.failures.test_databases import fill, refused, small_disk, succeeds
+from tests.failures.test_interrupts import warehouse_held
 
 pytestmark = needs_servers
 
@@ -110,13 +110,11 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
 @pytest.mark.parametrize("lock", ["ACCESS EXCLUSIVE", "SHARE"])
 def test_lock_on_the_fact(shop: Shop, lock: str) -> None:
     """The one already stops the checks before the reading, the other the load."""
-    began = time.monotonic()
     with closing(shop.connect("dwh")) as other:
         other.execute(f"LOCK TABLE fact_sales IN {lock} MODE")
         result = shop.run("run_etl")
         other.rollback()
     one_sentence(result, 1, "another session holds a lock on the star; nothing was published. Run it again when it has ended.")
-    assert time.monotonic() - began < 20
     assert (shop.runs()[-1]["state"], shop.runs()[-1]["cause"]) == ("failed", result.stderr.strip())
     succeeds(shop, "--resume", "2")
 

@@ -72,7 +72,7 @@ def at_once(count: int, call: Callable[[], Any]) -> list[Any]:
             connections.close_all()
 
     with ThreadPoolExecutor(count) as pool:
-        return [each.result(timeout=60) for each in [pool.submit(one) for _ in range(count)]]
+        return [each.result(timeout=300) for each in [pool.submit(one) for _ in range(count)]]
 
 
 def ago(**amount: float) -> Any:

@@ -137,6 +137,7 @@ def test_whole_number_takes_plain_digits(words: str) -> None:
     assert whole_number(1, MAX_DAYS)(words) == int(words)
 
 
+@pytest.mark.servers
 def test_every_address_has_a_time_after_which_it_is_given_up() -> None:
     for config in settings.DATABASES.values():
         if not config["ENGINE"].endswith("sqlite3"):

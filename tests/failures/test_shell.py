@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from techmarket.commands import Command
-from tests.bad.conftest import Shop, needs_files, one_sentence
 from tests.conftest import ROOT
+from tests.failures.conftest import Shop, needs_files, one_sentence
 
 pytestmark = needs_files  # the shell is the same with servers
 KEYS = {"run", "mode", "dry_run", "status", "cause", "window", "high_water_mark", "seconds", "tables", "sources", "checks", "rejects"}
@@ -27,7 +27,7 @@ def sh(shop: Shop, command: str, **env: str) -> "subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
     )
 
 
