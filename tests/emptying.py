@@ -4,16 +4,18 @@ Django's own flush names every table of six databases, and makes content types, 
 and are compared with what migrate left; a test that changed them gets Django's own flush.
 """
 
+import time
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.core.management.color import no_style
-from django.db import connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 from django.test import TransactionTestCase
 
 MADE_BY_MIGRATE = (ContentType, Permission, Group, Group.permissions.through)
+ATTEMPTS = 10
 Rows = list[list[tuple[Any, ...]]]
 tables: dict[str, list[str]] = {}
 migrated: Rows = []
@@ -42,21 +44,30 @@ def empty_databases(case: TransactionTestCase) -> None:
 
 
 def delete_rows(alias: str) -> None:
-    """Delete every row of this database but those that migrate makes."""
-    connection = connections[alias]
+    """Delete every row of this database but those that migrate makes.
+
+    The last statement of a worker that a test started may come in between, and its row would refer to a deleted one: hence again.
+    """
     if alias not in tables:
-        found = connection.introspection.django_table_names(only_existing=True, include_views=False)
+        found = connections[alias].introspection.django_table_names(only_existing=True, include_views=False)
         tables[alias] = sorted(set(found) - {model._meta.db_table for model in MADE_BY_MIGRATE})
-    filled = filled_tables(alias)
-    if not filled:
-        return
-    if connection.vendor == "postgresql":  # by rows: TRUNCATE takes longer, and waits for everybody who still reads
-        statements = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in filled]
-    else:
-        statements = connection.ops.sql_flush(no_style(), filled)
-    with transaction.atomic(using=alias), connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
+    for attempt in range(ATTEMPTS):
+        try:
+            with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+                for statement in delete_statements(alias, filled_tables(alias)):
+                    cursor.execute(statement)
+            return
+        except (IntegrityError, OperationalError):
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(0.2)
+
+
+def delete_statements(alias: str, filled: list[str]) -> list[str]:
+    operations = connections[alias].ops
+    if connections[alias].vendor == "postgresql":  # by rows: TRUNCATE takes longer, and waits for everybody who still reads
+        return [f"DELETE FROM {operations.quote_name(table)}" for table in filled]
+    return list(operations.sql_flush(no_style(), filled))
 
 
 def filled_tables(alias: str) -> list[str]:

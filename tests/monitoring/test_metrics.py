@@ -16,7 +16,7 @@ from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import post, quick_heart, schedules  # noqa: F401  fixtures
-from tests.orchestration.harness import Post, asked
+from tests.orchestration.harness import FakeBroker, asked
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 PROMETHEUS = {"SERVER_NAME": "web", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.9"}
@@ -93,10 +93,10 @@ def test_runs_stages_and_modes(star: Run) -> None:  # noqa: F811
     assert scrape.value("active_runs") == 0 and set(scrape.by("tasks", "state").values()) == {0}
 
 
-def test_queued_tasks_and_a_task_whose_worker_died(star: Run, post: Post) -> None:  # noqa: F811
+def test_queued_tasks_and_a_task_whose_worker_died(star: Run, broker: FakeBroker) -> None:  # noqa: F811
     run = asked()
-    post.sent.append(run.tasks.get().pk)
-    post.work_until(Stage.EXTRACT)
+    broker.sent.append(run.tasks.get().pk)
+    broker.work_until(Stage.EXTRACT)
     task = run.tasks.filter(stage=Stage.EXTRACT).earliest("pk")
     assert task.claim_for("elsewhere:1")
     Task.objects.filter(pk=task.pk).update(heartbeat_at=star.created_at.replace(year=2020))
@@ -109,7 +109,7 @@ def test_queued_tasks_and_a_task_whose_worker_died(star: Run, post: Post) -> Non
     assert scrape.value("last_run_number") == star.pk
 
 
-def test_scheduled_run(star: Run, post: Post) -> None:  # noqa: F811
+def test_scheduled_run(star: Run, broker: FakeBroker) -> None:  # noqa: F811
     set_enabled("techmarket-etl-weekly-full", enabled=False)
     ScheduledRun.objects.create(
         schedule=Schedule.objects.get(pk="techmarket-etl-daily"), scheduled_for=star.created_at, decision="run", run=star

@@ -8,12 +8,12 @@ from pytest_django.fixtures import Settings
 
 from apps.demo import shop
 from apps.orchestration.worker import delivery
-from tests.orchestration.harness import Post
+from tests.orchestration.harness import FakeBroker
 
 
 @pytest.fixture
-def post(monkeypatch: pytest.MonkeyPatch) -> Post:
-    office = Post()
+def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
+    office = FakeBroker()
     monkeypatch.setattr(delivery, "send_message", office.send)
     return office
 

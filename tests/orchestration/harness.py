@@ -1,4 +1,4 @@
-"""A worker without a broker, and what the tests of the ledger ask of it again and again."""
+"""A broker that keeps its messages, and what the tests of the ledger do again and again."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +15,8 @@ from apps.orchestration.worker import tasks
 from apps.warehouse.models import FactSales, Load
 
 
-class Post:
-    """Stands where the broker would: keeps the ids of the messages, and hands them over when it is told to."""
+class FakeBroker:
+    """Keeps the ids of the messages that would go to the broker, and delivers them on request."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []

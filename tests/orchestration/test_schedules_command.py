@@ -12,7 +12,7 @@ from django_celery_beat.models import PeriodicTask
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
 from tests.conftest import Cli
-from tests.orchestration.harness import Post, ago, asked, fresh
+from tests.orchestration.harness import FakeBroker, ago, asked, fresh
 
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
 Say = Callable[..., tuple[int, str, str]]
@@ -20,7 +20,7 @@ in_process = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
 @pytest.fixture
-def say(schedules: None, post: Post, capsys: pytest.CaptureFixture[str]) -> Say:
+def say(schedules: None, broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> Say:
     """The command here: its exit code, what it printed, and the line of its error."""
 
     def run(*words: str) -> tuple[int, str, str]:
