@@ -29,7 +29,7 @@ from apps.orchestration.worker import loop
 from techmarket.errors import BadData, Cancelled
 from techmarket.logs import MASKED, MAX_LENGTH, Mask, build_logging
 from tests.conftest import PASSED_ON, ROOT, Cli
-from tests.orchestration.conftest import post, small_shop  # noqa: F401  fixtures
+from tests.orchestration.conftest import broker, small_shop  # noqa: F401  fixtures
 from tests.orchestration.harness import FakeBroker, asked
 
 in_process = pytest.mark.django_db(transaction=True, databases="__all__")

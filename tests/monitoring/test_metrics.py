@@ -15,7 +15,7 @@ from apps.orchestration.results import WRITTEN, document
 from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
-from tests.orchestration.conftest import post, quick_heart, schedules  # noqa: F401  fixtures
+from tests.orchestration.conftest import broker, quick_heart, schedules  # noqa: F401  fixtures
 from tests.orchestration.harness import FakeBroker, asked
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")

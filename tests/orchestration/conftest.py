@@ -13,9 +13,9 @@ from tests.orchestration.harness import FakeBroker
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
-    office = FakeBroker()
-    monkeypatch.setattr(delivery, "send_message", office.send)
-    return office
+    broker = FakeBroker()
+    monkeypatch.setattr(delivery, "send_message", broker.send)
+    return broker
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_rerun_keeps_the_window_that_was_asked_for(broker: FakeBroker) -> None:
 def test_resume_starts_at_the_task_that_failed_and_reads_no_source(
     monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, queue: bool
 ) -> None:
-    run = failed_run(monkeypatch, post, Stage.LOAD)
+    run = failed_run(monkeypatch, broker, Stage.LOAD)
     assert (run.cause, run.cause_kind) == ("It is broken.", "data")
     done = dict(run.tasks.filter(state=State.SUCCEEDED).values_list("pk", "finished_at"))
     assert len(done) == run.tasks.count() - 1
@@ -131,7 +131,7 @@ def test_resume_starts_at_the_task_that_failed_and_reads_no_source(
 
 
 def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, post, Stage.EXTRACT, "dim_region")
+    run = failed_run(monkeypatch, broker, Stage.EXTRACT, "dim_region")
     opened = Opened(monkeypatch)
     api.resume_run(run.pk, queue=True)
     broker.work()
@@ -166,7 +166,7 @@ def test_resume_of_an_active_and_of_a_skipped_run(broker: FakeBroker) -> None:
 
 
 def test_resume_while_another_is_active(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, post)
+    run = failed_run(monkeypatch, broker)
     active = asked()
     refused(run, True, f"Skipped: overlaps run {active.pk}")
 
@@ -181,13 +181,13 @@ def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, post)
+    run = failed_run(monkeypatch, broker)
     later = carried_out()
     refused(run, False, f"Run {later.pk} was published after run {run.pk} was requested: its batches are stale")
 
 
 def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, settings: Settings) -> None:
-    run = failed_run(monkeypatch, post)
+    run = failed_run(monkeypatch, broker)
     Run.objects.update(finished_at=ago(days=8))
     delete_old_details()
     refused(run, False, "batches .* have been deleted")
@@ -204,7 +204,7 @@ def test_old_details_go_and_the_run_stays(settings: Settings) -> None:
 
 
 def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, post)
+    run = failed_run(monkeypatch, broker)
 
     def resume() -> bool:
         try:

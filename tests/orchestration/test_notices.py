@@ -56,7 +56,7 @@ def scheduled(broker: FakeBroker, trigger: Trigger = Trigger.SCHEDULE) -> Run:
 
 
 def test_failure_and_recovery(broker: FakeBroker, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
-    failed = [scheduled(post), scheduled(post)]
+    failed = [scheduled(broker), scheduled(broker)]
     assert [run.state for run in failed] == [State.FAILED] * 2
     assert [note["event"] for note in notes] == ["failed", "failed"]
     assert notes[0] == {
@@ -73,20 +73,20 @@ def test_failure_and_recovery(broker: FakeBroker, notes: list[dict[str, Any]], b
     since = Schedule.objects.get(name=DAILY).failing_since
     assert since and since < failed[1].created_at, "since the first of them"
     broken["broken"] = False
-    good = [scheduled(post), scheduled(post)]
+    good = [scheduled(broker), scheduled(broker)]
     assert [(note["event"], note["run"]) for note in notes[2:]] == [("recovered", good[0].pk)]
     assert Schedule.objects.get(name=DAILY).failing_since is None
 
 
 def test_runs_that_people_ask_for_are_told_to_them(broker: FakeBroker, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
-    assert scheduled(post, Trigger.CLI).state == State.FAILED
+    assert scheduled(broker, Trigger.CLI).state == State.FAILED
     broken["broken"] = False
-    assert scheduled(post).state == State.SUCCEEDED
+    assert scheduled(broker).state == State.SUCCEEDED
     assert notes == []
 
 
 def test_resumed_run_is_a_recovery(broker: FakeBroker, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
-    run = scheduled(post)
+    run = scheduled(broker)
     broken["broken"] = False
     api.resume_run(run.pk, queue=True)
     broker.work()
@@ -138,9 +138,9 @@ def receiver(settings: Settings) -> Iterator[type[Receiver]]:
 
 def test_notice_is_posted_and_logged(broker: FakeBroker, receiver: type[Receiver], broken: dict[str, bool]) -> None:
     with structlog.testing.capture_logs() as logs:
-        run = scheduled(post)
+        run = scheduled(broker)
         broken["broken"] = False
-        scheduled(post)
+        scheduled(broker)
     (kind, body), (_, second) = receiver.got
     assert kind == "application/json" and json.loads(body)["run"] == run.pk
     assert [json.loads(each)["event"] for each in (body, second)] == ["failed", "recovered"]
@@ -153,7 +153,7 @@ def test_notice_is_posted_and_logged(broker: FakeBroker, receiver: type[Receiver
 def test_receiver_that_refuses_changes_nothing(broker: FakeBroker, receiver: type[Receiver], broken: dict[str, bool], answer: int) -> None:
     receiver.answer = answer
     with structlog.testing.capture_logs() as logs:
-        run = scheduled(post)
+        run = scheduled(broker)
     assert (run.state, run.cause) == (State.FAILED, "Row 7 is green.") and len(receiver.got) == 1
     assert [line["log_level"] for line in logs[-2:]] == ["error", "warning"] and "canary" not in str(logs)
 
@@ -162,7 +162,7 @@ def test_receiver_that_refuses_changes_nothing(broker: FakeBroker, receiver: typ
 def test_receiver_that_is_away_changes_nothing(broker: FakeBroker, settings: Settings, broken: dict[str, bool], url: str) -> None:
     settings.NOTIFY_URL = url
     with structlog.testing.capture_logs() as logs:
-        assert scheduled(post).cause == "Row 7 is green."
+        assert scheduled(broker).cause == "Row 7 is green."
     assert logs[-1]["log_level"] == "warning" and "canary" not in str(logs)
 
 

@@ -62,7 +62,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, schedules: None) -> Clock:
 
 @pytest.fixture(autouse=True)
 def workers(broker: FakeBroker) -> FakeBroker:
-    return post
+    return broker
 
 
 def runs_end() -> None:
