@@ -170,7 +170,7 @@ def test_run_in_workers_writes_a_line_per_task_and_table(small_shop: dict[str, i
 @in_process
 def test_lines_within_a_task_name_it(
     small_shop: dict[str, int],  # noqa: F811
-    broker: FakeBroker,
+    broker: FakeBroker,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
