@@ -43,7 +43,8 @@ def test_changed_model_fails_the_check_until_exported(tmp_path: Path) -> None:
     project = tmp_path / "project"
     for name in ("apps", "techmarket", "docs", "deploy"):
         shutil.copytree(ROOT / name, project / name)
-    shutil.copy(ROOT / "manage.py", project)
+    for name in ("manage.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, project)
     assert export(project, "--check").returncode == 0
     model = project / "apps" / "sources" / "payments" / "models.py"
     model.write_text(
