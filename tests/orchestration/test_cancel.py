@@ -84,9 +84,9 @@ def test_cancel_after_the_commit_is_too_late(quick_heart: None, broker: FakeBrok
     """What is published has succeeded, whoever wished otherwise meanwhile."""
     publish = stages.publish
 
-    def late(order: stages.Order) -> object:
-        published = publish(order)
-        cancel_run(order.run_id, "olena", "wrong day")
+    def late(request: stages.PublishRequest) -> object:
+        published = publish(request)
+        cancel_run(request.run_id, "olena", "wrong day")
         time.sleep(0.3)  # the heart has heard of it
         return published
 

@@ -197,9 +197,9 @@ def test_run_whose_time_is_up_between_two_tasks(broker: FakeBroker) -> None:
 def test_commit_whose_answer_was_lost(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = stages.publish
 
-    def lost(order: stages.Order) -> object:
+    def lost(request: stages.PublishRequest) -> object:
         monkeypatch.setattr(stages, "publish", publish)
-        publish(order)
+        publish(request)
         raise ConnectionLost
 
     monkeypatch.setattr(stages, "publish", lost)
