@@ -56,7 +56,7 @@ drill: setup-dev ## kill, pause, duplicate and disconnect workers on servers and
 test-airflow: setup-dev ## run the DAGs of deploy/airflow in Airflow, installed in your cache folder: success, failure, skipped
 	@$(ALONE) || exit 1; $(PY) tests/airflow/run.py
 
-bench: setup-dev ## compare a load with plain SQL, pandas and dlt; takes half an hour (BENCH=--quick, --scale, "--workers 1,2")
+bench: setup-dev ## compare a load with a minimal copy, pandas and dlt; takes half an hour (BENCH=--quick, --scale, "--workers 1,2")
 	@$(ALONE) || exit 1; $(PY) tests/servers.py --as-in-production -- $(PY) -m tests.bench $(BENCH)
 
 screenshots: setup-dev ## take screenshots of a demo shop into docs/images/: both languages and themes, desktop and phone
