@@ -10,30 +10,34 @@ CANCELLED = 130
 
 
 def main() -> None:
-    make_writable()
-    stand_somewhere()
-    # A name server that never answers is given up after seconds: the drivers' limits begin where the address is known.
+    make_streams_writable()
+    leave_missing_folder()
+    # Give up on a silent name server within seconds: the drivers' timeouts start only once the address is known.
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     try:
-        execute()
+        execute_command()
     except KeyboardInterrupt:
         print("Cancelled.", file=sys.stderr)
         sys.exit(CANCELLED)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done, there is nothing to cancel any more
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done and cannot be cancelled any more
 
 
-def execute() -> None:
-    from django.core.management import execute_from_command_line
+def execute_command() -> None:
+    from django.core.management import ManagementUtility
 
-    from techmarket.environment import set_up
+    from techmarket.environment import set_up_django
 
-    set_up()
-    execute_from_command_line(sys.argv)
+    set_up_django()
+    utility = ManagementUtility(sys.argv)
+    if sys.argv[1:2] == ["version"]:  # for this word Django prints its own version and looks for no command
+        utility.fetch_command("version").run_from_argv(sys.argv)
+    else:
+        utility.execute()
 
 
-def make_writable() -> None:
-    """Printing cannot fail for the lack of a stream (`>&-`) or of a letter (PYTHONIOENCODING=ascii)."""
+def make_streams_writable() -> None:
+    """Let printing succeed where a stream is closed (`>&-`) or lacks a letter (PYTHONIOENCODING=ascii)."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -42,8 +46,8 @@ def make_writable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def stand_somewhere() -> None:
-    """Libraries ask where we are; the folder may be gone."""
+def leave_missing_folder() -> None:
+    """Change to / if the current folder is gone: libraries ask for it."""
     try:
         Path.cwd()
     except OSError:

@@ -1,7 +1,7 @@
-"""Does the process of this container live? Exit code 0 or 1, and a line that says why not.
+"""Check that the process of this container is alive: exit code 0 or 1, and a line with the reason.
 
-web answers /healthz. worker and beat sign a file every few seconds; a worker whose broker is away cannot, and restarting it would not help.
-Without Django: this runs every fifteen seconds in every container.
+web answers /healthz. worker and beat touch a file every few seconds; a worker cannot while its broker is unreachable, and a restart would
+not help. Runs without Django, because every container runs it every 15 seconds.
 """
 
 import os
@@ -11,34 +11,35 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-FRESH = 60.0  # seconds
-PATIENCE = 3.0
+MAX_SILENCE_S = 60.0
+REQUEST_TIMEOUT_S = 3.0
 
 
-def main(folder: Path) -> str:
-    """Nothing, or what is wrong."""
+def find_problem(folder: Path) -> str:
+    """Return what is wrong, or ""."""
     try:
         role = (folder / "role").read_text().strip()
     except OSError:
-        return ""  # a one-off command: it lives as long as its container
+        return ""  # a one-off command: its container ends with it
     if role == "web":
-        return web()
-    age = silence(folder / "alive" / role)
-    if age < FRESH or (role == "worker" and not broker_answers()):
+        return check_web()
+    age = measure_age(folder / "alive" / role)
+    if age < MAX_SILENCE_S or (role == "worker" and not broker_answers()):
         return ""
-    return f"{role} has given no sign for {age:.0f} s"
+    return f"{role} has sent no sign of life for {age:.0f} s"
 
 
-def web() -> str:
+def check_web() -> str:
     url = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/healthz"
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE):
+        with urllib.request.urlopen(url, timeout=REQUEST_TIMEOUT_S):
             return ""
     except (urllib.error.URLError, OSError) as error:
         return f"{url}: {error}"
 
 
-def silence(file: Path) -> float:
+def measure_age(file: Path) -> float:
+    """Return the seconds since the file was touched; infinity where it is missing."""
     try:
         return time.time() - file.stat().st_mtime
     except OSError:
@@ -51,13 +52,13 @@ def broker_answers() -> bool:
     path = os.environ.get("CELERY_BROKER_URL_FILE")
     url = Path(path).read_text().strip() if path else os.environ.get("CELERY_BROKER_URL", "")
     try:
-        with redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
+        with redis.Redis.from_url(url, socket_timeout=REQUEST_TIMEOUT_S, socket_connect_timeout=REQUEST_TIMEOUT_S) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False
 
 
 if __name__ == "__main__":
-    trouble = main(Path(os.environ.get("VAR_DIR", "/var/lib/techmarket")))
-    print(trouble or "alive")
-    sys.exit(1 if trouble else 0)
+    problem = find_problem(Path(os.environ.get("VAR_DIR", "/var/lib/techmarket")))
+    print(problem or "alive")
+    sys.exit(1 if problem else 0)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv: `deploy/setup.sh` with what it takes to run TechMarket, `deploy/setup.sh dev` with what it takes to work on it.
-# Where nothing changed it does nothing. PYTHON names an interpreter, instead of the newest one found; VENV another folder.
+# Create .venv: `deploy/setup.sh` with the packages to run TechMarket, `deploy/setup.sh dev` with those for development too.
+# Does nothing where the packages are up to date. PYTHON names an interpreter instead of the newest one found, VENV another folder.
 set -eu
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
@@ -10,7 +10,7 @@ case "${1:-}" in
     *) echo "usage: deploy/setup.sh [dev]" >&2; exit 2 ;;
 esac
 
-# The folder keeps a copy of each list that it was filled from.
+# The folder keeps a copy of each requirements file that is installed in it.
 is_ready() {
     "$venv/bin/python" -c "" 2>/dev/null || return 1
     for file in $files; do cmp -s "$file" "$venv/$file" || return 1; done
@@ -26,8 +26,8 @@ stop() {
     exit 1
 }
 
-# quietly STEP COMMAND...: one line for the step, and the end of the output where it fails.
-quietly() {
+# run_step STEP COMMAND...: one line for the step, and the end of the output where it fails.
+run_step() {
     step=$1
     shift
     printf 'setup: %s\n' "$step"
@@ -36,16 +36,16 @@ quietly() {
     stop "failed: $*"
 }
 
-# --- The system's packages ---
+# --- System packages ---
 if command -v apt-get >/dev/null; then manager="apt-get install -y"
 elif command -v dnf >/dev/null; then manager="dnf install -y"
 elif command -v apk >/dev/null; then manager="apk add"
 elif command -v brew >/dev/null; then manager="brew install"
 else manager=; fi
 
-# package APT DNF APK BREW: adds the name that this system uses.
+# need_package APT DNF APK BREW: adds the name for this system to $missing.
 missing=
-package() {
+need_package() {
     case "$manager" in
         apt*) missing="$missing $1" ;;
         dnf*) missing="$missing $2" ;;
@@ -57,21 +57,21 @@ package() {
 install_missing() {
     case "$manager" in
         brew*) stop "$1; run: $manager$missing" ;;
-        "") stop "$1; install it with your system's package manager" ;;
+        "") stop "$1; install the packages with your system's package manager" ;;
     esac
     [ "$(id -u)" = 0 ] || stop "$1; run: sudo $manager$missing"
     if [ "$manager" = "apt-get install -y" ]; then
         apt-get update >/dev/null 2>&1 || :
         # shellcheck disable=SC2086
-        quietly "$1; installing$missing" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120 $missing
+        run_step "$1; installing$missing" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120 $missing
     else
         # shellcheck disable=SC2086
-        quietly "$1; installing$missing" $manager $missing
+        run_step "$1; installing$missing" $manager $missing
     fi
     missing=
 }
 
-# --- Python: the newest one that runs (a pyenv shim may exist and not run) and can make virtual environments ---
+# --- Python: the newest one that runs (a pyenv shim may exist and not run) and can create virtual environments ---
 probe='
 import sys, sysconfig
 try:
@@ -96,31 +96,31 @@ make_venv() {
     python=${found#* * }
     version=3.$(echo "$found" | cut -d" " -f2)
     if [ "${found%% *}" = 0 ]; then
-        package "python$version-venv" python3 python3 "python@$version"
-        install_missing "$python cannot make virtual environments"
+        need_package "python$version-venv" python3 python3 "python@$version"
+        install_missing "$python cannot create virtual environments"
     fi
-    quietly "making $venv with Python $version ($python)" "$python" -m venv --clear "$venv"
+    run_step "creating $venv with Python $version ($python)" "$python" -m venv --clear "$venv"
 }
 
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
 
-# --- mysqlclient has no wheel for Linux and macOS: pip compiles it ---
+# --- mysqlclient has no wheel for Linux and macOS, so pip compiles it ---
 python=$venv/bin/python
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 compiler=${CC:-$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CC") or "cc")')}
-command -v "${compiler%% *}" >/dev/null || package build-essential gcc build-base gcc
+command -v "${compiler%% *}" >/dev/null || need_package build-essential gcc build-base gcc
 if [ -z "${MYSQLCLIENT_CFLAGS:-}" ] || [ -z "${MYSQLCLIENT_LDFLAGS:-}" ]; then
-    command -v pkg-config >/dev/null || package pkg-config pkgconf-pkg-config pkgconf pkgconf
+    command -v pkg-config >/dev/null || need_package pkg-config pkgconf-pkg-config pkgconf pkgconf
     pkg-config --exists mysqlclient 2>/dev/null || pkg-config --exists mariadb 2>/dev/null || pkg-config --exists libmariadb 2>/dev/null ||
-        package libmariadb-dev mariadb-connector-c-devel mariadb-connector-c-dev mariadb-connector-c
+        need_package libmariadb-dev mariadb-connector-c-devel mariadb-connector-c-dev mariadb-connector-c
 fi
 [ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
-    package "python$version-dev" python3-devel python3-dev "python@$version"
-[ -z "$missing" ] || install_missing "mysqlclient cannot be compiled yet"
+    need_package "python$version-dev" python3-devel python3-dev "python@$version"
+[ -z "$missing" ] || install_missing "packages to compile mysqlclient are missing"
 
 for file in $files; do
     if ! cmp -s "$file" "$venv/$file"; then
-        quietly "installing $file" "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --require-hashes -r "$file"
+        run_step "installing $file" "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --require-hashes -r "$file"
         cp "$file" "$venv/$file"
     fi
 done

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The scripts that a database runs at its first start, out of deploy/ into the cluster: what Compose mounts. Again changes nothing.
+# Create ConfigMaps with the scripts of deploy/ that databases run at their first start, as Compose mounts them. May be run again.
 set -eu
 cd "$(dirname "$0")/.."
 apply() {

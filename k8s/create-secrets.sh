@@ -1,25 +1,25 @@
 #!/bin/sh
-# Secrets of your own for the overlay production: a random password for each user, and the addresses that go with them.
-# Once, before the databases start: they keep the passwords of their first start. --print shows them instead (for a sealed or external store).
+# Create the secrets for the overlay production: a random password for each user, and the database URLs with them.
+# Run it once, before the databases first start, because they keep those passwords. --print prints the secrets instead (for a secret store).
 set -eu
-random() {
+make_random() {
     od -An -N 24 -v -tx1 /dev/urandom | tr -d ' \n'
 }
 
-# secret NAME: its keys follow on stdin.
-secret() {
+# print_secret NAME: reads the keys from stdin.
+print_secret() {
     printf -- '---\napiVersion: v1\nkind: Secret\nmetadata: {name: %s, namespace: techmarket}\nstringData:\n' "$1"
     sed 's/^/  /'
 }
 
-auth=$(random) catalog=$(random) orders=$(random) payments=$(random) reader=$(random)
-dwh=$(random) control=$(random) redis=$(random) key=$(random)$(random) metrics=$(random)
+auth=$(make_random) catalog=$(make_random) orders=$(make_random) payments=$(make_random) reader=$(make_random)
+dwh=$(make_random) control=$(make_random) redis=$(make_random) key=$(make_random)$(make_random) metrics=$(make_random)
 
-# source_address SERVICE USER PASSWORD
-source_address() {
+# print_source_url SERVICE USER PASSWORD
+print_source_url() {
     printf '%s_DB_URL: mysql://%s:%s@%s-db:3306/%s_db\n' "$(echo "$1" | tr a-z A-Z)" "$2" "$3" "$1" "$1"
 }
-ours() {
+print_common_keys() {
     cat <<END
 SECRET_KEY: $key
 METRICS_TOKEN: $metrics
@@ -29,31 +29,31 @@ DWH_URL: postgres://dwh_user:$dwh@dwh-db:5432/dwh
 END
 }
 
-all() {
+print_all() {
     for service in auth catalog orders payments; do
         eval "password=\$$service"
-        printf '%s: %s\n' root-password "$(random)" password "$password" reader-password "$reader" | secret "$service-db"
+        printf '%s: %s\n' root-password "$(make_random)" password "$password" reader-password "$reader" | print_secret "$service-db"
     done
-    printf '%s: %s\n' superuser-password "$(random)" dwh-password "$dwh" control-password "$control" bi-password "$(random)" | secret dwh-db
-    printf '%s: %s\n' password "$redis" | secret redis
+    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" bi-password "$(make_random)" | print_secret dwh-db
+    printf '%s: %s\n' password "$redis" | print_secret redis
     {
-        ours
-        for service in auth catalog orders payments; do source_address "$service" etl_reader "$reader"; done
-    } | secret techmarket-reader
+        print_common_keys
+        for service in auth catalog orders payments; do print_source_url "$service" etl_reader "$reader"; done
+    } | print_secret techmarket-reader
     {
-        ours
+        print_common_keys
         for service in auth catalog orders payments; do
             eval "password=\$$service"
-            source_address "$service" "${service}_user" "$password"
+            print_source_url "$service" "${service}_user" "$password"
         done
-    } | secret techmarket-owner
+    } | print_secret techmarket-owner
 }
 
 case "${1:-}" in
-    --print) all ;;
+    --print) print_all ;;
     "")
         kubectl get namespace techmarket >/dev/null 2>&1 || kubectl create namespace techmarket
-        all | kubectl create -f - # create, not apply: what is there already is never overwritten
+        print_all | kubectl create -f - # create, not apply: existing secrets are never overwritten
         ;;
     *)
         echo "usage: k8s/create-secrets.sh [--print]" >&2

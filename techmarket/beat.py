@@ -1,4 +1,4 @@
-"""Beat's scheduler: the one of the database, which signs that it lives at every tick, at most five seconds apart."""
+"""Beat's scheduler."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ from django_celery_beat.schedulers import DatabaseScheduler
 from techmarket.liveness import touch_liveness_file
 
 
-class Scheduler(DatabaseScheduler):
+class LivenessScheduler(DatabaseScheduler):
+    """Reads the schedules from the database, and touches beat's liveness file at every tick, at most five seconds apart."""
+
     def tick(self, *args: Any, **options: Any) -> float:
         touch_liveness_file("beat")
         return float(super().tick(*args, **options))

@@ -1,4 +1,4 @@
-"""The Celery app. Its tasks are in apps/orchestration/worker/tasks.py."""
+"""The Celery app. Its tasks are those of CELERY_IMPORTS in settings.py."""
 
 import logging.config
 
@@ -7,10 +7,10 @@ from celery.signals import heartbeat_sent, setup_logging
 from django.conf import settings
 
 from techmarket import logs
-from techmarket.environment import refuse_at_start
+from techmarket.environment import load_settings_or_exit
 from techmarket.liveness import touch_liveness_file
 
-refuse_at_start()
+load_settings_or_exit()
 
 app = Celery("techmarket")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -21,13 +21,13 @@ if settings.CELERY_BROKER_URL.startswith("filesystem"):
 
 
 @heartbeat_sent.connect
-def worker_lives(**kwargs: object) -> None:
-    """Every two seconds, from the loop that also takes the messages: a worker that takes none does not sign."""
+def record_worker_alive(**kwargs: object) -> None:
+    """Touch the liveness file every two seconds, from the loop that receives messages: a worker stuck there does not touch it."""
     touch_liveness_file("worker")
 
 
 @setup_logging.connect
-def log_as_ours(loglevel: int | None = None, **kwargs: object) -> None:
-    """Else Celery would set up lines of its own, neither JSON nor masked."""
+def configure_logging(loglevel: int | None = None, **kwargs: object) -> None:
+    """Replace Celery's own logging, whose lines are neither JSON nor masked."""
     logging.config.dictConfig(settings.LOGGING)
-    logs.chatty(loglevel or logging.INFO)
+    logs.set_levels(settings.RUN_LOGGERS, loglevel or logging.INFO)

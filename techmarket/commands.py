@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
 from techmarket.messages import message
-from techmarket.version import read_version
+from techmarket.version import package_version
 
 
 class ExitCode(IntEnum):
@@ -50,7 +50,7 @@ class Command(BaseCommand):
     requires_system_checks: Any = []
 
     def get_version(self) -> str:
-        return read_version()
+        return package_version()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         # No abbreviations: an unknown option of today must not mean something tomorrow.

@@ -1,7 +1,7 @@
-"""The log: one line an event, on stderr, because stdout belongs to --json. Django's lines, Celery's and gunicorn's look as ours do.
+"""The log: one line per event, on stderr, because stdout is for --json. Django, Celery and gunicorn write the same format as we do.
 
-A line has timestamp, level, logger, event and, where a task of a run is at work, run, task, stage and table. Secrets and personal data
-are masked at the last moment before it is written, whoever wrote it.
+A line has timestamp, level, logger and event, and while a task of a run executes also run, task, stage and table. Secrets and personal
+data are masked just before a line is written, whichever library wrote it.
 """
 
 import logging
@@ -14,16 +14,15 @@ from urllib.parse import quote
 import structlog
 
 MASKED = "***"
-RUNS = "apps.orchestration.worker.loop"
-FIRST = ("timestamp", "level", "event", "logger", "run", "task", "stage", "table")
-# Shorter ones would be found in words that mean something else.
-SHORTEST_SECRET = 6
-# Docker cuts a line at 16 KiB, and what is cut is no JSON any more. A traceback's last lines say the most.
-LONGEST = 6_000
-LONGEST_READ = 50_000  # masking costs 15 ms there
+FIRST_KEYS = ("timestamp", "level", "event", "logger", "run", "task", "stage", "table")
+# A shorter secret would match in ordinary words.
+MIN_SECRET_LENGTH = 6
+# Docker splits a line at 16 KiB, and the parts are not valid JSON. Of a traceback the last lines matter most.
+MAX_LENGTH = 6_000
+MAX_MASKED_LENGTH = 50_000  # masking it takes 15 ms
 SECRET_NAME = re.compile(r"passw|pwd|secret|token|api.?key|authorization|cookie|credential|session.?id|signature", re.IGNORECASE)
 PERSONAL_NAME = re.compile(r"e.?mail|phone|(first|last|full|customer).?name|address|birth", re.IGNORECASE)
-# Every repetition has a bound: a line of 10 000 letters must not take a second.
+# Every repetition has a limit, so that a line of 10 000 letters does not take a second to search.
 RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), masked)
     for pattern, masked in (
@@ -46,18 +45,18 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 class Mask:
-    """A structlog processor. `secrets` are those of this process's own settings: found wherever they stand, however they came there."""
+    """A structlog processor that masks secrets and personal data. `secrets` are values from our settings, masked wherever they occur."""
 
     def __init__(self, secrets: Iterable[str]):
-        words = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in (secret, quote(secret, safe=""))}
-        longest_first = sorted(words, key=len, reverse=True)
-        self.known = re.compile("|".join(map(re.escape, longest_first))) if words else None
+        forms = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in (secret, quote(secret, safe=""))}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self.secrets = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
     def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        masked = {name: self.value(name, value) for name, value in event.items()}
-        return {name: masked[name] for name in FIRST if name in masked} | masked
+        masked = {name: self.mask_value(name, value) for name, value in event.items()}
+        return {name: masked[name] for name in FIRST_KEYS if name in masked} | masked
 
-    def value(self, name: str, value: Any) -> Any:
+    def mask_value(self, name: str, value: Any) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if SECRET_NAME.search(name) or PERSONAL_NAME.search(name):
@@ -65,25 +64,26 @@ class Mask:
         if isinstance(value, int | float):
             return value
         if isinstance(value, Mapping):
-            return {str(key): self.value(str(key), each) for key, each in value.items()}
+            return {str(key): self.mask_value(str(key), each) for key, each in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [self.value(name, each) for each in value]
-        return self.text(str(value))
+            return [self.mask_value(name, each) for each in value]
+        return self.mask_text(str(value))
 
-    def text(self, words: str) -> str:
-        words = shortened(words, LONGEST_READ)
-        if self.known:
-            words = self.known.sub(MASKED, words)
+    def mask_text(self, text: str) -> str:
+        text = shorten(text, MAX_MASKED_LENGTH)
+        if self.secrets:
+            text = self.secrets.sub(MASKED, text)
         for pattern, masked in RULES:
-            words = pattern.sub(masked, words)
-        return shortened(words, LONGEST)
+            text = pattern.sub(masked, text)
+        return shorten(text, MAX_LENGTH)
 
 
-def shortened(words: str, size: int) -> str:
-    return words if len(words) <= size else f"{words[: size // 4]} [...] {words[-size * 3 // 4 :]}"
+def shorten(text: str, size: int) -> str:
+    """Cut the middle out of a text longer than `size`: a quarter of what stays is its beginning, the rest its end."""
+    return text if len(text) <= size else f"{text[: size // 4]} [...] {text[-size * 3 // 4 :]}"
 
 
-# What every line gets, also those that come through the standard library's loggers.
+# Applied to every line, including those of the standard library's loggers.
 COMMON: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -92,14 +92,14 @@ COMMON: list[Any] = [
 ]
 
 
-def configuration(log_format: str, secrets: Iterable[str]) -> dict[str, Any]:
-    """Django's LOGGING; the same for gunicorn and Celery.
+def build_logging(log_format: str, run_loggers: Iterable[str], secrets: Iterable[str]) -> dict[str, Any]:
+    """Return Django's LOGGING, which gunicorn and Celery use too.
 
-    On a console what a run does is told by workers alone (`chatty`): a command, or a script, says or raises it itself. A collector
-    gets it all.
+    `run_loggers` report what happens to runs. On a console they are silent except in workers (`set_levels`), because a command or a
+    script prints or raises the same itself. A log collector gets every line.
     """
-    looks = [structlog.processors.JSONRenderer(ensure_ascii=False)] if log_format == "json" else [console()]
-    ours = {"handlers": [], "propagate": True}
+    renderers = [structlog.processors.JSONRenderer(ensure_ascii=False)] if log_format == "json" else [console_renderer()]
+    propagated = {"handlers": [], "propagate": True}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -111,7 +111,7 @@ def configuration(log_format: str, secrets: Iterable[str]) -> dict[str, Any]:
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     structlog.processors.format_exc_info,
                     Mask(secrets),
-                    *looks,
+                    *renderers,
                 ],
             }
         },
@@ -119,24 +119,24 @@ def configuration(log_format: str, secrets: Iterable[str]) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "apps": {"level": "INFO" if log_format == "json" else "WARNING"},
-            RUNS: {"level": "NOTSET" if log_format == "json" else "CRITICAL"},
-            "django": ours | {"level": "INFO"},
-            "django.server": ours | {"level": "INFO"},
+            **{name: {"level": "NOTSET" if log_format == "json" else "CRITICAL"} for name in run_loggers},
+            "django": propagated | {"level": "INFO"},
+            "django.server": propagated | {"level": "INFO"},
             "celery": {"level": "INFO"},
-            "kombu.connection": {"level": "ERROR"},  # it warns that a broker of files has no host name
-            "gunicorn.error": ours | {"level": "INFO"},
-            "gunicorn.access": ours | {"level": "INFO"},
+            "kombu.connection": {"level": "ERROR"},  # it warns that the filesystem broker has no host name
+            "gunicorn.error": propagated | {"level": "INFO"},
+            "gunicorn.access": propagated | {"level": "INFO"},
         },
     }
 
 
-def console() -> Any:
-    # The traceback is a string by then, and masked.
+def console_renderer() -> Any:
+    # The traceback is a masked string by then.
     return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
-def configure(log_format: str) -> None:
-    """structlog's own loggers hand their lines to the standard library's, named after the module that writes."""
+def configure_structlog(log_format: str) -> None:
+    """Let structlog pass its lines to the standard library's logger of the calling module."""
     logging.captureWarnings(log_format == "json")
     structlog.configure(
         processors=[*COMMON, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -145,7 +145,7 @@ def configure(log_format: str) -> None:
     )
 
 
-def chatty(level: int) -> None:
-    """For workers and beat, whose terminal is a log: what runs do is told there too."""
-    for name in ("apps", RUNS, "celery"):
+def set_levels(run_loggers: Iterable[str], level: int) -> None:
+    """Set the level of our loggers and Celery's, in workers and beat, whose terminal is a log."""
+    for name in ("apps", *run_loggers, "celery"):
         logging.getLogger(name).setLevel(level)

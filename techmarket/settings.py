@@ -1,4 +1,7 @@
-"""Django's settings, all from the environment; `.env.example` documents every variable."""
+"""Django's settings, read from environment variables, each of which `.env.example` documents.
+
+With urls.py this is the composition root: only here may techmarket/ name the apps above it, by their dotted names.
+"""
 
 import os
 import re
@@ -13,8 +16,8 @@ from techmarket.environment import (
     DEVELOPMENT_PASSWORD,
     SEED_PASSWORDS,
     Environment,
-    refusal,
-    refuse_in_production,
+    invalid,
+    refuse_insecure_settings,
     refuse_seed_broker,
     refuse_shared_databases,
     refuse_weak_token,
@@ -23,7 +26,7 @@ from techmarket.environment import (
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENV_FILE = Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
 if "ENV_FILE" in os.environ and not (ENV_FILE.exists() and os.access(ENV_FILE, os.R_OK)):
-    raise refusal("ENV_FILE", "cannot read the file that it names", "/etc/techmarket/env")
+    raise invalid("ENV_FILE", "cannot read that file", "/etc/techmarket/env")
 environ.Env.read_env(ENV_FILE)
 env = Environment(os.environ)
 
@@ -31,14 +34,14 @@ VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
 DEBUG = env.flag("DEBUG", True)
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
 if not SECRET_KEY:
-    raise refusal("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
+    raise invalid("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", "", "https://etl.example.com")
 for origin in CSRF_TRUSTED_ORIGINS:
     if not re.fullmatch(r"https?://[^/\s]+", origin):
-        raise refusal("CSRF_TRUSTED_ORIGINS", f"{origin!r} is not https:// and a host, without a path", "https://etl.example.com")
+        raise invalid("CSRF_TRUSTED_ORIGINS", f"{origin!r} is not https:// and a host, without a path", "https://etl.example.com")
 
-# --- Databases: one alias for each service, named as its Django app; `default` is the control database ---------------
+# --- Databases: one alias per service, equal to the label of its Django app; `default` is the control database -------
 SOURCES = {"auth_db": "AUTH_DB_URL", "catalog_db": "CATALOG_DB_URL", "orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"}
 WAREHOUSE = {"default": "CONTROL_DB_URL", "dwh": "DWH_URL"}
 VARIABLES = WAREHOUSE | SOURCES
@@ -64,8 +67,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def database(alias: str) -> dict[str, Any]:
-    """One alias of DATABASES. Tests on SQLite use files, because a snapshot is a second connection."""
+def configure_database(alias: str) -> dict[str, Any]:
+    """Return one entry of DATABASES. Tests on SQLite use files too, because a snapshot opens a second connection."""
     file = "control" if alias == "default" else alias.removesuffix("_db")
     servers = "mysql" if alias in SOURCES else "postgres"
     config = env.database(VARIABLES[alias], VAR_DIR / f"{file}.sqlite3", servers)
@@ -77,18 +80,18 @@ def database(alias: str) -> dict[str, Any]:
     return config
 
 
-DATABASES = {alias: database(alias) for alias in VARIABLES}
+DATABASES = {alias: configure_database(alias) for alias in VARIABLES}
 DATABASE_ROUTERS = ["techmarket.routers.LabelRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 refuse_shared_databases(DATABASES, VARIABLES)
-DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres")  # no alias: Metabase connects there, we do not
+DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres")  # not in DATABASES: only Metabase connects with it
 if not DEBUG:
-    refuse_in_production(SECRET_KEY, ALLOWED_HOSTS, DATABASES | {"bi": DWH_BI}, VARIABLES | {"bi": "DWH_BI_URL"})
+    refuse_insecure_settings(SECRET_KEY, ALLOWED_HOSTS, DATABASES | {"bi": DWH_BI}, VARIABLES | {"bi": "DWH_BI_URL"})
 if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):
     try:
         (VAR_DIR / "test").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refusal("VAR_DIR", f"cannot write there ({error.strerror})", "/var/lib/techmarket") from None
+        raise invalid("VAR_DIR", f"cannot write there ({error.strerror})", "/var/lib/techmarket") from None
 
 # --- Runs ----------------------------------------------------------------------------------------------------------
 SHOP_TIME_ZONE = env.zone("SHOP_TIME_ZONE", "Europe/Kyiv")
@@ -102,7 +105,7 @@ ETL_KEEP_DETAILS_DAYS = env.number("ETL_KEEP_DETAILS_DAYS", 365, 1, 36_500)
 ETL_HEARTBEAT_SECONDS = env.number("ETL_HEARTBEAT_SECONDS", 5, 1, 60)
 ETL_LOST_AFTER_SECONDS = env.number("ETL_LOST_AFTER_SECONDS", 30, 5, 3600)
 if ETL_LOST_AFTER_SECONDS < 2 * ETL_HEARTBEAT_SECONDS:
-    raise refusal("ETL_LOST_AFTER_SECONDS", "less than two heartbeats (ETL_HEARTBEAT_SECONDS): live runs would be taken for lost", "30")
+    raise invalid("ETL_LOST_AFTER_SECONDS", "less than two heartbeats (ETL_HEARTBEAT_SECONDS): live runs would be declared lost", "30")
 
 # --- Workers: Celery delivers, the ledger decides ------------------------------------------------------------------
 CELERY_BROKER_URL = env.broker("CELERY_BROKER_URL", "filesystem://")
@@ -112,12 +115,12 @@ RUN_LIMITS = {
     "incremental": env.number("ETL_INCREMENTAL_LIMIT_SECONDS", 7_200, 10, 604_800),
     "full": env.number("ETL_FULL_LIMIT_SECONDS", 14_400, 10, 604_800),
 }
-CELERY_TASK_TIME_LIMIT = max(RUN_LIMITS.values()) + 600  # a backstop: the ledger's limits come first
+CELERY_TASK_TIME_LIMIT = max(RUN_LIMITS.values()) + 600  # a last resort: the ledger's limits end a run earlier
 CELERY_VISIBILITY_TIMEOUT = env.number("CELERY_VISIBILITY_TIMEOUT", 2 * CELERY_TASK_TIME_LIMIT, 1, 10_000_000)
 if CELERY_VISIBILITY_TIMEOUT < 2 * CELERY_TASK_TIME_LIMIT:
-    raise refusal(
+    raise invalid(
         "CELERY_VISIBILITY_TIMEOUT",
-        "less than twice the longest task: Redis would deliver it again meanwhile",
+        "less than twice the longest task: Redis would deliver a running task again",
         str(2 * CELERY_TASK_TIME_LIMIT),
     )
 BROKER_DIR = VAR_DIR / "broker"
@@ -130,7 +133,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     }
     if CELERY_BROKER_URL.startswith("filesystem")
     else {
-        # A silent Redis would otherwise be waited for for ever.
+        # Without timeouts a silent Redis would block us forever.
         "socket_timeout": 5,
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
@@ -143,18 +146,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"visibility_timeout": CELERY_VISIBILITY_TIMEOUT}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = False  # a task that kills its worker would come again for ever; the reaper counts attempts
+CELERY_TASK_REJECT_ON_WORKER_LOST = False  # else a task that kills its worker would return forever; the reaper counts attempts
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, 1, 256)
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1_000
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # else a worker ends once the broker has been away for about 50 minutes
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # else a worker gives up when the broker is down for about 50 minutes
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_IMPORTS = ["apps.orchestration.worker.tasks"]
-CELERY_BEAT_SCHEDULER = "techmarket.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "techmarket.beat:LivenessScheduler"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 ETL_REAP_SECONDS = env.number("ETL_REAP_SECONDS", 15, 1, 60)
 ETL_ATTEMPTS = env.number("ETL_ATTEMPTS", 3, 1, 10)
@@ -163,9 +166,9 @@ ETL_SCHEDULED_RETRY_SECONDS = env.number("ETL_SCHEDULED_RETRY_SECONDS", 300, 0, 
 CHROMIUM = env.text("CHROMIUM", "", "/usr/bin/chromium")
 NOTIFY_URL = env.text("NOTIFY_URL", "", "https://chat.example.com/hooks/etl")
 if NOTIFY_URL and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", NOTIFY_URL):
-    raise refusal("NOTIFY_URL", "the address is not https:// and a host", "https://chat.example.com/hooks/etl")
+    raise invalid("NOTIFY_URL", "the address is not https:// and a host", "https://chat.example.com/hooks/etl")
 
-# --- Watching ------------------------------------------------------------------------------------------------------
+# --- Monitoring ----------------------------------------------------------------------------------------------------
 METRICS_TOKEN = env.text("METRICS_TOKEN", "", "$(openssl rand -hex 24)")
 if METRICS_TOKEN and not DEBUG:
     refuse_weak_token(METRICS_TOKEN)
@@ -177,22 +180,24 @@ BACKUP_KEEP = env.number("BACKUP_KEEP", 14, 1, 10_000)
 # --- Metabase, for `manage.py seed_metabase` -------------------------------------------------------------------------
 METABASE_URL = env.text("METABASE_URL", "http://127.0.0.1:3000", "https://metabase.example.com")
 if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", METABASE_URL):
-    raise refusal("METABASE_URL", "the address is not https:// and a host", "https://metabase.example.com")
+    raise invalid("METABASE_URL", "the address is not https:// and a host", "https://metabase.example.com")
 METABASE_USER = env.text("METABASE_USER", "", "admin@example.com")
 METABASE_PASS = env.text("METABASE_PASS", "", "a password of your own")
 if not DEBUG and METABASE_PASS in SEED_PASSWORDS:
-    raise refusal("METABASE_PASS", DEVELOPMENT_PASSWORD, "a password of your own")
+    raise invalid("METABASE_PASS", DEVELOPMENT_PASSWORD, "a password of your own")
 
-# --- Log: one line an event, on stderr, because stdout belongs to --json --------------------------------------------
+# --- Log: one line per event, on stderr, because stdout is for --json -------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
 passwords = [str(config.get("PASSWORD", "")) for config in DATABASES.values()] + [unquote(urlsplit(CELERY_BROKER_URL).password or "")]
-LOGGING = logs.configuration(LOG_FORMAT, [SECRET_KEY, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords])
-logs.configure(LOG_FORMAT)
+# The loggers that report the progress and the end of a run.
+RUN_LOGGERS = ["apps.orchestration.outcome", "apps.orchestration.worker.loop"]
+LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, [SECRET_KEY, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords])
+logs.configure_structlog(LOG_FORMAT)
 
 # --- Django --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin.apps.SimpleAdminConfig",  # only urls.py needs the admin: a command starts 0.1 s earlier without it
+    "django.contrib.admin.apps.SimpleAdminConfig",  # without autodiscovery, which the URLs do: commands start 0.1 s faster
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -255,7 +260,9 @@ if STATIC_ROOT.is_dir() or not DEBUG:
     MIDDLEWARE.insert(MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1, "whitenoise.middleware.WhiteNoiseMiddleware")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "techmarket.static.Static"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "techmarket.static.HashedStaticFilesStorage"
+    },
 }
 FORMAT_MODULE_PATH = "techmarket.date_formats"  # one date format on all pages: 26 November 2026, 13:50
 LOCALE_PATHS = [BASE_DIR / "techmarket" / "locale"]
@@ -264,7 +271,7 @@ UNFOLD = {
     "SITE_HEADER": "TechMarket",
     "SITE_SYMBOL": "warehouse",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "apps.console.navigation.icon"}],
-    "SITE_URL": None,  # the admin is all there is
+    "SITE_URL": None,  # there is no other site to view
     "DASHBOARD_CALLBACK": "apps.console.overview.page.fill",
     "SIDEBAR": {"navigation": "apps.console.navigation.sidebar"},
     "STYLES": ["apps.console.navigation.stylesheet"],

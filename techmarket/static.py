@@ -1,12 +1,12 @@
-"""Static files as WhiteNoise stores them: compressed, the content's hash in the name."""
+"""Static files in production."""
 
 from typing import Any
 
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
-class Static(CompressedManifestStaticFilesStorage):
-    """Where nobody ran `collectstatic`, or a file is missing there, a page lacks its looks; else it would be an error 500."""
+class HashedStaticFilesStorage(CompressedManifestStaticFilesStorage):
+    """Stores files compressed, with a hash of the content in their names. A missing file costs a page its style, not an error 500."""
 
     manifest_strict = False
 

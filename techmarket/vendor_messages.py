@@ -1,4 +1,4 @@
-"""Texts of unfold and celery-beat on our pages that have no Ukrainian there; listed here so that `make messages` finds them."""
+"""Texts of unfold and celery-beat that our pages show and that have no Ukrainian translation. `make messages` finds them here."""
 
 from django.utils.translation import gettext_noop as _
 

@@ -1,6 +1,6 @@
 from django.core.wsgi import get_wsgi_application
 
-from techmarket.environment import refuse_at_start
+from techmarket.environment import load_settings_or_exit
 
-refuse_at_start()
+load_settings_or_exit()
 application = get_wsgi_application()

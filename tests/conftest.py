@@ -1,19 +1,89 @@
-"""What several tests need."""
+"""What several tests need: tiers, parallel workers, quick emptying of databases, and `manage.py` as a process."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
+from django.conf import settings
 
+from tests import emptying, prepared
 from tests.servers import Unavailable, need, program
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a process needs that has nothing to do with TechMarket.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG")
+
+# A background job of a shell inherits SIGINT as ignored, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+emptying.install()
+
+
+# --- Tiers: each test is in exactly one, `make test T=browser` runs one ---
+
+TIERS = ("unit", "database", "process", "browser", "deploy")
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "template"}
+PROCESS_FIXTURES = {"shop", "run_cli"}
+
+
+def tier(item: pytest.Item) -> str:
+    """Return the tier of a test: the one it is marked with, else the one of its folder, else what its fixtures need."""
+    for name in TIERS:
+        if item.get_closest_marker(name):
+            return name
+    folder = item.path.parent.name
+    if folder in ("browser", "deploy"):
+        return folder
+    if PROCESS_FIXTURES & set(fixtures(item)):
+        return "process"
+    return "database" if asks_servers(item) else "unit"
+
+
+def asks_servers(item: pytest.Item) -> bool:
+    """Return True if a test asks a database or a broker that the environment names, and so may fare differently on servers.
+
+    The databases of `run_cli` are always files; those of `shop` are copies of the `template`.
+    """
+    if DATABASE_FIXTURES & set(fixtures(item)) or item.get_closest_marker("django_db") or item.get_closest_marker("servers"):
+        return True
+    return any("servers" in str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skipif"))
+
+
+def fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(tier(item))
+        if not asks_servers(item):
+            item.add_marker("once")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """The test databases as pytest-django makes them, empty but for what every migrate makes."""
+    with django_db_blocker.unblock():
+        emptying.start()
+
+
+# --- Parallel workers: each has folders, databases and a broker of its own ---
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Give each worker a VAR_DIR and a Redis database of its own, before it reads the settings; pytest-django names its databases."""
+    redis_url = os.environ.get("TEST_REDIS_URL")
+    for number, spec in enumerate(specs):
+        spec.env["VAR_DIR"] = str(Path(settings.VAR_DIR) / "test" / spec.id)
+        if redis_url:
+            spec.env["CELERY_BROKER_URL"] = spec.env["TEST_REDIS_URL"] = f"{redis_url.rsplit('/', 1)[0]}/{number}"
 
 
 def needed(name: str, *packages: str) -> Path:
@@ -26,21 +96,27 @@ def needed(name: str, *packages: str) -> Path:
 
 class Cli(Protocol):
     def __call__(
-        self, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
+        self, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
     ) -> "subprocess.CompletedProcess[str]": ...
 
 
 @pytest.fixture
 def run_cli(tmp_path: Path) -> Cli:
-    """Runs `manage.py` as a process of its own that knows only `env`; without addresses there its databases are new SQLite files."""
+    """Runs `manage.py` as a process of its own that knows only `env`; without addresses there its databases are new SQLite files.
+
+    Where nothing speaks against it the process is a prepared one.
+    """
 
     def run(
-        *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
+        *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
     ) -> "subprocess.CompletedProcess[str]":
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        whole = passed_on | {"VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull} | dict(env or {})
+        if prepared.can_run(env or {}, {}):
+            return prepared.run(*args, env=whole, cwd=cwd or ROOT, timeout=timeout)
         return subprocess.run(
             [sys.executable, str(ROOT / "manage.py"), *args],
-            env=passed_on | {"VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull} | dict(env or {}),
+            env=whole,
             cwd=cwd or ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

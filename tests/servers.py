@@ -8,6 +8,7 @@ Ours lose their data with the machine, to be quick; with --as-in-production they
 """
 
 import contextlib
+import fcntl
 import os
 import pwd
 import re
@@ -30,6 +31,7 @@ import psycopg
 import redis
 
 UNAVAILABLE = 4
+WORKERS = 16  # of pytest-xdist, at most; Redis has as many databases
 PATIENCE = 60.0
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MYSQL = {"AUTH_DB_URL": "auth_db", "CATALOG_DB_URL": "catalog_db", "ORDERS_DB_URL": "orders_db", "PAYMENTS_DB_URL": "payments_db"}
@@ -160,8 +162,11 @@ def need(find: Callable[[], Path | None], name: str, variable: str, *packages: s
         raise Unavailable(f"there is no {name} here; install it, or set {variable}")
     if os.geteuid() != 0:
         raise Unavailable(f"there is no {name} here; run: sudo {install}   (or set {variable})")
-    print(f"servers: installing {name} ({' '.join(packages)})", flush=True)
-    with services_stay_off():
+    with one_at_a_time("installing"), services_stay_off():
+        path = find()
+        if path:
+            return path
+        print(f"servers: installing {name} ({' '.join(packages)})", flush=True)
         subprocess.run(["apt-get", "update", "-q"], capture_output=True)
         options = ["--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
@@ -170,6 +175,14 @@ def need(find: Callable[[], Path | None], name: str, variable: str, *packages: s
     if not path:
         raise Unavailable(f"{install} brought no {name}; set {variable} instead\n{(result.stdout + result.stderr)[-1500:]}")
     return path
+
+
+@contextlib.contextmanager
+def one_at_a_time(what: str) -> Iterator[None]:
+    """Wait until no other process of this machine does the same: tests run in parallel."""
+    with (Path(tempfile.gettempdir()) / f"techmarket-{what}-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -244,7 +257,7 @@ def start_postgres(server: Server, durable: bool = False) -> str:
         "port": str(server.port),
         "unix_socket_directories": "",
         "timezone": "UTC",
-        "max_connections": "60",
+        "max_connections": "200",
     } | (DURABLE_POSTGRES if durable else QUICK_POSTGRES)
     flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
     server.start(daemon, "-D", data, *flags, answers=lambda: postgresql(url).close())
@@ -303,7 +316,8 @@ def databases(connection: Any, names: list[str], quote: str, options: str, keep:
         for name in names:
             cursor.execute(f"CREATE DATABASE {quote}{name}{quote} {options}")
         yield
-        for name in [] if keep else [f"{prefix}{name}" for name in names for prefix in ("", "test_")]:
+        workers = ("", *(f"_gw{number}" for number in range(WORKERS)))
+        for name in [] if keep else [*names, *(f"test_{name}{worker}" for name in names for worker in workers)]:
             cursor.execute(f"DROP DATABASE IF EXISTS {quote}{name}{quote}")
 
 

@@ -24,7 +24,7 @@ from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
 from tests.orchestration.conftest import post, schedules  # noqa: F401  fixtures
-from tests.orchestration.post import ago, fresh
+from tests.orchestration.harness import ago, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 OURS = [model for model in admin.site._registry if model._meta.app_label not in ("auth",)]

@@ -1,4 +1,4 @@
-"""Wrong settings are refused at start, in one line that names the variable and an example and no secret."""
+"""Invalid settings are refused at start, in one line with the variable and an example, and without secrets."""
 
 import ast
 import itertools
@@ -13,11 +13,11 @@ from urllib.parse import quote
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from techmarket.environment import SEED_PASSWORDS, Environment, refuse_in_production, refuse_seed_broker, refuse_shared_databases
+from techmarket.environment import SEED_PASSWORDS, Environment, refuse_insecure_settings, refuse_seed_broker, refuse_shared_databases
 from tests.conftest import PASSED_ON, ROOT, Cli
 
 SECRET = "canary-Пароль"
-CONFIGURATION_WRONG = 4
+BAD_SETTINGS_EXIT_CODE = 4
 GOOD_KEY = "k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB"
 EMBEDDED = Path("/nowhere/dwh.sqlite3")
 
@@ -26,7 +26,7 @@ def database(url: str, servers: str = "postgres") -> dict[str, Any]:
     return Environment({"DWH_URL": url}).database("DWH_URL", EMBEDDED, servers)
 
 
-def refused(error: pytest.ExceptionInfo[ImproperlyConfigured], name: str) -> None:
+def assert_refused(error: pytest.ExceptionInfo[ImproperlyConfigured], name: str) -> None:
     message = str(error.value)
     assert message.startswith(f"{name}: ")
     assert f"Example: {name}=" in message
@@ -51,8 +51,8 @@ def test_any_password_works_percent_encoded(spelled: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["a/b", "1/b", "1#b", "1?b", "a#b", "a?b", "[", "1/b@c", "1:2"])
-def test_password_that_is_not_encoded_never_becomes_part_of_a_name(password: str) -> None:
-    """`u:1/b@h` would else be the host `u`, the port 1 and a database called `b@h`."""
+def test_unencoded_password_never_becomes_part_of_a_name(password: str) -> None:
+    """Unchecked, `u:1/b@h` would be host `u`, port 1 and database `b@h`."""
     try:
         config = database(f"postgres://user:{password}@db.example.com/dwh")
     except ImproperlyConfigured as error:
@@ -62,10 +62,10 @@ def test_password_that_is_not_encoded_never_becomes_part_of_a_name(password: str
 
 
 @pytest.mark.parametrize("port", ["abc", "70000", "65536", "0", "-1", "5432x", "５４３２", "%20"])
-def test_port_that_is_none(port: str) -> None:
+def test_invalid_port(port: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         database(f"postgres://user:{SECRET}@127.0.0.1:{port}/dwh")
-    refused(error, "DWH_URL")
+    assert_refused(error, "DWH_URL")
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_port_that_is_none(port: str) -> None:
         "sqlite://dwh.sqlite3",
     ],
 )
-def test_address_of_nothing_we_know(url: str) -> None:
+def test_invalid_address(url: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         database(url)
-    refused(error, "DWH_URL")
+    assert_refused(error, "DWH_URL")
 
 
 def test_trailing_newline_is_stripped() -> None:
@@ -97,7 +97,7 @@ def test_trailing_newline_is_stripped() -> None:
     assert Environment({"N": "7\n"}).number("N", 1, 1, 9) == 7
 
 
-def test_no_address_is_the_embedded_file() -> None:
+def test_default_is_the_embedded_file() -> None:
     assert database("") == {"ENGINE": "django.db.backends.sqlite3", "NAME": str(EMBEDDED)}
     assert database("sqlite:////data/dwh.sqlite3")["NAME"] == "/data/dwh.sqlite3"
     assert database("postgresql://u:p@[::1]/dwh?sslmode=require")["OPTIONS"] == {"sslmode": "require"}
@@ -116,11 +116,11 @@ def test_two_aliases_on_one_database(one: str, other: str) -> None:
     both = {"orders_db": database(one, "mysql"), "payments_db": database(other, "mysql")}
     with pytest.raises(ImproperlyConfigured) as error:
         refuse_shared_databases(both, {"orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"})
-    refused(error, "PAYMENTS_DB_URL")
+    assert_refused(error, "PAYMENTS_DB_URL")
     assert "ORDERS_DB_URL" in str(error.value)
 
 
-def test_two_databases_of_one_server_are_fine() -> None:
+def test_two_databases_on_one_server_are_accepted() -> None:
     both = {"control": database("postgres://u:p@h/control"), "dwh": database("postgres://u:p@h/dwh")}
     refuse_shared_databases(both, {"control": "CONTROL_DB_URL", "dwh": "DWH_URL"})
 
@@ -136,34 +136,34 @@ def test_flags(spelled: str, flag: bool) -> None:
 
 
 @pytest.mark.parametrize("value", ["maybe", "", "2", "tru", "нет"])
-def test_flag_that_is_neither(value: str) -> None:
+def test_invalid_flag(value: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"DEBUG": value}).flag("DEBUG", True)
-    refused(error, "DEBUG")
+    assert_refused(error, "DEBUG")
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "1000001", "1e3", "1_000", "７", "٣", "", "abc", "1.5", "0x10", "9" * 400])
-def test_number_that_is_none_or_out_of_range(value: str) -> None:
+def test_invalid_number(value: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"ETL_BATCH_ORDERS": value}).number("ETL_BATCH_ORDERS", 20_000, 1, 1_000_000)
-    refused(error, "ETL_BATCH_ORDERS")
+    assert_refused(error, "ETL_BATCH_ORDERS")
 
 
 @pytest.mark.parametrize("value", ["Mars/Base", "", "../../etc/passwd", "/etc/passwd", "Europe", "UTC+2", "Europe/Kyiv\x00"])
-def test_zone_that_is_none(value: str) -> None:
+def test_invalid_time_zone(value: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"SHOP_TIME_ZONE": value}).zone("SHOP_TIME_ZONE", "Europe/Kyiv")
-    refused(error, "SHOP_TIME_ZONE")
+    assert_refused(error, "SHOP_TIME_ZONE")
 
 
 @pytest.mark.parametrize("value", ["", "var", "./var", "~/var"])
-def test_folder_that_depends_on_where_you_stand(value: str) -> None:
+def test_relative_folder(value: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"VAR_DIR": value}).folder("VAR_DIR", Path("/srv"), "/var/lib/techmarket")
-    refused(error, "VAR_DIR")
+    assert_refused(error, "VAR_DIR")
 
 
-def test_words() -> None:
+def test_list_of_words() -> None:
     assert Environment({"HOSTS": " a.example, ,b.example\n"}).words("HOSTS", "", "x") == ["a.example", "b.example"]
     assert Environment({"HOSTS": ""}).words("HOSTS", "localhost", "x") == []
 
@@ -180,7 +180,7 @@ def test_both_the_value_and_its_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(SECRET)
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"SECRET_KEY": SECRET, "SECRET_KEY_FILE": str(tmp_path / "key")}).text("SECRET_KEY", "", "x")
-    refused(error, "SECRET_KEY")
+    assert_refused(error, "SECRET_KEY")
     assert "SECRET_KEY_FILE" in str(error.value)
 
 
@@ -189,17 +189,17 @@ def test_file_without_a_value(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key").write_bytes(content)
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"SECRET_KEY_FILE": str(tmp_path / "key")}).text("SECRET_KEY", "", "x")
-    refused(error, "SECRET_KEY_FILE")
+    assert_refused(error, "SECRET_KEY_FILE")
 
 
 @pytest.mark.parametrize("path", ["", "/", "/nowhere/key", f"postgres://user:{SECRET}@127.0.0.1/dwh", "\x00"])
 def test_file_that_cannot_be_read(path: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"SECRET_KEY_FILE": path}).text("SECRET_KEY", "", "x")
-    refused(error, "SECRET_KEY_FILE")
+    assert_refused(error, "SECRET_KEY_FILE")
 
 
-# --- What only a laptop may do ---
+# --- Development values in production ---
 
 
 @pytest.mark.parametrize(
@@ -216,27 +216,27 @@ def test_file_that_cannot_be_read(path: str) -> None:
         ("DWH_URL", GOOD_KEY, ["etl.example.com"], "auth_pass"),
     ],
 )
-def test_production(name: str, key: str, hosts: list[str], password: str) -> None:
+def test_production_refuses_development_values(name: str, key: str, hosts: list[str], password: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
-        refuse_in_production(key, hosts, {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
-    refused(error, name)
+        refuse_insecure_settings(key, hosts, {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
+    assert_refused(error, name)
     assert password not in str(error.value)
-    refuse_in_production(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": "own"}}, {"dwh": "DWH_URL"})
+    refuse_insecure_settings(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": "own"}}, {"dwh": "DWH_URL"})
 
 
 @pytest.mark.parametrize("password", sorted(SEED_PASSWORDS))
 def test_production_refuses_every_development_password(password: str) -> None:
     with pytest.raises(ImproperlyConfigured) as error:
-        refuse_in_production(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
-    refused(error, "DWH_URL")
+        refuse_insecure_settings(GOOD_KEY, ["etl.example.com"], {"dwh": {"PASSWORD": password}}, {"dwh": "DWH_URL"})
+    assert_refused(error, "DWH_URL")
     with pytest.raises(ImproperlyConfigured) as error:
         refuse_seed_broker(f"redis://:{quote(password)}@redis:6379/0")
-    refused(error, "CELERY_BROKER_URL")
+    assert_refused(error, "CELERY_BROKER_URL")
     refuse_seed_broker("redis://:own@redis:6379/0")
     refuse_seed_broker("filesystem://")
 
 
-# --- The whole, as a process ---
+# --- A whole process ---
 
 PRODUCTION = {"DEBUG": "False", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.example.com"}
 
@@ -262,7 +262,7 @@ PRODUCTION = {"DEBUG": "False", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.ex
 )
 def test_start_is_refused(run_cli: Cli, name: str, env: dict[str, str]) -> None:
     result = run_cli("check", env=env)
-    assert result.returncode == CONFIGURATION_WRONG
+    assert result.returncode == BAD_SETTINGS_EXIT_CODE
     assert result.stdout == ""
     assert re.fullmatch(rf"{name}: .+\. Example: {name}=.+\n", result.stderr), result.stderr
     assert SECRET not in result.stderr and quote(SECRET) not in result.stderr
@@ -278,12 +278,14 @@ def test_start_is_refused(run_cli: Cli, name: str, env: dict[str, str]) -> None:
     ],
     ids=" ".join,
 )
-def test_servers_refuse_it_as_commands_do(program: tuple[str, ...]) -> None:
-    """gunicorn says more, in lines of its own; nobody shows a traceback."""
+def test_servers_refuse_invalid_settings_as_commands_do(program: tuple[str, ...]) -> None:
+    """gunicorn adds lines of its own, but none shows a traceback."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"ENV_FILE": os.devnull, "DWH_URL": "foo"}
-    result = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
-    said = "DWH_URL: the address must begin with postgres:// or sqlite:///. Example: DWH_URL=postgres://"
-    assert (result.returncode, result.stderr.count(said), "Traceback" in result.stderr) == (CONFIGURATION_WRONG, 1, False), result.stderr
+    result = subprocess.run([sys.executable, "-m", *program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    message = "DWH_URL: the address must begin with postgres:// or sqlite:///. Example: DWH_URL=postgres://"
+    assert (result.returncode, result.stderr.count(message), "Traceback" in result.stderr) == (BAD_SETTINGS_EXIT_CODE, 1, False), (
+        result.stderr
+    )
 
 
 def test_start_in_production(run_cli: Cli, tmp_path: Path) -> None:
@@ -301,7 +303,7 @@ def documented() -> dict[str, str]:
 
 
 def calls() -> list[ast.Call]:
-    """The calls `env.<kind>("NAME", default...)` of settings.py."""
+    """Return the calls `env.<kind>("NAME", default...)` in settings.py."""
     tree = ast.parse((ROOT / "techmarket" / "settings.py").read_text())
     return [
         node
@@ -334,7 +336,7 @@ def test_example_explains_every_variable() -> None:
             assert above.startswith("# "), line
 
 
-def test_example_copied_changes_nothing(run_cli: Cli, tmp_path: Path) -> None:
+def test_uncommented_example_changes_nothing(run_cli: Cli, tmp_path: Path) -> None:
     uncommented = re.sub(r"^#([A-Z_]+=.+)$", r"\1", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
     (tmp_path / "env").write_text(uncommented)
     result = run_cli("check", env={"ENV_FILE": str(tmp_path / "env")})

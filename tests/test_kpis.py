@@ -17,7 +17,7 @@ from apps.demo import shop
 from apps.orchestration import api
 from apps.warehouse.dimensions import DimDate, DimRegion
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpis import Month, Totals, by_month, sales, totals
+from apps.warehouse.kpis import Month, Totals, read_months, read_totals
 from techmarket.formats import format_count, format_uah
 from tests.conftest import Cli
 
@@ -27,7 +27,7 @@ Fact = tuple[date, str, int, Decimal, Decimal | None, Decimal]  # day, region, o
 
 @pytest.fixture
 def facts(transactional_db: None) -> Iterator[list[Fact]]:
-    """The loaded star, line by line, the dimensions looked up by hand. One line has no margin: its product is unknown."""
+    """The loaded facts, line by line, with dimensions looked up by hand. One line has no margin: its product is unknown."""
     shop.generate(200, 7)
     assert api.run("full").state == "succeeded"
     FactSales.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(margin_amount=None, cost_amount=None)
@@ -56,28 +56,28 @@ def test_months(facts: list[Fact]) -> None:
     for (year, month), some in sorted(months.items()):
         of_month = sums(some)
         expected.append(Month(year, month, of_month.net, of_month.margin, of_month.orders))
-    found = by_month(sales())
+    found = read_months()
     assert [str(month) for month in found] == [str(month) for month in expected]
     assert found == expected
 
 
 @in_process
 def test_totals_whole_and_narrowed(facts: list[Fact]) -> None:
-    assert totals(sales()) == sums(facts)
+    assert read_totals() == sums(facts)
     days = sorted({fact[0] for fact in facts})
     start, end = days[len(days) // 3], days[2 * len(days) // 3]
     inside = [fact for fact in facts if start <= fact[0] <= end]
     assert 0 < len(inside) < len(facts) and {start, end} <= {fact[0] for fact in inside}
-    assert totals(sales(start, end)) == sums(inside), "both days included"
+    assert read_totals(start, end) == sums(inside), "both days included"
     for region in {fact[1] for fact in facts}:
-        assert totals(sales(region=region)) == sums([fact for fact in facts if fact[1] == region])
-        assert totals(sales(start, end, region)) == sums([fact for fact in inside if fact[1] == region])
-    assert totals(sales(region="XX")) == Totals(Decimal(0), Decimal(0), Decimal(0), 0)
+        assert read_totals(region=region) == sums([fact for fact in facts if fact[1] == region])
+        assert read_totals(start, end, region) == sums([fact for fact in inside if fact[1] == region])
+    assert read_totals(region="XX") == Totals(Decimal(0), Decimal(0), Decimal(0), 0)
 
 
 @in_process
 def test_average_and_margin(facts: list[Fact]) -> None:
-    found = totals(sales())
+    found = read_totals()
     net, orders = sum(fact[3] for fact in facts), len({fact[2] for fact in facts})
     assert abs(found.average_order * orders - net) <= Decimal("0.005") * orders and found.average_order.as_tuple().exponent == -2
     assert abs(found.margin_percent * net / 100 - found.margin) <= Decimal("0.0005") * net
@@ -92,33 +92,33 @@ def test_nothing_sold_divides_by_nothing() -> None:
 
 
 @in_process
-def test_kpis_of_an_empty_star(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kpis_of_an_empty_warehouse(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("kpis")
-    assert capsys.readouterr().out == "The star is empty. `manage.py run_etl --mode full` fills it.\n"
+    assert capsys.readouterr().out == "The warehouse is empty. Run `manage.py run_etl --mode full`.\n"
 
 
 @in_process
-def test_kpis_of_a_loaded_star(facts: list[Fact], capsys: pytest.CaptureFixture[str]) -> None:
+def test_kpis_of_a_loaded_warehouse(facts: list[Fact], capsys: pytest.CaptureFixture[str]) -> None:
     call_command("kpis")
     out = " ".join(capsys.readouterr().out.split())
     whole_shop = sums(facts)
     assert (
-        f"In all: net {format_uah(whole_shop.net)} UAH, margin {whole_shop.margin_percent} %, {format_count(whole_shop.orders)} orders"
+        f"Total: net {format_uah(whole_shop.net)} UAH, margin {whole_shop.margin_percent} %, {format_count(whole_shop.orders)} orders"
         in out
     )
-    assert f"{format_uah(whole_shop.net - whole_shop.paid)} UAH unpaid." in out
-    for month in by_month(sales()):
+    assert f"outstanding {format_uah(whole_shop.net - whole_shop.paid)} UAH." in out
+    for month in read_months():
         assert f"{month} {format_uah(month.net)} {format_uah(month.margin)} {month.orders}" in out
     call_command("kpis", "--region", "KV")
     of_kyiv = sums([fact for fact in facts if fact[1] == "KV"])
-    assert f"In all: net {format_uah(of_kyiv.net)} UAH" in " ".join(capsys.readouterr().out.split())
+    assert f"Total: net {format_uah(of_kyiv.net)} UAH" in " ".join(capsys.readouterr().out.split())
 
 
 @in_process
 def test_kpis_of_a_region_that_there_is_not(facts: list[Fact], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         call_command("kpis", "--region", "ZZ")
-    assert (end.value.code, capsys.readouterr()) == (2, ("", "There is no region 'ZZ'. There are: DP, KH, KV, LV, OD.\n"))
+    assert (end.value.code, capsys.readouterr()) == (2, ("", "There is no region 'ZZ'. Choose one of DP, KH, KV, LV, OD.\n"))
 
 
 def test_kpis_of_no_warehouse(run_cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""Every model lives in one database, nothing reaches across, and each database gets its own tables and no others."""
+"""Every model belongs to one database, no relation crosses databases, and each database has its own tables and no others."""
 
 import pytest
 from django.apps import apps
@@ -6,8 +6,8 @@ from django.conf import settings
 from django.db import connections, router
 from django.db.models import Model
 
-# Each database, by its alias, and what lives there, by app.
-HOMES = {
+# The models of each database by alias and app.
+MODELS = {
     "default": {
         "admin": "LogEntry",
         "auth": "Group Group_permissions Permission User User_groups User_user_permissions",
@@ -29,14 +29,14 @@ def models() -> list[type[Model]]:
 
 
 def tables(alias: str) -> set[str]:
-    return {model._meta.db_table for model in models() if model._meta.managed and model._meta.app_label in HOMES[alias]}
+    return {model._meta.db_table for model in models() if model._meta.managed and model._meta.app_label in MODELS[alias]}
 
 
-def test_every_model_has_its_home() -> None:
-    assert set(HOMES) == set(settings.DATABASES)
-    stated = {(app, name): alias for alias, homes in HOMES.items() for app, names in homes.items() for name in names.split()}
-    assert {(model._meta.app_label, model.__name__): router.db_for_write(model) for model in models()} == stated
-    assert {(model._meta.app_label, model.__name__): router.db_for_read(model) for model in models()} == stated
+def test_every_model_has_one_database() -> None:
+    assert set(MODELS) == set(settings.DATABASES)
+    expected = {(app, name): alias for alias, of_apps in MODELS.items() for app, names in of_apps.items() for name in names.split()}
+    assert {(model._meta.app_label, model.__name__): router.db_for_write(model) for model in models()} == expected
+    assert {(model._meta.app_label, model.__name__): router.db_for_read(model) for model in models()} == expected
 
 
 def test_no_relation_crosses_databases() -> None:
@@ -52,14 +52,14 @@ def test_objects_of_two_databases_cannot_be_related() -> None:
             assert router.allow_relation(one(), other()) == (router.db_for_write(one) == router.db_for_write(other)), (one, other)
 
 
-@pytest.mark.parametrize("alias", HOMES)
+@pytest.mark.parametrize("alias", MODELS)
 def test_migrations_belong_to_one_database(alias: str) -> None:
     with_models = {model._meta.app_label for model in models()}
-    assert {app for app in with_models if router.allow_migrate(alias, app)} == set(HOMES[alias])
+    assert {app for app in with_models if router.allow_migrate(alias, app)} == set(MODELS[alias])
 
 
-@pytest.mark.django_db(databases=list(HOMES))
-@pytest.mark.parametrize("alias", HOMES)
+@pytest.mark.django_db(databases=list(MODELS))
+@pytest.mark.parametrize("alias", MODELS)
 def test_each_database_has_its_own_tables_and_no_others(alias: str) -> None:
-    anywhere = set().union(*map(tables, HOMES))
-    assert anywhere & set(connections[alias].introspection.table_names()) == tables(alias)
+    all_tables = set().union(*map(tables, MODELS))
+    assert all_tables & set(connections[alias].introspection.table_names()) == tables(alias)

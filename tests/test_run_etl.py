@@ -36,7 +36,7 @@ def test_ledger_and_rejects(small_shop: None, capsys: pytest.CaptureFixture[str]
     for shown in (
         ": full",
         "fact_sales",
-        "orders (read for them)",
+        "orders (lookup)",
         "Quantity out of range",
         "quantity is not between 1 and 2147483647",
         "e-mail can be parsed",

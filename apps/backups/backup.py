@@ -1,4 +1,4 @@
-"""All databases into one folder, or none."""
+"""Making a backup: all databases into one folder, or none."""
 
 import os
 from collections.abc import Callable
@@ -10,52 +10,54 @@ from django.conf import settings
 
 from apps.backups import folders, manifest
 from apps.backups.manifest import Dump, Manifest
-from apps.backups.stores import Store, store
-from apps.orchestration.requests import code_version
+from apps.backups.stores import Store, get_store
 from techmarket.diagnosis import MIGRATE
 from techmarket.errors import NotMigrated
+from techmarket.version import code_version
 
-Listener = Callable[[str, int], None]  # an alias, and bytes more of it
+Progress = Callable[[str, int], None]  # called with an alias and the number of bytes since the last call
 
 
-def silent(alias: str, count: int) -> None:
+def ignore_progress(alias: str, count: int) -> None:
     pass
 
 
-def make(top: Path, listener: Listener = silent) -> tuple[Path, Manifest]:
-    """A new backup in `top`: each database as it was at one instant, the control database first.
+def make_backup(top: Path, progress: Progress = ignore_progress) -> tuple[Path, Manifest]:
+    """Make a backup in `top`, each database as of one instant, and return its folder and manifest. Raises EtlError.
 
-    A run that ends meanwhile is in the warehouse then and active in the ledger: the reaper finds it published. Raises EtlError.
+    The control database comes first: a run that ends meanwhile is published in the warehouse and active in the ledger, which the
+    reaper resolves after a restore; the other way round the ledger would name rows that the warehouse lacks.
     """
-    began = now()
-    stores = {alias: store(alias) for alias in settings.DATABASES}
-    programs = {alias: ready(one) for alias, one in stores.items()}
-    with folders.new(top) as folder:
-        dumps = {alias: dumped(one, programs[alias], folder, listener) for alias, one in stores.items()}
-        written = Manifest(began, now(), code_version(), dumps)
-        private(folder / manifest.NAME)
-        (folder / manifest.NAME).write_text(written.text(), encoding="utf-8")
-        return folders.publish(folder), written
+    began = format_now()
+    stores = {alias: get_store(alias) for alias in settings.DATABASES}
+    programs = {alias: check_store(store) for alias, store in stores.items()}
+    with folders.create_partial_folder(top) as folder:
+        dumps = {alias: dump_store(store, programs[alias], folder, progress) for alias, store in stores.items()}
+        written = Manifest(began, format_now(), code_version(), dumps)
+        create_private_file(folder / manifest.NAME)
+        (folder / manifest.NAME).write_text(written.to_json(), encoding="utf-8")
+        return folders.publish_folder(folder), written
 
 
-def now() -> str:
+def format_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def ready(one: Store) -> str:
-    """Before anything is written: every server answers, has tables, and its program is here."""
-    if not one.tables():
-        raise NotMigrated(f"{one.place} has no tables. {MIGRATE}")
-    return one.ready()
+def check_store(store: Store) -> str:
+    """Check, before anything is written, that the server answers and has tables; return the program that will dump it."""
+    if not store.list_tables():
+        raise NotMigrated(f"{store.place} has no tables. {MIGRATE}")
+    return store.find_dump_program()
 
 
-def dumped(one: Store, program: str, folder: Path, listener: Listener) -> Dump:
-    file = folder / f"{one.alias if one.alias != 'default' else 'control'}.{one.suffix}"
-    listener(one.alias, 0)
-    tables = one.dump(file, partial(listener, one.alias))
+def dump_store(store: Store, program: str, folder: Path, progress: Progress) -> Dump:
+    file = folder / f"{store.alias if store.alias != 'default' else 'control'}.{store.suffix}"
+    progress(store.alias, 0)
+    tables = store.dump(file, partial(progress, store.alias))
     file.chmod(0o600)
-    return Dump(file.name, one.vendor, one.server(), program, file.stat().st_size, manifest.digest(file), tables)
+    digest = manifest.compute_digest(file)
+    return Dump(file.name, store.vendor, store.read_server_version(), program, file.stat().st_size, digest, tables)
 
 
-def private(file: Path) -> None:
+def create_private_file(file: Path) -> None:
     os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -1,4 +1,4 @@
-"""The servers' own programs: found, started with no password on the command line, and ended with us."""
+"""Client programs of the database servers: finding them, running them without a password on the command line, and ending them."""
 
 import os
 import select
@@ -14,13 +14,16 @@ from typing import IO, cast
 
 from techmarket.errors import Misconfigured, Terminal, Transient
 
-CHUNK = 1 << 18
-SILENCE = 600.0  # seconds without a byte after which a dump is given up
+CHUNK = 1 << 18  # bytes
+SILENCE_TIMEOUT_S = 600.0  # without a byte of output
+ERROR_BYTES_READ = 20_000
 Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
 class Client:
+    """An installed program and the version that it prints."""
+
     path: str
     version: str
 
@@ -29,32 +32,32 @@ class Client:
         return Path(self.path).name
 
 
-def find(place: str, package: str, *names: str) -> Client:
-    """The first of `names` that is here. Raises Misconfigured, naming Debian's package."""
+def find_client(place: str, package: str, *names: str) -> Client:
+    """Return the first of the programs that is installed. Raises Misconfigured with the name of Debian's package."""
     path = next((path for path in map(shutil.which, names) if path), None)
     if path is None:
-        raise Misconfigured(f"{place}: its program {Path(names[-1]).name} is not installed here. Install Debian's package {package}.")
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    return Client(path, said.strip().splitlines()[0] if said.strip() else "")
+        raise Misconfigured(f"{place}: the client program {Path(names[-1]).name} is not installed. Install Debian's package {package}.")
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return Client(path, output.strip().splitlines()[0] if output.strip() else "")
 
 
 @contextmanager
-def started(place: str, client: Client, arguments: list[str], secrets: Mapping[str, str], fed: bool = False) -> Iterator[Process]:
-    """The program at work; `secrets` are variables of its environment, `fed` gives it a pipe to read from.
+def run_client(place: str, client: Client, arguments: list[str], secrets: Mapping[str, str], feeds: bool = False) -> Iterator[Process]:
+    """Run the program; `secrets` are added to its environment, and with `feeds` it reads from a pipe instead of writing to one.
 
-    On the way out it must have succeeded; else Terminal or Transient says what it said. What interrupts us ends it.
+    At the end waits for it and raises Terminal or Transient where it failed. An exception inside ends it.
     """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603
             [client.path, *arguments],
             env=os.environ | {"LC_ALL": "C.UTF-8"} | dict(secrets),
-            stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if fed else subprocess.PIPE,
+            stdin=subprocess.PIPE if feeds else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if feeds else subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,  # Ctrl-C at the terminal is for us to act on
+            start_new_session=True,  # Ctrl-C must reach this process alone
         )
         try:
-            with suppress(BrokenPipeError):  # it ended before it had read all: its exit code tells
+            with suppress(BrokenPipeError):  # it ended before it had read all: the exit code decides
                 yield process
                 if process.stdin:
                     process.stdin.close()
@@ -67,36 +70,37 @@ def started(place: str, client: Client, arguments: list[str], secrets: Mapping[s
                     if stream:
                         stream.close()
         if process.returncode:
-            raise failure(place, client, process.returncode, last_line(errors))
+            raise make_error(place, client, process.returncode, read_cause(errors))
 
 
-def failure(place: str, client: Client, code: int, said: str) -> Terminal | Transient:
+def make_error(place: str, client: Client, code: int, cause: str) -> Terminal | Transient:
     if code < 0:
-        return Transient(f"{place}: {client.name} was killed ({signal.Signals(-code).name}). Run it again.")
-    return Terminal(f"{place}: {client.name} failed: {said or f'exit code {code}'}. See to it there, then run it again.")
+        return Transient(f"{place}: {client.name} was killed ({signal.Signals(-code).name}). Run the command again.")
+    return Terminal(f"{place}: {client.name} failed: {cause or f'exit code {code}'}. Fix the cause, then run the command again.")
 
 
-def last_line(errors: IO[bytes]) -> str:
-    """PostgreSQL's programs give the cause before the details."""
+def read_cause(errors: IO[bytes]) -> str:
+    """Return the first line with "error", or the first line: PostgreSQL's programs print the cause before the details."""
     errors.seek(0)
-    lines = [line.strip() for line in errors.read(20_000).decode(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in errors.read(ERROR_BYTES_READ).decode(errors="replace").splitlines() if line.strip()]
     causes = [line for line in lines if "error" in line.lower()]
     return (causes or lines or [""])[0].rstrip(".")
 
 
-def chunks(place: str, process: Process, patience: float = SILENCE) -> Iterator[bytes]:
-    """What the program writes. Raises Transient when it falls silent; the first word must come within `patience` seconds."""
+def read_chunks(place: str, process: Process, first_timeout_s: float = SILENCE_TIMEOUT_S) -> Iterator[bytes]:
+    """Yield the program's output. Raises Transient where the first or a later chunk takes longer than its timeout."""
     stream = cast(IO[bytes], process.stdout)
+    timeout = first_timeout_s
     while True:
-        if not select.select([stream], [], [], patience)[0]:
-            raise Transient(f"{place}: nothing came for {patience:.0f} s. Look at the server, then run it again.")
+        if not select.select([stream], [], [], timeout)[0]:
+            raise Transient(f"{place}: no data for {timeout:.0f} s. Check the server, then run the command again.")
         chunk = os.read(stream.fileno(), CHUNK)
         if not chunk:
             return
         yield chunk
-        patience = SILENCE
+        timeout = SILENCE_TIMEOUT_S
 
 
-def feed(process: Process, chunk: bytes) -> None:
-    """Into a program that was started `fed`."""
+def write_chunk(process: Process, chunk: bytes) -> None:
+    """Write to a program that was started with `feeds`."""
     cast(IO[bytes], process.stdin).write(chunk)

@@ -1,4 +1,4 @@
-"""Where backups are kept: one folder for each, named after its instant; a folder of that form is a whole backup."""
+"""The folders of backups, one for each, named after its time in UTC; a folder under such a name is a complete backup."""
 
 import errno
 import fcntl
@@ -14,56 +14,56 @@ from pathlib import Path
 from apps.backups import manifest
 from techmarket.errors import BackupDamaged, Misconfigured, NoSpace, Usage
 
-STAMP = "%Y-%m-%dT%H-%M-%S"
-COMPLETE = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
-PARTIAL = ".partial-"
+NAME_FORMAT = "%Y-%m-%dT%H-%M-%S"
+NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
+PARTIAL_PREFIX = ".partial-"
 LOCK = ".lock"
-FULL = (errno.ENOSPC, errno.EDQUOT)
-SHOWN = 5
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NAMES_SHOWN = 5
 
 
-class Busy(Usage):
-    """Another backup is being made there. Run it again when it has ended."""
+class BackupInProgress(Usage):
+    """Another backup is being made there. Run the command again when it has ended."""
 
 
-def complete(top: Path) -> list[Path]:
-    """The whole backups, the oldest first."""
-    return sorted(path for path in top.glob("*") if COMPLETE.fullmatch(path.name) and (path / manifest.NAME).is_file())
+def list_backups(top: Path) -> list[Path]:
+    """Return the complete backups, oldest first."""
+    return sorted(path for path in top.glob("*") if NAME.fullmatch(path.name) and (path / manifest.NAME).is_file())
 
 
-def find(top: Path, name: str) -> Path:
-    """By its name in `top`, or by its path. Raises Usage, naming those that there are."""
+def find_backup(top: Path, name: str) -> Path:
+    """Return a backup by its name in `top` or by its path. Raises Usage with the names of the latest ones."""
     folder = Path(name) if "/" in name else top / name
     if name and folder.is_dir():
         return folder
-    last = ", ".join(path.name for path in reversed(complete(top)[-SHOWN:]))
-    raise Usage(f"There is no backup {name!r} in {top}. " + (f"The last ones: {last}." if last else "There is none at all."))
+    latest = ", ".join(path.name for path in reversed(list_backups(top)[-NAMES_SHOWN:]))
+    raise Usage(f"No backup {name!r} in {top}. " + (f"The latest: {latest}." if latest else "There are no backups."))
 
 
 @contextmanager
-def alone(top: Path) -> Iterator[None]:
-    """Inside, no other backup is made there. What a killed one has left behind is removed."""
-    with disk(top):
+def lock_folder(top: Path) -> Iterator[None]:
+    """Create the folder, keep other backups out of it, and remove what killed ones have left. Raises BackupInProgress."""
+    with translate_disk_errors(top):
         top.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(top / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"Another backup is being made in {top}. Run it again when it has ended.") from None
-        for left in top.glob(f"{PARTIAL}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            raise BackupInProgress(f"Another backup is being made in {top}. Run the command again when it has ended.") from None
+        for leftover in top.glob(f"{PARTIAL_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         os.close(lock)
 
 
 @contextmanager
-def new(top: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes a backup if all went well, and else is gone. `named` says what it is called then."""
-    folder = top / f"{PARTIAL}{os.getpid()}"
+def create_partial_folder(top: Path) -> Iterator[Path]:
+    """Create a folder for `publish_folder` to rename at the end; remove it where anything fails before that."""
+    folder = top / f"{PARTIAL_PREFIX}{os.getpid()}"
     try:
-        with disk(top):
+        with translate_disk_errors(top):
             folder.mkdir(mode=0o700)
             yield folder
     except BaseException:
@@ -71,45 +71,45 @@ def new(top: Path) -> Iterator[Path]:
         raise
 
 
-def publish(folder: Path) -> Path:
-    """From here on it is a backup: all of it is on the disk before its name is."""
+def publish_folder(folder: Path) -> Path:
+    """Rename a finished folder to the name of a backup, after all of it has reached the disk, and return its new path."""
     for path in [*folder.iterdir(), folder]:
-        sync(path)
-    while (named := folder.parent / datetime.now(UTC).strftime(STAMP)).exists():
+        sync_to_disk(path)
+    while (target := folder.parent / datetime.now(UTC).strftime(NAME_FORMAT)).exists():
         time.sleep(0.2)
-    folder.rename(named)
-    sync(folder.parent)
-    return named
+    folder.rename(target)
+    sync_to_disk(folder.parent)
+    return target
 
 
-def sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
+def sync_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
-def prune(top: Path, keep: int) -> list[str]:
-    """Remove whole backups of ours, the oldest, until `keep` are left. What is in the way of it stays."""
+def remove_oldest(top: Path, keep: int) -> list[str]:
+    """Remove the oldest backups until `keep` are left and return their names; keep what has no valid manifest or cannot be removed."""
     removed = []
-    for folder in complete(top)[:-keep]:
+    for folder in list_backups(top)[:-keep]:
         with suppress(OSError, BackupDamaged):
-            manifest.read(folder)
-            going = folder.rename(top / f"{PARTIAL}{folder.name}")  # half removed it must not look whole
+            manifest.read_manifest(folder)
+            partial = folder.rename(top / f"{PARTIAL_PREFIX}{folder.name}")  # a half removed backup must not look complete
             removed.append(folder.name)
-            shutil.rmtree(going, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
     return removed
 
 
 @contextmanager
-def disk(top: Path) -> Iterator[None]:
-    """Inside, what a disk refuses comes out as one of our errors."""
+def translate_disk_errors(top: Path) -> Iterator[None]:
+    """Raise NoSpace or Misconfigured for an OSError inside."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno in FULL:
-            raise NoSpace(f"{top}: the disk is full; no backup was made. Free space there, then run it again.") from error
-        raise Misconfigured(f"{top} cannot be written ({error.strerror}). Correct BACKUP_DIR, or its rights.") from error
+        if error.errno in DISK_FULL:
+            raise NoSpace(f"{top}: the disk is full; no backup was made. Free space there, then run the command again.") from error
+        raise Misconfigured(f"{top} cannot be written ({error.strerror}). Correct BACKUP_DIR or the rights of the folder.") from error

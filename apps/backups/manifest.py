@@ -1,4 +1,4 @@
-"""manifest.json: what a backup holds, and how to see that it still holds it."""
+"""manifest.json: what a backup contains, and the check that its files are unchanged."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Dump:
-    """One database. `bytes` and `sha256` are the file's."""
+    """The dump of one database. `bytes` and `sha256` are those of the file."""
 
     file: str
     vendor: str
@@ -28,44 +28,45 @@ class Dump:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`began`, `ended`: UTC, ISO 8601. `databases`: by alias."""
+    """A backup. `began` and `ended` are UTC in ISO 8601, `code` is the commit, `databases` are by alias."""
 
     began: str
     ended: str
     code: str
     databases: dict[str, Dump] = field(default_factory=dict)
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         return json.dumps({"format": FORMAT} | asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
-def read(folder: Path) -> Manifest:
-    """Raises BackupDamaged where it is not ours, or not whole."""
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest. Raises BackupDamaged where it is missing, invalid or of another version."""
     try:
         document: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
         if document.pop("format") != FORMAT:
-            raise BackupDamaged(f"{folder / NAME} is of another version of TechMarket. Restore it with that one.")
+            raise BackupDamaged(f"{folder / NAME} was written by another version of TechMarket. Restore it with that version.")
         dumps = {alias: Dump(**dump) for alias, dump in document.pop("databases").items()}
         return Manifest(**document, databases=dumps)
     except FileNotFoundError:
-        raise BackupDamaged(f"{folder} has no {NAME}: it is no backup, or not a whole one. Take another.") from None
+        raise BackupDamaged(f"{folder} has no {NAME}: it is not a complete backup. Choose another one.") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackupDamaged(f"{folder / NAME} cannot be read ({type(error).__name__}). Take another backup.") from None
+        raise BackupDamaged(f"{folder / NAME} cannot be read ({type(error).__name__}). Choose another backup.") from None
 
 
-def digest(file: Path) -> str:
+def compute_digest(file: Path) -> str:
+    """Return the SHA-256 of the file, hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check(folder: Path, dump: Dump) -> None:
-    """Raises BackupDamaged where the file is not the one that was written."""
+def check_dump(folder: Path, dump: Dump) -> None:
+    """Raise BackupDamaged if the file of the dump is missing or has changed."""
     file = folder / Path(dump.file).name
     try:
         size = file.stat().st_size
         if size != dump.bytes:
-            raise BackupDamaged(f"{file} has {size} bytes, not {dump.bytes}: it is cut off or another one. Take another backup.")
-        if digest(file) != dump.sha256:
-            raise BackupDamaged(f"{file} is damaged: its SHA-256 is not the manifest's. Take another backup.")
+            raise BackupDamaged(f"{file} has {size} bytes, not {dump.bytes}: it is truncated or was replaced. Choose another backup.")
+        if compute_digest(file) != dump.sha256:
+            raise BackupDamaged(f"{file} is damaged: its SHA-256 differs from the manifest. Choose another backup.")
     except OSError as error:
-        raise BackupDamaged(f"{file} cannot be read ({error.strerror}). Take another backup.") from None
+        raise BackupDamaged(f"{file} cannot be read ({error.strerror}). Choose another backup.") from None

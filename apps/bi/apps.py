@@ -3,7 +3,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class BiConfig(AppConfig):
-    """What TechMarket sets up in Metabase. It has no model, and nobody imports it: the warehouse does not know who draws it."""
+    """Sets up Metabase. It has no models, and no other app imports it: the warehouse does not depend on its readers."""
 
     name = "apps.bi"
     label = "bi"

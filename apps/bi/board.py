@@ -1,4 +1,4 @@
-"""Questions and their dashboard as Metabase wants them (API of v0.50 to v0.56, which later ones still take)."""
+"""Builds the documents of Metabase's API: cards and their dashboard (v0.50 to v0.56; later versions still accept them)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,16 +6,17 @@ from uuid import NAMESPACE_URL, uuid5
 
 from django.utils.translation import gettext_lazy
 
-from apps.bi.questions import END, REGION, START, WORDS, Question
+from apps.bi.questions import COLUMN_TITLES, END, REGION, START, Question
 
 Document = dict[str, Any]
 NAME = "TechMarket KPI Dashboard"
-FILTERS = {START: gettext_lazy("From"), END: gettext_lazy("To, included"), REGION: gettext_lazy("Region")}
-KEPT = (
+FILTER_LABELS = {START: gettext_lazy("From"), END: gettext_lazy("To (inclusive)"), REGION: gettext_lazy("Region")}
+# Fields of a dashboard card that the API accepts back; it refuses the others that it returns.
+WRITABLE_FIELDS = (
     "id", "card_id", "action_id", "dashboard_tab_id", "col", "row", "size_x", "size_y", "parameter_mappings", "visualization_settings",
 )  # fmt: skip
-# Where each question stands on the 24 columns of a dashboard: column, row, width, height.
-PLACES = {
+# By question: column, row, width and height on the dashboard, which is 24 columns wide.
+LAYOUT = {
     "data_as_of": (0, 0, 4, 3),
     "revenue": (4, 0, 4, 3),
     "orders": (8, 0, 4, 3),
@@ -31,51 +32,53 @@ PLACES = {
 }
 
 
-def card(question: Question, database: int) -> Document:
-    tags = {name: tag(name) for name in FILTERS} if question.filtered else {}
+def build_card(question: Question, database: int) -> Document:
+    tags = {name: build_tag(name) for name in FILTER_LABELS} if question.filtered else {}
     return {
         "name": str(question.name),
         "display": question.display,
         "dataset_query": {"type": "native", "database": database, "native": {"query": question.sql, "template-tags": tags}},
-        "visualization_settings": look(question),
+        "visualization_settings": build_visualization(question),
         "parameters": [
-            {"id": tag["id"], "type": "date/single" if tag["type"] == "date" else "category", "target": target(name)}
+            {"id": tag["id"], "type": "date/single" if tag["type"] == "date" else "category", "target": build_target(name)}
             | {"name": tag["display-name"], "slug": name}
             for name, tag in tags.items()
         ],
     }
 
 
-def tag(name: str) -> Document:
+def build_tag(name: str) -> Document:
     kind = "text" if name == REGION else "date"
-    return {"id": identity(f"tag/{name}"), "name": name, "display-name": str(FILTERS[name]), "type": kind}
+    return {"id": stable_id(f"tag/{name}"), "name": name, "display-name": str(FILTER_LABELS[name]), "type": kind}
 
 
-def identity(name: str) -> str:
-    """Always the same for the same thing."""
+def stable_id(name: str) -> str:
+    """Return an id that is the same in every call for the same name."""
     return str(uuid5(NAMESPACE_URL, f"techmarket/metabase/{name}"))
 
 
-def target(name: str) -> list[Any]:
+def build_target(name: str) -> list[Any]:
     return ["variable", ["template-tag", name]]
 
 
-def look(question: Question) -> Document:
-    titles = {f'["name","{column}"]': {"column_title": str(WORDS[column])} for column in question.columns if column in WORDS}
-    drawn = {"graph.dimensions": list(question.columns[:1]), "graph.metrics": list(question.drawn)} if question.drawn else {}
-    return {"column_settings": titles} | drawn | dict(question.settings)
+def build_visualization(question: Question) -> Document:
+    titles = {
+        f'["name","{column}"]': {"column_title": str(COLUMN_TITLES[column])} for column in question.columns if column in COLUMN_TITLES
+    }
+    axes = {"graph.dimensions": list(question.columns[:1]), "graph.metrics": list(question.series)} if question.series else {}
+    return {"column_settings": titles} | axes | dict(question.settings)
 
 
-def parameters(regions: int) -> list[Document]:
-    """The dashboard's three filters. The regions to choose from are what the question `regions` answers."""
+def build_parameters(region_card: int) -> list[Document]:
+    """Return the dashboard's three filters. `region_card`: id of the card that lists the regions to choose from."""
     days = [
-        {"id": identity(name), "name": str(FILTERS[name]), "slug": name, "type": "date/single", "sectionId": "date"}
+        {"id": stable_id(name), "name": str(FILTER_LABELS[name]), "slug": name, "type": "date/single", "sectionId": "date"}
         for name in (START, END)
     ]
-    source = {"card_id": regions, "value_field": ["field", "region", {"base-type": "type/Text"}]}
+    source = {"card_id": region_card, "value_field": ["field", "region", {"base-type": "type/Text"}]}
     region = {
-        "id": identity(REGION),
-        "name": str(FILTERS[REGION]),
+        "id": stable_id(REGION),
+        "name": str(FILTER_LABELS[REGION]),
         "slug": REGION,
         "type": "string/=",
         "sectionId": "string",
@@ -87,26 +90,26 @@ def parameters(regions: int) -> list[Document]:
     return [*days, region]
 
 
-def dashcards(questions: Iterable[Question], ids: Mapping[str, int], board: Document) -> list[Document]:
-    """What stands on the dashboard: ours where it belongs, and what people have put there beside it, as it is.
+def build_dashcards(questions: Iterable[Question], card_ids: Mapping[str, int], dashboard: Document) -> list[Document]:
+    """Return our cards at their places, followed by the cards that people added, unchanged.
 
-    A card that is new there has a negative id. Where people have made tabs, what has none is on the first.
+    A new card has a negative id. On a dashboard with tabs it goes to the first one.
     """
-    present, tabs = board.get("dashcards") or [], board.get("tabs") or []
-    ours = {ids[question.slug]: question for question in questions if question.slug in PLACES}
-    stands = {each["card_id"]: each for each in present}
-    mine = []
-    for number, (id, question) in enumerate(ours.items(), 1):
-        was = stands.get(id, {"id": -number, "dashboard_tab_id": tabs[0]["id"] if tabs else None})
-        col, row, width, height = PLACES[question.slug]
-        mappings = [{"parameter_id": identity(name), "card_id": id, "target": target(name)} for name in FILTERS]
-        place = {"card_id": id, "col": col, "row": row, "size_x": width, "size_y": height, "dashboard_tab_id": was["dashboard_tab_id"]}
-        mine.append(place | {"id": was["id"], "parameter_mappings": mappings if question.filtered else []})
-    return mine + [kept(each) for each in present if each["card_id"] not in ours]
+    present, tabs = dashboard.get("dashcards") or [], dashboard.get("tabs") or []
+    ours = {card_ids[question.slug]: question for question in questions if question.slug in LAYOUT}
+    present_by_card = {dashcard["card_id"]: dashcard for dashcard in present}
+    placed = []
+    for number, (card_id, question) in enumerate(ours.items(), 1):
+        previous = present_by_card.get(card_id, {"id": -number, "dashboard_tab_id": tabs[0]["id"] if tabs else None})
+        col, row, width, height = LAYOUT[question.slug]
+        mappings = [{"parameter_id": stable_id(name), "card_id": card_id, "target": build_target(name)} for name in FILTER_LABELS]
+        position = {"col": col, "row": row, "size_x": width, "size_y": height, "dashboard_tab_id": previous["dashboard_tab_id"]}
+        placed.append({"card_id": card_id, "id": previous["id"]} | position | {"parameter_mappings": mappings if question.filtered else []})
+    return placed + [keep_writable(dashcard) for dashcard in present if dashcard["card_id"] not in ours]
 
 
-def kept(dashcard: Document) -> Document:
-    """A card of the dashboard, as the API takes it back."""
-    return {name: dashcard[name] for name in KEPT if name in dashcard} | {
-        "series": [{"id": each["id"]} for each in dashcard.get("series") or []]
+def keep_writable(dashcard: Document) -> Document:
+    """Return a card of the dashboard as the API accepts it back."""
+    return {name: dashcard[name] for name in WRITABLE_FIELDS if name in dashcard} | {
+        "series": [{"id": card["id"]} for card in dashcard.get("series") or []]
     }

@@ -1,28 +1,32 @@
-"""What Metabase asks of the star: the KPIs of apps/warehouse/kpis.py and report.py in SQL, number for number.
+"""The questions that Metabase answers: the KPI views of apps/warehouse/kpi_views.py, filtered and summed.
 
-`{{name}}` is a variable of Metabase's, and what stands in `[[ ]]` is left out where its variable has no value.
+`{{name}}` is a Metabase variable, and Metabase leaves out what stands in `[[ ]]` while its variable has no value.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 START, END, REGION = "start", "end", "region"
-SCOPE = """\
-JOIN dim_date AS d ON d.date_key = f.date_key
-JOIN dim_region AS r ON r.region_key = f.region_key
+WHERE = """\
 WHERE TRUE
-[[AND d.date >= CAST({{start}} AS date)]]
-[[AND d.date <= CAST({{end}} AS date)]]
-[[AND r.name = {{region}}]]"""
-NET = "coalesce(sum(f.net_amount), 0)"
-MARGIN = "coalesce(sum(f.margin_amount), 0)"
-ORDERS = "count(DISTINCT f.order_id)"
-AVERAGE = f"coalesce(round(sum(f.net_amount) / nullif({ORDERS}, 0), 2), 0)"
-WORDS = {
+[[AND date >= CAST({{start}} AS date)]]
+[[AND date <= CAST({{end}} AS date)]]
+[[AND region = {{region}}]]"""
+MEASURES = {
+    "revenue": "coalesce(sum(net_amount), 0)",
+    "gross": "sum(gross_amount)",
+    "discount": "sum(discount_amount)",
+    "margin": "coalesce(sum(margin_amount), 0)",
+    "orders": "coalesce(sum(orders), 0)",
+    "average_order": "coalesce(round(sum(net_amount) / nullif(sum(orders), 0), 2), 0)",
+    "margin_percent": "coalesce(round(sum(margin_amount) * 100 / nullif(sum(net_amount), 0), 1), 0)",
+    "paid_percent": "coalesce(round(sum(paid_amount) * 100 / nullif(sum(net_amount), 0), 1), 0)",
+}
+COLUMN_TITLES = {
     "revenue": _("Revenue, UAH"),
     "gross": _("Gross, UAH"),
     "discount": _("Discount, UAH"),
@@ -40,52 +44,56 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Question:
-    """`slug` is its name for us, whatever people call it. `columns` are those of `sql`; the first is what a chart is drawn along."""
+    """One card. `slug` identifies it whatever people call it. `columns` are those of `sql`; a chart's x axis is the first of them.
+
+    `series`: the columns that the chart draws. `settings`: more of Metabase's visualization settings.
+    """
 
     slug: str
     name: Any
     sql: str
     columns: Sequence[str]
     display: str = "scalar"
-    drawn: Sequence[str] = ()
+    series: Sequence[str] = ()
     filtered: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def total(slug: str, name: Any, value: str, **options: Any) -> Question:
-    return Question(slug, name, f"SELECT {value} AS {slug}\nFROM fact_sales AS f\n{SCOPE}", (slug,), **options)
+def select_measures(*names: str) -> str:
+    return ", ".join(f"{MEASURES[name]} AS {name}" for name in names)
 
 
-def share(slug: str, name: Any, part: str) -> Question:
-    """Of the net revenue, in percent."""
-    percent = f"coalesce(round(sum(f.{part}) * 100 / nullif(sum(f.net_amount), 0), 1), 0)"
-    return total(slug, name, percent, settings={"column_settings": {f'["name","{slug}"]': {"suffix": " %"}}})
+def total(measure: str, name: Any, **options: Any) -> Question:
+    """Return a card with one number."""
+    return Question(measure, name, f"SELECT {select_measures(measure)}\nFROM kpi_orders\n{WHERE}", (measure,), **options)
 
 
-def of_orders(column: str, name: Any, member: str, join: str = "", **options: Any) -> Question:
-    """Revenue, orders and their average by `member`."""
-    return by(column, name, member, join, {"orders": ORDERS, "average_order": AVERAGE}, **options)
+def percentage(measure: str, name: Any) -> Question:
+    return total(measure, name, settings={"column_settings": {f'["name","{measure}"]': {"suffix": " %"}}})
 
 
-def of_goods(column: str, name: Any, member: str, join: str, **options: Any) -> Question:
-    """Revenue and margin by `member`: what is in one order may be in several, so that orders do not add up."""
-    return by(column, name, member, join, {"margin": MARGIN}, **options)
-
-
-def by(
-    column: str, name: Any, member: str, join: str, measures: Mapping[str, str], key: str = "", drawn: str = "revenue", limit: str = ""
-) -> Question:
-    """The largest revenue first. `key` tells members of one name apart. Without anything to draw it is a table."""
-    sums = ", ".join(f"{value} AS {measure}" for measure, value in measures.items())
+def ranking(column: str, name: Any, value: str, key: str, measures: Sequence[str], view: str, series: str = "revenue") -> Question:
+    """Return a card of `measures` by `value`, the largest revenue first. `key` separates equal names. No `series`: a table."""
     sql = (
-        f"SELECT {member} AS {column}, {NET} AS revenue, {sums}\nFROM fact_sales AS f\n{join}{SCOPE}\n"
-        f"GROUP BY {', '.join(filter(None, (key, member)))}\nORDER BY revenue DESC, {column}{limit}"
+        f"SELECT {value} AS {column}, {select_measures(*measures)}\nFROM {view}\n{WHERE}\n"
+        f"GROUP BY {', '.join(dict.fromkeys((key, value)))}\nORDER BY revenue DESC, {column}"
     )
-    return Question(f"by_{column}", name, sql, (column, "revenue", *measures), "row" if drawn else "table", (drawn,) if drawn else ())
+    return Question(f"by_{column}", name, sql, (column, *measures), "row" if series else "table", (series,) if series else ())
+
+
+def rank_orders(column: str, name: Any, value: str, key: str, **options: Any) -> Question:
+    return ranking(column, name, value, key, ("revenue", "orders", "average_order"), "kpi_orders", **options)
+
+
+def rank_products(column: str, name: Any, key: str) -> Question:
+    """Without orders, which do not add up by product or category."""
+    return ranking(column, name, column, key, ("revenue", "margin"), "kpi_lines")
 
 
 def questions() -> list[Question]:
-    """In the order of the dashboard."""
+    """Return the questions in the order of the dashboard."""
+    by_month = ("revenue", "gross", "discount", "margin", "orders")
+    top_products = rank_products("product", _("Top 10 products"), "product_key")
     return [
         Question(
             "data_as_of",
@@ -94,47 +102,26 @@ def questions() -> list[Question]:
             ("data_as_of",),
             filtered=False,
         ),
-        total("revenue", _("Net revenue, UAH"), NET),
-        total("orders", _("Orders"), ORDERS),
-        total("average_order", _("Average order, UAH"), AVERAGE),
-        share("margin_percent", _("Margin of revenue, %"), "margin_amount"),
-        share("paid_percent", _("Paid of revenue, %"), "paid_amount"),
+        total("revenue", _("Net revenue, UAH")),
+        total("orders", _("Orders")),
+        total("average_order", _("Average order, UAH")),
+        percentage("margin_percent", _("Margin of revenue, %")),
+        percentage("paid_percent", _("Paid of revenue, %")),
         Question(
             "by_month",
             _("Revenue, gross, discount and margin by month"),
-            f"SELECT date_trunc('month', d.date)::date AS month, {NET} AS revenue, sum(f.gross_amount) AS gross,\n"
-            f"  sum(f.discount_amount) AS discount, {MARGIN} AS margin, {ORDERS} AS orders\n"
-            f"FROM fact_sales AS f\n{SCOPE}\nGROUP BY 1\nORDER BY 1",
-            ("month", "revenue", "gross", "discount", "margin", "orders"),
+            f"SELECT CAST(date_trunc('month', date) AS date) AS month, {select_measures(*by_month)}\n"
+            f"FROM kpi_orders\n{WHERE}\nGROUP BY 1\nORDER BY 1",
+            ("month", *by_month),
             "line",
             ("revenue", "gross", "discount", "margin"),
             settings={"graph.x_axis.scale": "timeseries", "line.missing": "zero"},
         ),
-        of_orders("region", _("Orders and revenue by region"), "r.name", key="f.region_key", drawn="orders"),
-        of_orders("method", _("Payment methods"), "f.payment_method"),
-        of_goods(
-            "product",
-            _("Ten best products"),
-            "p.name",
-            "JOIN dim_product AS p ON p.product_key = f.product_key\n",
-            key="f.product_key",
-            limit="\nLIMIT 10",
-        ),
-        of_goods(
-            "category",
-            _("Revenue by category"),
-            "c.name",
-            "JOIN dim_category AS c ON c.category_key = f.category_key\n",
-            key="f.category_key",
-        ),
-        of_orders(
-            "manager",
-            _("Results by manager"),
-            "CASE WHEN f.employee_key < 0 THEN e.last_name ELSE concat(e.first_name, ' ', e.last_name) END",
-            "JOIN dim_employee AS e ON e.employee_key = f.employee_key\n",
-            key="f.employee_key",
-            drawn="",
-        ),
+        rank_orders("region", _("Orders and revenue by region"), "region", "region_key", series="orders"),
+        rank_orders("method", _("Payment methods"), "payment_method", "payment_method"),
+        replace(top_products, sql=f"{top_products.sql}\nLIMIT 10"),
+        rank_products("category", _("Revenue by category"), "category_key"),
+        rank_orders("manager", _("Results by manager"), "manager", "employee_key", series=""),
         Question(
             "regions",
             _("Regions"),

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class DemoConfig(AppConfig):
-    """The demo shop: how it is made, changed and broken."""
+    """The demo shop: generating it, changing it and planting faults in it."""
 
     name = "apps.demo"
     label = "demo"

@@ -1,12 +1,13 @@
-"""What the demo shop sells: 14 categories, 25 products, and variants of them for a large shop."""
+"""The catalog of the demo shop: 14 categories, 25 products, and variants of these products for a large shop."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from apps.demo import instants, money
-from apps.demo.draw import Ints, stream
-from apps.demo.write import CHUNK, Columns, insert, stamped
+from apps.demo.bulk import CHUNK, Columns, insert_rows, with_timestamps
+from apps.demo.money import format_money
+from apps.demo.randomness import Ints, make_rng
+from apps.demo.timestamps import MINUTE, SECOND, add_microseconds
 from apps.sources.catalog.models import Category, Product, ProductStatus
 
 ROOTS = ["Ноутбуки та комп'ютери", "Смартфони та планшети", "Периферія", "Аксесуари", "Аудіо та відео", "Мережеве обладнання"]
@@ -21,7 +22,7 @@ CHILDREN = {
     "Монітори": 3,
 }
 CATEGORY_ID = {name: number for number, name in enumerate([*ROOTS, *CHILDREN], start=1)}
-# Name, sku, category, price in kopiykas. Every price is a multiple of 20 kopiykas: 5 % of it is a whole number of them.
+# Name, SKU, category, price in kopiykas. Every price is a multiple of 20 kopiykas, so that 5 % of it is a whole number.
 PRODUCTS = [
     ("Ноутбук Lenovo IdeaPad 5 16", "NB-LEN-IP5", "Ноутбуки", 32_999_00),
     ("Смартфон Samsung Galaxy A56", "SM-SAM-A56", "Смартфони", 18_499_00),
@@ -49,55 +50,56 @@ PRODUCTS = [
     ("Моноблок Lenovo IdeaCentre 27", "AI-LEN-IC27", "Моноблоки", 41_299_00),
     ("Вебкамера Logitech Brio 500", "AU-LOG-BR500", "Аудіо та відео", 5_199_00),
 ]
-LOWEST, HIGHEST = 1_299, 89_999  # hryvnias
-OPENED = np.datetime64("2023-01-02T07:00:00", "us")
+MIN_PRICE, MAX_PRICE = 1_299, 89_999  # hryvnias
+OPENED_AT = np.datetime64("2023-01-02T07:00:00", "us")
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The prices that orders take, in kopiykas by product; the product at position 0 has id 1."""
+    """Prices and costs in kopiykas by position; the product at position 0 has id 1."""
 
     prices: Ints
     costs: Ints
 
 
-def make(seed: int, count: int) -> Catalog:
-    """The first 25 cost what the list says; a variant up to 15 % more or less, in whole hryvnias."""
-    rng = stream(seed, "catalog")
+def make_catalog(seed: int, count: int) -> Catalog:
+    """Make `count` products: the 25 of the list at its prices, then variants up to 15 % dearer or cheaper, in whole hryvnias."""
+    rng = make_rng(seed, "catalog")
     base = np.array([price for *_, price in PRODUCTS], dtype=np.int64)
     prices = base[np.arange(count) % len(PRODUCTS)]
-    variants = np.clip(prices * rng.integers(85, 116, count) // 10_000, LOWEST, HIGHEST) * 100
+    variants = np.clip(prices * rng.integers(85, 116, count) // 10_000, MIN_PRICE, MAX_PRICE) * 100
     prices = np.where(np.arange(count) < len(PRODUCTS), prices, variants)
     return Catalog(prices, prices * rng.integers(690, 840, count) // 1_000 + 1)
 
 
-def write(catalog: Catalog) -> dict[str, int]:
+def write_catalog(catalog: Catalog) -> dict[str, int]:
+    """Insert categories and products; return the rows by table."""
     names = list(CATEGORY_ID)
     parents = [None] * len(ROOTS) + list(CHILDREN.values())
-    opened = np.full(len(names), OPENED)
+    opened_at = np.full(len(names), OPENED_AT)
     rows: Columns = {"id": list(range(1, len(names) + 1)), "name": names, "parent_id": parents}
     return {
-        "categories": insert(Category, stamped(rows, opened, opened)),
+        "categories": insert_rows(Category, with_timestamps(rows, opened_at, opened_at)),
         "products": sum(
-            insert(Product, products(catalog, first, min(first + CHUNK, len(catalog.prices))))
+            insert_rows(Product, product_columns(catalog, first, min(first + CHUNK, len(catalog.prices))))
             for first in range(0, len(catalog.prices), CHUNK)
         ),
     }
 
 
-def products(catalog: Catalog, first: int, last: int) -> Columns:
+def product_columns(catalog: Catalog, first: int, last: int) -> Columns:
     positions = list(range(first, last))
     models = [PRODUCTS[position % len(PRODUCTS)] for position in positions]
     variants = [position // len(PRODUCTS) for position in positions]
-    added = instants.later(np.full(len(positions), OPENED), np.arange(first, last) * instants.SECOND)
+    added = add_microseconds(np.full(len(positions), OPENED_AT), np.arange(first, last) * SECOND)
     rows: Columns = {
         "id": [position + 1 for position in positions],
         "name": [f"{name}, версія {variant + 1}" if variant else name for (name, *_), variant in zip(models, variants, strict=True)],
         "sku": [f"{sku}-{variant + 1:04d}" if variant else sku for (_, sku, *_), variant in zip(models, variants, strict=True)],
         "category_id": [CATEGORY_ID[category] for _, _, category, _ in models],
-        "price": money.written(catalog.prices[first:last]),
-        "cost": money.written(catalog.costs[first:last]),
-        # One in twelve is no longer sold; its old orders stay.
+        "price": format_money(catalog.prices[first:last]),
+        "cost": format_money(catalog.costs[first:last]),
+        # One product in twelve is no longer sold; its old orders stay.
         "status": [ProductStatus.INACTIVE.value if position % 12 == 11 else ProductStatus.ACTIVE.value for position in positions],
     }
-    return stamped(rows, added, instants.later(added, np.full(len(positions), instants.MINUTE)))
+    return with_timestamps(rows, added, add_microseconds(added, np.full(len(positions), MINUTE)))

@@ -1,4 +1,4 @@
-"""What happens to a shop in a while: each change is a write of the shop's own services, stamped by the databases."""
+"""Realistic changes to a shop: each is a write that one of the shop's services would make, timestamped by the databases."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,118 +8,120 @@ import numpy as np
 from django.db import transaction
 from django.db.models import Max, Model
 
-from apps.demo import trade
-from apps.demo.books import first_sound
-from apps.demo.draw import stream
-from apps.demo.newcomers import add_customer
+from apps.demo import operations
+from apps.demo.order_records import OrderRecord, find_consistent_order
+from apps.demo.randomness import make_rng
+from apps.demo.registration import register_customer
 from apps.demo.shop import ShopIsEmpty
 from apps.sources.catalog.models import Product, ProductStatus
 from apps.sources.orders.models import Customer, Order, OrderItem, OrderStatus
 from apps.sources.payments.models import Payment, PaymentStatus
 
 KOPIYKA = Decimal("0.01")
-Change = Callable[[np.random.Generator], bool]
+Change = Callable[[np.random.Generator], bool]  # returns False where the shop has nothing left to change that way
 
 
 def last_id(model: type[Model]) -> int:
     return int(model._default_manager.aggregate(last=Max("id"))["last"] or 0)
 
 
-def start_for(rng: np.random.Generator) -> int:
-    return int(rng.integers(1, last_id(Order), endpoint=True))
+def draw_order(
+    rng: np.random.Generator, status: OrderStatus, accept: Callable[[OrderRecord], bool] = lambda order: True
+) -> OrderRecord | None:
+    """Return the first acceptable consistent order of the status from a random id on, or None."""
+    return find_consistent_order(status, int(rng.integers(1, last_id(Order), endpoint=True)), accept)
 
 
-def order_paid(rng: np.random.Generator) -> bool:
-    books = first_sound(OrderStatus.NEW, start_for(rng), lambda books: not books.of_status(PaymentStatus.PENDING))
-    if not books:
+def pay_order(rng: np.random.Generator) -> bool:
+    order = draw_order(rng, OrderStatus.NEW, lambda order: not order.payments_with(PaymentStatus.PENDING))
+    if not order:
         return False
-    trade.capture(books.id, trade.any_method(rng), books.total)
-    trade.move(books.id, OrderStatus.PAID)
+    operations.capture_payment(order.id, operations.draw_payment_method(rng), order.total)
+    operations.set_order_status(order.id, OrderStatus.PAID)
     return True
 
 
-def payment_late(rng: np.random.Generator) -> bool:
-    """A pending payment is captured at last."""
-    books = first_sound(OrderStatus.NEW, start_for(rng), lambda books: bool(books.of_status(PaymentStatus.PENDING)))
-    if not books:
+def capture_late_payment(rng: np.random.Generator) -> bool:
+    """Capture a pending payment."""
+    order = draw_order(rng, OrderStatus.NEW, lambda order: bool(order.payments_with(PaymentStatus.PENDING)))
+    if not order:
         return False
-    pending = books.of_status(PaymentStatus.PENDING)[0]
-    trade.capture_pending(pending.id, books.total)
-    trade.move(books.id, OrderStatus.PAID)
+    pending = order.payments_with(PaymentStatus.PENDING)[0]
+    operations.capture_pending_payment(pending.id, order.total)
+    operations.set_order_status(order.id, OrderStatus.PAID)
     return True
 
 
-def payment_replaced(rng: np.random.Generator) -> bool:
-    """Money goes back and comes again by another method: only payments_db changes."""
-    books = first_sound(OrderStatus.SHIPPED, start_for(rng), lambda books: len(books.of_status(PaymentStatus.CAPTURED)) == 1)
-    if not books:
+def replace_payment(rng: np.random.Generator) -> bool:
+    """Refund a payment and capture it again by another method: only payments_db changes."""
+    order = draw_order(rng, OrderStatus.SHIPPED, lambda order: len(order.payments_with(PaymentStatus.CAPTURED)) == 1)
+    if not order:
         return False
-    used = books.of_status(PaymentStatus.CAPTURED)[0].method
-    trade.refund(books)
-    trade.capture(books.id, trade.any_method(rng, but=used), books.total)
+    method = order.payments_with(PaymentStatus.CAPTURED)[0].method
+    operations.refund_order(order)
+    operations.capture_payment(order.id, operations.draw_payment_method(rng, exclude=method), order.total)
     return True
 
 
-def order_shipped(rng: np.random.Generator) -> bool:
-    books = first_sound(OrderStatus.PAID, start_for(rng))
-    if books:
-        trade.move(books.id, OrderStatus.SHIPPED)
-    return bool(books)
+def ship_order(rng: np.random.Generator) -> bool:
+    order = draw_order(rng, OrderStatus.PAID)
+    if order:
+        operations.set_order_status(order.id, OrderStatus.SHIPPED)
+    return bool(order)
 
 
-def order_cancelled(rng: np.random.Generator) -> bool:
-    books = first_sound(OrderStatus.PAID, start_for(rng))
-    if books:
-        trade.refund(books)
-        trade.move(books.id, OrderStatus.CANCELLED)
-    return bool(books)
+def cancel_order(rng: np.random.Generator) -> bool:
+    order = draw_order(rng, OrderStatus.PAID)
+    if order:
+        operations.refund_order(order)
+        operations.set_order_status(order.id, OrderStatus.CANCELLED)
+    return bool(order)
 
 
-def order_deleted(rng: np.random.Generator) -> bool:
-    """The payments stay as evidence, with what was given back."""
-    books = first_sound(OrderStatus.PAID, start_for(rng))
-    if not books:
+def delete_order(rng: np.random.Generator) -> bool:
+    """Refund and delete an order; its payments and refunds stay."""
+    order = draw_order(rng, OrderStatus.PAID)
+    if not order:
         return False
-    trade.refund(books)
+    operations.refund_order(order)
     with transaction.atomic(using="orders_db"):
-        OrderItem.objects.filter(order_id=books.id).delete()
-        Order.objects.filter(id=books.id).delete()
+        OrderItem.objects.filter(order_id=order.id).delete()
+        Order.objects.filter(id=order.id).delete()
     return True
 
 
-def line_deleted(rng: np.random.Generator) -> bool:
-    books = first_sound(OrderStatus.PAID, start_for(rng), lambda books: len(books.lines) > 1)
-    if not books:
+def delete_line(rng: np.random.Generator) -> bool:
+    order = draw_order(rng, OrderStatus.PAID, lambda order: len(order.lines) > 1)
+    if not order:
         return False
-    line = books.lines[int(rng.integers(len(books.lines)))]
+    line = order.lines[int(rng.integers(len(order.lines)))]
     with transaction.atomic(using="orders_db"):
         OrderItem.objects.filter(id=line.id).delete()
-        Order.objects.filter(id=books.id).update(total_amount=books.total - line.net)
-    trade.settle(books, books.total - line.net)
+        Order.objects.filter(id=order.id).update(total_amount=order.total - line.net)
+    operations.settle_difference(order, order.total - line.net)
     return True
 
 
-def quantity_changed(rng: np.random.Generator) -> bool:
-    """The discount keeps its share of the line."""
-    books = first_sound(OrderStatus.PAID, start_for(rng))
-    if not books:
+def change_quantity(rng: np.random.Generator) -> bool:
+    """Add or remove one piece of a line; its discount keeps its percentage."""
+    order = draw_order(rng, OrderStatus.PAID)
+    if not order:
         return False
-    line = books.lines[int(rng.integers(len(books.lines)))]
+    line = order.lines[int(rng.integers(len(order.lines)))]
     quantity = int(line.quantity) - 1 if line.quantity > 1 and rng.integers(2) else int(line.quantity) + 1
     discount = (line.discount * quantity / line.quantity).quantize(KOPIYKA, ROUND_HALF_UP)
-    total = books.total - line.net + quantity * line.unit_price - discount
+    total = order.total - line.net + quantity * line.unit_price - discount
     with transaction.atomic(using="orders_db"):
         OrderItem.objects.filter(id=line.id).update(quantity=quantity, discount=discount)
-        Order.objects.filter(id=books.id).update(total_amount=total)
-    trade.settle(books, total)
+        Order.objects.filter(id=order.id).update(total_amount=total)
+    operations.settle_difference(order, total)
     return True
 
 
-def price_changed(rng: np.random.Generator) -> bool:
-    """Up or down by 1 to 8 %, in multiples of 20 kopiykas; never down to less than 5 % above cost."""
-    product = (
-        Product.objects.filter(id__gte=rng.integers(1, last_id(Product), endpoint=True).item()).only("price", "cost").order_by("id").first()
-    )
+def change_price(rng: np.random.Generator) -> bool:
+    """Raise or lower a price by 1 to 8 %, in multiples of 20 kopiykas; never lower it below cost plus 5 %."""
+    first = rng.integers(1, last_id(Product), endpoint=True).item()
+    product = Product.objects.filter(id__gte=first).only("price", "cost").order_by("id").first()
     if not product:
         return False
     percent = int(rng.integers(1, 9)) * (1 if rng.integers(2) else -1)
@@ -130,40 +132,41 @@ def price_changed(rng: np.random.Generator) -> bool:
     return True
 
 
-def customer_added(rng: np.random.Generator) -> bool:
-    add_customer(rng)
+def add_customer(rng: np.random.Generator) -> bool:
+    register_customer(rng)
     return True
 
 
-def order_added(rng: np.random.Generator) -> bool:
-    """Every second one is paid at once, the others wait with a pending payment."""
-    order_id, total = trade.add_order(rng)
-    method = trade.any_method(rng)
+def add_order(rng: np.random.Generator) -> bool:
+    """Create an order: one in two is paid at once, the others have a pending payment."""
+    order_id, total = operations.create_order(rng)
+    method = operations.draw_payment_method(rng)
     if rng.integers(2):
-        trade.capture(order_id, method, total)
-        trade.move(order_id, OrderStatus.PAID)
+        operations.capture_payment(order_id, method, total)
+        operations.set_order_status(order_id, OrderStatus.PAID)
     else:
         Payment.objects.create(order_id=order_id, method=method, status=PaymentStatus.PENDING, amount=total)
     return True
 
 
+# By name: the change, and its weight.
 KINDS: dict[str, tuple[Change, int]] = {
-    "order paid": (order_paid, 15),
-    "order shipped": (order_shipped, 15),
-    "order cancelled": (order_cancelled, 8),
-    "payment late": (payment_late, 8),
-    "payment replaced": (payment_replaced, 5),
-    "price changed": (price_changed, 10),
-    "quantity changed": (quantity_changed, 8),
-    "line deleted": (line_deleted, 7),
-    "order deleted": (order_deleted, 4),
-    "customer added": (customer_added, 6),
-    "order added": (order_added, 14),
+    "order paid": (pay_order, 15),
+    "order shipped": (ship_order, 15),
+    "order cancelled": (cancel_order, 8),
+    "payment late": (capture_late_payment, 8),
+    "payment replaced": (replace_payment, 5),
+    "price changed": (change_price, 10),
+    "quantity changed": (change_quantity, 8),
+    "line deleted": (delete_line, 7),
+    "order deleted": (delete_order, 4),
+    "customer added": (add_customer, 6),
+    "order added": (add_order, 14),
 }
 
 
-def dealt(rng: np.random.Generator, count: int) -> list[str]:
-    """Each kind once, in any order; then as often as its weight says."""
+def draw_kinds(rng: np.random.Generator, count: int) -> list[str]:
+    """Draw `count` kinds: each once in random order, then by weight."""
     kinds = list(KINDS)
     once = [kinds[position] for position in rng.permutation(len(kinds)).tolist()]
     weights = np.array([weight for _, weight in KINDS.values()])
@@ -172,18 +175,18 @@ def dealt(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def apply(count: int, seed: int) -> dict[str, int]:
-    """Changes the shop `count` times and returns how often by kind. Where no order is left for a kind, an order is added instead.
+    """Apply `count` changes and return their number by kind; add an order where a kind finds no order. Raises ShopIsEmpty.
 
-    The choice follows from the seed and from how far the shop has come: the same seed on the same shop changes the same rows.
+    The choice depends on the seed and on the last ids: the same seed on the same shop changes the same rows.
     """
     if not (Order.objects.exists() and Customer.objects.exists() and Product.objects.filter(status=ProductStatus.ACTIVE).exists()):
         raise ShopIsEmpty
-    rng = stream(seed, "changes", last_id(Order), last_id(Payment), last_id(Customer))
+    rng = make_rng(seed, "changes", last_id(Order), last_id(Payment), last_id(Customer))
     done: Counter[str] = Counter()
-    for kind in dealt(rng, count):
+    for kind in draw_kinds(rng, count):
         if KINDS[kind][0](rng):
             done[kind] += 1
         else:
-            order_added(rng)
+            add_order(rng)
             done["order added"] += 1
     return {kind: done[kind] for kind in KINDS if done[kind]}

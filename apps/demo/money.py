@@ -1,8 +1,8 @@
-"""Money is whole kopiykas (int64) until it is written; then it is text, which DECIMAL takes without rounding."""
+"""Money as whole kopiykas (int64) until it is written; then as text, which DECIMAL takes without rounding."""
 
-from apps.demo.draw import Ints
+from apps.demo.randomness import Ints
 
 
-def written(kopiykas: Ints) -> list[str]:
-    """129905 as "1299.05". 0.6 s for a million."""
+def format_money(kopiykas: Ints) -> list[str]:
+    """Format 129905 as "1299.05". A million amounts take 0.6 s."""
     return [f"{amount // 100}.{amount % 100:02d}" for amount in kopiykas.tolist()]

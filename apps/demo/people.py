@@ -4,45 +4,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.demo import instants
-from apps.demo.catalog import OPENED
-from apps.demo.draw import Ints, pick, stream, weighted
-from apps.demo.names import Names
-from apps.demo.write import Columns, insert, stamped
+from apps.demo.bulk import Columns, insert_rows, with_timestamps
+from apps.demo.catalog import OPENED_AT
+from apps.demo.names import NamePool
+from apps.demo.randomness import Ints, draw_weighted, make_rng, pick
+from apps.demo.timestamps import DAY, DAYS, HOUR, MINUTE, Timestamps, add_microseconds
 from apps.sources.orders.models import Customer, Employee, Region
 
 REGIONS = {"KV": "Київська", "LV": "Львівська", "OD": "Одеська", "KH": "Харківська", "DP": "Дніпропетровська"}
 REGION_PERCENTS = [36, 20, 16, 14, 14]
-# Domains that nobody can own (RFC 2606): a demo shop must not hold a stranger's address.
+# Reserved domains (RFC 2606): a demo shop must hold no address of a real person.
 CUSTOMER_DOMAINS = ["example.com", "example.org", "example.net"]
 STAFF_DOMAIN = "techmarket.example"
 OPERATORS = ["50", "63", "66", "67", "68", "73", "93", "95", "96", "97", "98", "99"]
 
 
 @dataclass(frozen=True)
-class Persons:
-    """One chunk of employees or customers: the columns, and what their accounts need of them."""
+class PeopleChunk:
+    """One chunk of employees or customers: the columns, and what their accounts are made from."""
 
     columns: Columns
     emails: list[str]
-    created_at: instants.Instants
+    created_at: Timestamps
 
 
 def write_regions() -> int:
-    opened = np.full(len(REGIONS), OPENED)
+    opened_at = np.full(len(REGIONS), OPENED_AT)
     rows: Columns = {"id": list(range(1, len(REGIONS) + 1)), "code": list(REGIONS), "name": list(REGIONS.values())}
-    return insert(Region, stamped(rows, opened, opened))
+    return insert_rows(Region, with_timestamps(rows, opened_at, opened_at))
 
 
-def employees(seed: int, names: Names, count: int) -> Persons:
-    """Employee i works in region (i - 1) % 5 + 1; the first half are managers, so that with ten every region has one."""
-    rng = stream(seed, "employees")
-    people = names.people(rng, count)
+def make_employees(seed: int, names: NamePool, count: int) -> PeopleChunk:
+    """Make employees: number i works in region (i - 1) % 5 + 1, and the first half are managers, so that ten cover every region."""
+    rng = make_rng(seed, "employees")
+    people = names.draw_people(rng, count)
     ids = range(1, count + 1)
-    emails = [f"{address}.{number}@{STAFF_DOMAIN}" for number, address in zip(ids, people.addresses, strict=True)]
-    hired_at = np.datetime64("2019-03-01T07:00:00", "us") + (np.sort(rng.integers(0, 1_400, count)) * instants.DAY).astype(
-        "timedelta64[us]"
-    )
+    emails = [f"{mailbox}.{number}@{STAFF_DOMAIN}" for number, mailbox in zip(ids, people.mailboxes, strict=True)]
+    hired_at = np.datetime64("2019-03-01T07:00:00", "us") + (np.sort(rng.integers(0, 1_400, count)) * DAY).astype("timedelta64[us]")
     rows: Columns = {
         "id": list(ids),
         "first_name": people.first_names,
@@ -52,58 +50,61 @@ def employees(seed: int, names: Names, count: int) -> Persons:
         "hired_at": hired_at.astype("datetime64[D]").astype(str).tolist(),
         "is_manager": [int(number <= count // 2) for number in ids],
     }
-    return Persons(stamped(rows, hired_at, hired_at), emails, hired_at)
+    return PeopleChunk(with_timestamps(rows, hired_at, hired_at), emails, hired_at)
 
 
-def write_employees(persons: Persons) -> int:
-    return insert(Employee, persons.columns)
+def write_employees(persons: PeopleChunk) -> int:
+    return insert_rows(Employee, persons.columns)
 
 
-def regions_of_customers(seed: int, count: int) -> Ints:
-    """Region id by customer; the customer at position 0 has id 1."""
-    return weighted(stream(seed, "regions"), REGION_PERCENTS, count) + 1
+def draw_customer_regions(seed: int, count: int) -> Ints:
+    """Draw region ids by position; the customer at position 0 has id 1."""
+    return draw_weighted(make_rng(seed, "regions"), REGION_PERCENTS, count) + 1
 
 
-def registered_at(first: int, last: int, count: int) -> instants.Instants:
-    """The first half came in the year before the first order, the others evenly over the two years, each a day before they may order."""
-    old = count // 2
+def registration_times(first: int, last: int, count: int) -> Timestamps:
+    """Return when each customer registered: the first half in the year before the first order, the others evenly over the two years.
+
+    `count_registered` lets a customer order a day later at the earliest.
+    """
+    early_count = count // 2
     positions = np.arange(first, last)
-    early = positions * (360 * instants.DAY // old)
-    late = 365 * instants.DAY + (positions - old) * (instants.DAYS * instants.DAY // (count - old)) - 4 * instants.DAY
-    offsets = np.where(positions < old, early, late).astype("timedelta64[us]")
+    early = positions * (360 * DAY // early_count)
+    late = 365 * DAY + (positions - early_count) * (DAYS * DAY // (count - early_count)) - 4 * DAY
+    offsets = np.where(positions < early_count, early, late).astype("timedelta64[us]")
     return np.datetime64("2023-01-03T08:00:00", "us") + offsets
 
 
-def known_customers(days: Ints, count: int) -> Ints:
-    """How many customers are registered before each business day (0 to 730)."""
-    old = count // 2
-    return old + (count - old) * days // instants.DAYS
+def count_registered(days: Ints, count: int) -> Ints:
+    """Return how many of `count` customers have registered before each day (0 to 730)."""
+    early_count = count // 2
+    return early_count + (count - early_count) * days // DAYS
 
 
-def customers(seed: int, names: Names, regions: Ints, first: int, last: int) -> Persons:
-    rng = stream(seed, "customers", first)
+def make_customers(seed: int, names: NamePool, regions: Ints, first: int, last: int) -> PeopleChunk:
+    rng = make_rng(seed, "customers", first)
     size = last - first
-    people = names.people(rng, size)
+    people = names.draw_people(rng, size)
     ids = range(first + 1, last + 1)
     domains = pick(CUSTOMER_DOMAINS, rng.integers(0, len(CUSTOMER_DOMAINS), size))
-    emails = [f"{address}.{number}@{domain}" for address, number, domain in zip(people.addresses, ids, domains, strict=True)]
-    created = instants.later(registered_at(first, last, len(regions)), rng.integers(0, 10 * instants.HOUR, size))
+    emails = [f"{mailbox}.{number}@{domain}" for mailbox, number, domain in zip(people.mailboxes, ids, domains, strict=True)]
+    created = add_microseconds(registration_times(first, last, len(regions)), rng.integers(0, 10 * HOUR, size))
     rows: Columns = {
         "id": list(ids),
         "first_name": people.first_names,
         "last_name": people.last_names,
         "email": emails,
-        "phone": phones(rng, size),
+        "phone": draw_phones(rng, size),
         "region_id": regions[first:last].tolist(),
     }
-    return Persons(stamped(rows, created, instants.later(created, rng.integers(0, instants.MINUTE, size))), emails, created)
+    return PeopleChunk(with_timestamps(rows, created, add_microseconds(created, rng.integers(0, MINUTE, size))), emails, created)
 
 
-def write_customers(persons: Persons) -> int:
-    return insert(Customer, persons.columns)
+def write_customers(persons: PeopleChunk) -> int:
+    return insert_rows(Customer, persons.columns)
 
 
-def phones(rng: np.random.Generator, size: int) -> list[str]:
+def draw_phones(rng: np.random.Generator, size: int) -> list[str]:
     operators = pick(OPERATORS, rng.integers(0, len(OPERATORS), size))
     numbers = rng.integers(1_000_000, 10_000_000, size).tolist()
     return [f"+380 {operator} {n // 10_000} {n // 100 % 100:02d} {n % 100:02d}" for operator, n in zip(operators, numbers, strict=True)]

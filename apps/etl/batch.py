@@ -1,4 +1,4 @@
-"""A batch on its way between tasks: an Arrow table as an IPC stream, compressed with zstd, with a CRC-32 of the bytes."""
+"""Serialize batches for the ledger: an Arrow IPC stream, compressed with zstd, with a CRC-32 of the bytes."""
 
 import zlib
 
@@ -10,7 +10,7 @@ OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def encode(table: pa.Table) -> tuple[bytes, int]:
-    """100 000 rows of text: 0.02 s and 3.2 MB; Parquet took five times as long."""
+    """Return the bytes and their checksum. 100 000 rows of text take 0.02 s and 3.2 MB; Parquet took five times as long."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
         writer.write_table(table)
@@ -19,7 +19,7 @@ def encode(table: pa.Table) -> tuple[bytes, int]:
 
 
 def decode(body: bytes | memoryview, checksum: int, rows: int) -> pa.Table:
-    """Raises BatchDamaged where the bytes or the number of rows are not those that were written."""
+    """Return the table. Raises BatchDamaged if the bytes or the number of rows are not those that were written."""
     if zlib.crc32(body) != checksum:
         raise BatchDamaged
     with pa.ipc.open_stream(pa.py_buffer(body)) as reader:

@@ -1,11 +1,11 @@
-"""What became of rows: Counts of what was read, Written of what was loaded."""
+"""Row counts of a table: Counts of the rows read, Written of the rows loaded."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Counts:
-    """read = loaded + filtered + rejected, of one table."""
+    """The rows of one table: read = loaded + filtered + rejected."""
 
     read: int = 0
     loaded: int = 0
@@ -15,7 +15,7 @@ class Counts:
 
 @dataclass
 class Written:
-    """What a load did to one table: staged = inserted + updated + unchanged. `derived`: written without being read."""
+    """The effect of a load on one table: staged = inserted + updated + unchanged. `derived` rows were written without being read."""
 
     staged: int = 0
     inserted: int = 0
@@ -28,5 +28,5 @@ class Written:
         return self.staged - self.inserted - self.updated
 
     def by_name(self) -> dict[str, int]:
-        """As the ledger and etl_load record it."""
+        """Return the counts that the ledger and etl_load record."""
         return {name: getattr(self, name) for name in ("inserted", "updated", "unchanged", "deleted", "derived")}

@@ -1,4 +1,4 @@
-"""How work that waits for a server is stopped from another thread: whoever opens a session says how to interrupt it."""
+"""Interrupt work that waits for a server from another thread: whoever opens a session registers how to stop it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +10,8 @@ STOPS: list[Callable[[], None]] = []
 
 
 @contextmanager
-def stoppable(stop: Callable[[], None]) -> Iterator[None]:
-    """While inside, `interrupt` calls `stop`, from another thread and perhaps more than once."""
+def interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Let `interrupt` call `stop` while the block runs, from another thread and perhaps more than once."""
     STOPS.append(stop)
     try:
         yield
@@ -20,7 +20,7 @@ def stoppable(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """Stop what this process waits for. What cannot be reached any more needs no stopping."""
+    """Stop everything that this process waits for. A server that cannot be reached any more needs no stopping."""
     for stop in STOPS:
         with suppress(Exception):
             stop()

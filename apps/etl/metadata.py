@@ -1,14 +1,14 @@
-"""Words that travel with a batch, in its schema: a clock, a sum to reconcile with."""
+"""Metadata that travels with a batch in its Arrow schema: a source's clock, a fingerprint, sums to reconcile with."""
 
 import pyarrow as pa
 
 
-def note(table: pa.Table, **notes: str) -> pa.Table:
-    """The table with these notes beside those it has."""
-    kept = dict(table.schema.metadata or {})
-    return table.replace_schema_metadata(kept | {name.encode(): word.encode() for name, word in notes.items()})
+def set_metadata(table: pa.Table, **metadata: str) -> pa.Table:
+    """Return the table with these entries added to its metadata."""
+    present = dict(table.schema.metadata or {})
+    return table.replace_schema_metadata(present | {name.encode(): value.encode() for name, value in metadata.items()})
 
 
-def noted(table: pa.Table, name: str) -> str:
-    """Empty where there is no such note."""
+def get_metadata(table: pa.Table, name: str) -> str:
+    """Return the entry, empty where there is none."""
     return str((table.schema.metadata or {}).get(name.encode(), b"").decode())

@@ -1,4 +1,4 @@
-"""Before anything is read: every database answers, every source has the columns that tables.py names, the warehouse takes writes."""
+"""Check before a run reads anything: databases answer, sources have the columns that tables.py declares, the warehouse takes writes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,13 +7,14 @@ from typing import Any
 from django.apps import apps
 from django.db import connections, transaction
 
-from apps.etl.interrupts import kill_query, stoppable
-from apps.etl.tables import SOURCES, Kind, Source
+from apps.etl.declarations import Kind, Source
+from apps.etl.interrupts import interruptible, kill_query
+from apps.etl.tables import SOURCES
 from techmarket.diagnosis import diagnosed, place
 from techmarket.errors import ReadOnly, SchemaDrift
 from techmarket.messages import message
 
-# Column types by kind, as MySQL, MariaDB and SQLite spell their beginnings.
+# Accepted column types by kind, by their first word in MySQL, MariaDB and SQLite.
 TYPES = {
     Kind.INTEGER: ("bigint", "int", "integer", "mediumint", "smallint", "tinyint"),
     Kind.FLAG: ("tinyint", "bool", "boolean", "bit", "smallint", "int"),
@@ -26,15 +27,15 @@ EXACT_MONEY = "decimal(12,2)"
 
 
 def preflight() -> None:
-    """Raises Misconfigured, naming what is wrong and the next step."""
+    """Check all sources and the warehouse. Raises Misconfigured with the cause and the next step."""
     for source in SOURCES.values():
         check_source(source)
     check_warehouse()
 
 
 def check_source(source: Source) -> None:
-    with diagnosed(source.alias), connections[source.alias].cursor() as cursor, stoppable(stop_of(cursor)):
-        # Asked of the table itself: a right that is missing, a table and a column each have an error of their own.
+    with diagnosed(source.alias), connections[source.alias].cursor() as cursor, interruptible(stopper(cursor)):
+        # A query on the table itself: a missing grant, table or column each raises an error of its own.
         cursor.execute(f"SELECT {', '.join(column.name for column in source.columns)} FROM {source.table} WHERE 1 = 0")
         types = column_types(cursor, source.table)
     for column in source.columns:
@@ -46,8 +47,8 @@ def check_source(source: Source) -> None:
             )
 
 
-def stop_of(cursor: Any) -> Callable[[], None]:
-    """Somebody may have locked the table: a cancel must not wait for that."""
+def stopper(cursor: Any) -> Callable[[], None]:
+    """Return how to stop the cursor's query: the table may be locked, and a cancel must not wait for that."""
     if cursor.db.vendor == "mysql":
         return partial(kill_query, cursor.db.alias, cursor.db.connection.thread_id())
     return partial(cursor.db.connection.interrupt)
@@ -64,7 +65,7 @@ def column_types(cursor: Any, table: str) -> Mapping[str, str]:
 
 
 def fits(found: str, kind: Kind, vendor: str) -> bool:
-    if kind is Kind.MONEY and vendor == "mysql":  # it travels as whole kopiykas: any other scale would be another amount
+    if kind is Kind.MONEY and vendor == "mysql":  # read as whole kopiykas: any other scale would be another amount
         return found == EXACT_MONEY
     return found.split("(")[0].split()[0] in {name.split("(")[0] for name in TYPES[kind]}
 
@@ -72,7 +73,7 @@ def fits(found: str, kind: Kind, vendor: str) -> bool:
 def check_warehouse() -> None:
     with diagnosed("dwh"), transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         if cursor.db.vendor == "postgresql":
-            cursor.execute("SET LOCAL lock_timeout = '5s'")  # somebody may be altering a table
+            cursor.execute("SET LOCAL lock_timeout = '5s'")  # a table may be locked by DDL
         for model in apps.get_app_config("dwh").get_models():
             columns = ", ".join(str(field.column) for field in model._meta.local_concrete_fields)
             cursor.execute(f"SELECT {columns} FROM {model._meta.db_table} WHERE 1 = 0")

@@ -1,4 +1,4 @@
-"""The warehouse session that loads: known by name, so that it can be ended from elsewhere."""
+"""The warehouse session of a load, identified so that another process can end it."""
 
 import os
 import socket
@@ -6,55 +6,55 @@ from typing import Any
 
 from django.db import connections
 
-# Process id and start of a PostgreSQL backend: a pid alone may be another session's by now.
-SessionName = dict[str, Any]
+# Process id and start of a PostgreSQL backend: the process id alone may have passed to another session.
+SessionId = dict[str, Any]
 
 
 class Session:
     def __init__(self, cursor: Any):
         self.connection = cursor.db.connection
         self.postgres = cursor.db.vendor == "postgresql"
-        self.name: SessionName | None = None
-        self.asked = False
+        self.id: SessionId | None = None
+        self.cancel_sent = False
         if self.postgres:
             cursor.execute("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
             pid, started = cursor.fetchone()
-            self.name = {"pid": pid, "backend_start": started}
-            # A worker whose network is gone would keep its locks for the two hours that a kernel waits by default.
+            self.id = {"pid": pid, "backend_start": started}
+            # Without keepalives the session of a worker that lost its network keeps its locks for two hours, the kernel's default.
             for name, seconds in (("idle", 10), ("interval", 5), ("count", 3)):
                 cursor.execute("SELECT set_config(%s, %s, true)", [f"tcp_keepalives_{name}", str(seconds)])
 
     def stop(self) -> None:
-        """First by cancelling the statement. A stalled COPY does not hear that (nor any timeout): the second time the session is ended.
+        """Cancel the statement; at the second call end the session, since a stalled COPY ignores cancellation and every timeout.
 
-        Here before there: behind a network that has gone silent nobody hears the server's end of it.
+        The local socket is closed first: behind a silent network the server's close never arrives.
         """
         if not self.postgres:
             self.connection.interrupt()
-        elif not self.asked:
-            self.asked = True
+        elif not self.cancel_sent:
+            self.cancel_sent = True
             self.connection.cancel_safe(timeout=2)
         else:
-            with socket.socket(fileno=os.dup(self.connection.pgconn.socket)) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
-            end_session(self.name)
+            with socket.socket(fileno=os.dup(self.connection.pgconn.socket)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+            end_session(self.id)
 
-    def let_go(self) -> None:
-        """Of a connection that is lost, while still inside the transaction: Django would wait for another one to tidy up with."""
+    def close_if_lost(self) -> None:
+        """Close a lost connection inside the transaction: on leaving it, Django would wait for a new one to roll back with."""
         if self.postgres and self.connection.closed:
             connections["dwh"].close()
 
 
-def end_session(name: SessionName | None) -> None:
-    """Ends the backend, and frees its locks, if it still is the one of that name; back when it is gone. Opens a connection of its own."""
-    if not name:
+def end_session(session: SessionId | None) -> None:
+    """Terminate the backend, which frees its locks, if it still is that session, and wait until it is gone. Uses its own connection."""
+    if not session:
         return
     other = connections["dwh"].copy()
     try:
         with other.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s::timestamptz",
-                [name["pid"], name["backend_start"]],
+                [session["pid"], session["backend_start"]],
             )
     finally:
         other.close()

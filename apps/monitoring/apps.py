@@ -2,13 +2,13 @@ from django.apps import AppConfig
 
 
 class MonitoringConfig(AppConfig):
-    """Probes, metrics and notices: whether every part works, for people and for programs."""
+    """Reports whether TechMarket works: probes, metrics and notices of failed runs."""
 
     name = "apps.monitoring"
     label = "monitoring"
 
     def ready(self) -> None:
-        from apps.monitoring.notices import send_notice
+        from apps.monitoring.notices import notify_run_ended
         from apps.orchestration.signals import run_ended
 
-        run_ended.connect(send_notice)
+        run_ended.connect(notify_run_ended)

@@ -1,4 +1,4 @@
-"""The word that goes out when a scheduled run fails, and when its schedule recovers: to the log, and to NOTIFY_URL where that is set."""
+"""Notices that a scheduled run failed or that its schedule recovered, sent to the log and, where it is set, to NOTIFY_URL."""
 
 import json
 from http.client import HTTPException
@@ -13,13 +13,13 @@ from django.db.models.functions import Now
 from apps.orchestration.models import Run, Schedule, State, Trigger
 
 log = structlog.get_logger()
-TIMEOUT = 5.0  # seconds that a receiver may take
+RECEIVER_TIMEOUT_S = 5.0
 
 
-def send_notice(run: Run, **kwargs: object) -> None:
-    """Of a scheduled run that has just ended: that it failed, or that it is the first to succeed after failures.
+def notify_run_ended(run: Run, **kwargs: object) -> None:
+    """Send a notice of a scheduled run that failed, or that is the first to succeed after failures.
 
-    Called by whoever ended it, which is one. The notice goes out once the ledger's transaction is committed.
+    The signal comes once per run, from the process that ended it. The notice goes out when the ledger's transaction is committed.
     """
     if run.trigger != Trigger.SCHEDULE:
         return
@@ -27,13 +27,13 @@ def send_notice(run: Run, **kwargs: object) -> None:
     name = schedules.values_list("pk", flat=True).first() or run.requested_by
     if run.state in (State.FAILED, State.LOST):
         schedules.filter(failing_since=None).update(failing_since=Now())
-        transaction.on_commit(lambda: send(notice("failed", name, run)))
+        transaction.on_commit(lambda: send_notice(build_notice("failed", name, run)))
     elif run.state == State.SUCCEEDED and schedules.exclude(failing_since=None).update(failing_since=None):
-        transaction.on_commit(lambda: send(notice("recovered", name, run)))
+        transaction.on_commit(lambda: send_notice(build_notice("recovered", name, run)))
 
 
-def notice(event: str, schedule: str, run: Run) -> dict[str, Any]:
-    """`text` says it in one line, for receivers that show nothing else."""
+def build_notice(event: str, schedule: str, run: Run) -> dict[str, Any]:
+    """Return the notice as a JSON object, with a one-line `text` for receivers that show nothing else."""
     return {
         "event": event,
         "text": f"{schedule} {event}: run {run.pk}" + (f": {run.cause}" if run.cause else ""),
@@ -47,14 +47,14 @@ def notice(event: str, schedule: str, run: Run) -> dict[str, Any]:
     }
 
 
-def send(words: dict[str, Any]) -> None:
-    """A receiver that is away changes nothing: the log and the ledger have it. Its address may be a secret, and is not logged."""
-    (log.error if words["event"] == "failed" else log.info)(words["text"], schedule=words["schedule"], run=words["run"])
+def send_notice(notice: dict[str, Any]) -> None:
+    """Log the notice and send it to NOTIFY_URL. A receiver that fails is logged without its address, which may hold a secret."""
+    (log.error if notice["event"] == "failed" else log.info)(notice["text"], schedule=notice["schedule"], run=notice["run"])
     if not settings.NOTIFY_URL:
         return
-    body = json.dumps(words, ensure_ascii=False).encode()
+    body = json.dumps(notice, ensure_ascii=False).encode()
     try:
-        request = Request(settings.NOTIFY_URL, body, {"Content-Type": "application/json"})  # noqa: S310  settings.py takes http alone
-        urlopen(request, timeout=TIMEOUT).close()  # noqa: S310
+        request = Request(settings.NOTIFY_URL, body, {"Content-Type": "application/json"})  # noqa: S310  settings.py accepts only http(s)
+        urlopen(request, timeout=RECEIVER_TIMEOUT_S).close()  # noqa: S310
     except (OSError, HTTPException, ValueError) as error:
-        log.warning("NOTIFY_URL does not take the notice", run=words["run"], error=type(error).__name__)
+        log.warning("NOTIFY_URL does not accept the notice", run=notice["run"], error=type(error).__name__)

@@ -17,16 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from django.conf import settings
 
-from apps.etl.extract import Window, extract_dimension, extract_sales
-from apps.etl.metadata import note
-from apps.etl.tables import FACT_SALES, TARGETS, Kind
+from apps.etl.declarations import Fact, Kind
+from apps.etl.extract.dimensions import extract_dimension
+from apps.etl.extract.facts import extract_fact
+from apps.etl.metadata import set_metadata
+from apps.etl.slices import EVERYTHING
+from apps.etl.tables import TARGETS
 from apps.etl.transform.registry import transform as transform_batches
 from apps.etl.transform.rows import Outcome
+from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Mode, Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, rerun, resume_run, start_run
 from apps.orchestration.results import counts_by_table, document
-from apps.orchestration.window import Window as RequestedWindow
-from apps.orchestration.window import today
+from apps.orchestration.window import Window, today
 from apps.orchestration.worker.local import execute_run, report_tasks_of_others
 from apps.orchestration.worker.loop import Listener, silent
 from apps.orchestration.worker.recovery import reap
@@ -66,7 +69,7 @@ def run(
     `days`: changes of the last days of the shop's calendar; or from `start_date` to `end_date`, both included. Raises Usage for a window
     without a meaning, and what stopped the run where it was executed here.
     """
-    window = RequestedWindow.from_options(days, start_date, end_date)
+    window = Window.from_options(days, start_date, end_date)
     started = start_run(mode, Trigger.API, requested_by, window, dry_run=dry_run, queue=queue)
     if started.is_active and queue:
         return follow(started)
@@ -79,12 +82,12 @@ def run(
 def extract(table: str, days: int | None = None) -> dict[str, pd.DataFrame]:
     """Return the raw rows that make one table of the warehouse, by source table: text, integers, money as Decimal. Nothing is saved.
 
-    `days`: for `fact_sales`, only the orders that changed in the last days of the shop's calendar.
+    `days`: for a fact, only the rows that changed in the last days of the shop's calendar.
     """
     target = TARGETS[table]
-    requested = RequestedWindow.last_days(days) if days else None
-    window = Window(requested.start, requested.end) if requested and requested.start else None
-    batches = extract_sales((None, None), window) if target is FACT_SALES else extract_dimension(target)
+    requested = Window.last_days(days) if days else None
+    window = ChangeWindow(requested.start, requested.end) if requested and requested.start else None
+    batches = extract_fact(target, EVERYTHING, window) if isinstance(target, Fact) else extract_dimension(target)
     money = {column.name for source in target.sources for column in source.columns if column.kind is Kind.MONEY}
     return {name: readable(batch, money).to_pandas(types_mapper=pd.ArrowDtype) for name, batch in batches.items()}
 
@@ -111,8 +114,8 @@ def transform(table: str, rows: Mapping[str, Sequence[Mapping[str, object]]]) ->
         source.table: pa.table({column.name: texts(rows.get(source.table, ()), column.name) for column in source.columns})
         for source in TARGETS[table].sources
     }
-    if table == FACT_SALES.table:
-        batches["orders"] = note(batches["orders"], clock=datetime.now(UTC).isoformat())
+    clock = datetime.now(UTC).isoformat()
+    batches = {name: set_metadata(batch, clock=clock) for name, batch in batches.items()}
     return transform_batches(table, batches, settings.SHOP_TIME_ZONE, today())
 
 

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from apps.etl.extract import Window, dimension_slices, survey
+from apps.etl.extract.survey import survey
 from apps.etl.preflight import preflight
-from apps.etl.tables import EXTRACTION, FACT_SALES
+from apps.etl.tables import EXTRACTION
+from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Mode, Run, Stage, Task
 from apps.warehouse.loads import read_high_water_mark
 
@@ -27,11 +28,11 @@ def plan_run(run: Run) -> Plan:
     preflight()
     mark = read_high_water_mark()
     mode, start = resolve_mode(run, mark)
-    window = Window(start, run.window_end) if start else None
+    window = ChangeWindow(start, run.window_end) if start else None
     found = survey(window, settings.ETL_BATCH_ORDERS)
     tasks = []
     for target in EXTRACTION:
-        for low, high in found.slices if target is FACT_SALES else dimension_slices(target, settings.ETL_BATCH_ORDERS):
+        for low, high in found.slices[target.table]:
             stages = (Stage.EXTRACT, Stage.TRANSFORM) if target.sources else (Stage.TRANSFORM,)
             tasks += [Task(run=run, stage=stage, subject=target.table, low=low, high=high) for stage in stages]
     tasks.append(Task(run=run, stage=Stage.LOAD))
@@ -47,11 +48,11 @@ def resolve_mode(run: Run, mark: datetime | None) -> tuple[str, datetime | None]
     return run.mode, mark - timedelta(minutes=settings.ETL_OVERLAP_MINUTES)
 
 
-def window_of(run: Run) -> Window | None:
-    return Window(run.window_start, run.window_end) if run.window_start else None
+def window_of(run: Run) -> ChangeWindow | None:
+    return ChangeWindow(run.window_start, run.window_end) if run.window_start else None
 
 
-def next_high_water_mark(mark: datetime | None, window: Window | None, clock: datetime) -> datetime | None:
+def next_high_water_mark(mark: datetime | None, window: ChangeWindow | None, clock: datetime) -> datetime | None:
     """Return the mark after the run: never earlier than it was, and no later than what was read without a gap."""
     if window is None:
         return clock

@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from apps.etl.tables import FACT_SALES
+from apps.etl.tables import FACT_TABLES
 from apps.orchestration.models import Run, Stage, State, Task, Trigger
 
 STAGES = (Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD)
@@ -19,7 +19,7 @@ def ready_tasks(run: Run) -> list[Task]:
     """
     unfinished = list(run.tasks.exclude(state=State.SUCCEEDED))
     slices = {(task.stage, task.subject, task.low) for task in unfinished}
-    facts_unread = any(stage == Stage.EXTRACT and subject == FACT_SALES.table for stage, subject, _ in slices)
+    facts_unread = any(stage == Stage.EXTRACT and subject in FACT_TABLES for stage, subject, _ in slices)
     return [task for task in unfinished if task.state == State.QUEUED and may_start(task, slices, facts_unread, len(unfinished))]
 
 
@@ -27,7 +27,7 @@ def may_start(task: Task, unfinished_slices: set[tuple[str, str, int | None]], f
     if task.stage == Stage.PLAN:
         return True
     if task.stage == Stage.EXTRACT:
-        return task.subject == FACT_SALES.table or not facts_unread
+        return task.subject in FACT_TABLES or not facts_unread
     if task.stage == Stage.TRANSFORM:
         return (Stage.EXTRACT, task.subject, task.low) not in unfinished_slices
     return unfinished == 1
@@ -35,7 +35,7 @@ def may_start(task: Task, unfinished_slices: set[tuple[str, str, int | None]], f
 
 def priority(task: Task) -> tuple[int, bool]:
     """Return a sort key: first what reads the sources, to let them go; then dimensions, so that a large one is not left for last."""
-    return STAGES.index(Stage(task.stage)), task.subject == FACT_SALES.table and task.stage == Stage.TRANSFORM
+    return STAGES.index(Stage(task.stage)), task.subject in FACT_TABLES and task.stage == Stage.TRANSFORM
 
 
 def seconds_until_ready(tasks: list[Task]) -> float:

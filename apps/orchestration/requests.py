@@ -1,10 +1,7 @@
 """Where a run is started, repeated, resumed and cancelled, whoever requests it. Another active run makes a new one skipped."""
 
-import subprocess
-from functools import cache
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
@@ -18,6 +15,7 @@ from apps.orchestration.worker.recovery import reap
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.messages import Message, message
+from techmarket.version import code_version
 
 UNCLAIMED_AFTER_S = 10.0  # a queued run that no worker has claimed by then deserves a hint
 
@@ -150,20 +148,3 @@ def check_resumable(run: Run) -> None:
         raise CannotResume(text % {"later": later.run_id, "number": run.pk})
     if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists() and not run.batches.exists():
         raise CannotResume(_("The batches of run %d have been deleted. Start a new run.") % run.pk)
-
-
-@cache
-def code_version() -> str:
-    """The commit, where the code is a checkout."""
-    try:
-        said = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
-            cwd=settings.BASE_DIR,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return said.stdout.strip()[:40]

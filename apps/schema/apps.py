@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class SchemaConfig(AppConfig):
-    """What the models say of their tables, as files for people. It has no model of its own."""
+    """Migrations, and the data dictionary, diagrams and SQL generated from the models. It has no models of its own."""
 
     name = "apps.schema"
     label = "schema"

@@ -1,14 +1,17 @@
-"""What no model says of a column: its unit, where it comes from, and an example. By `table.column`, or by the column's name for all."""
+"""Facts about columns that the models do not hold: unit, source and example.
+
+Keys are `table.column`, or a column's name for every table that has it.
+"""
 
 from apps.etl.tables import TARGETS
 from apps.schema.tables import Column, Database, Table
 
 UNITS = {"DecimalField": "UAH", "DateTimeField": "UTC", "DateField": "day"}
-PIECES = ("quantity",)
-BY_ITSELF = ("id", "created_at", "updated_at")
+COUNT_COLUMNS = ("quantity",)
+FILLED_BY_DATABASE = ("id", "created_at", "updated_at")
 
-# Of the star, what its declarations in apps/etl/tables.py leave to the transform.
-ORIGINS = {
+# Columns of the warehouse that the transform computes; the others are declared in apps/etl/tables.py.
+SOURCES = {
     "dim_date.date_key": "date",
     "dim_date.date": "the calendar, from 2020 to two years ahead",
     "dim_category.root_name": "catalog_db.categories.name of the root",
@@ -69,7 +72,7 @@ EXAMPLES = {
     "user_agent": "Mozilla/5.0 (Android 14)",
     "ip": "203.0.113.9",
     "scopes": "shop",
-    "comment": "sells, and sees own customers",
+    "comment": "sells and sees own customers",
     "code": "KV",
     "categories.name": "Ноутбуки",
     "products.name": "Ноутбук 15.6, 16 ГБ",
@@ -135,29 +138,29 @@ EXAMPLES = {
 }
 
 
-def unit(column: Column) -> str:
-    return "pieces" if column.name in PIECES else UNITS.get(column.kind, "")
+def get_unit(column: Column) -> str:
+    return "pieces" if column.name in COUNT_COLUMNS else UNITS.get(column.field_type, "")
 
 
-def origin(database: Database, table: Table, column: Column) -> str:
-    """The columns that it is made of; or who writes it."""
+def get_source(database: Database, table: Table, column: Column) -> str:
+    """Return the columns that the value is copied or computed from, or who writes it."""
     if not database.is_warehouse:
-        return "the database" if column.name in BY_ITSELF else "the shop"
+        return "the database" if column.name in FILLED_BY_DATABASE else "the shop"
     name = f"{table.name}.{column.name}"
-    return ORIGINS.get(name) or declared(table.name, column.name) or ("date" if table.name == "dim_date" else "the ETL")
+    return SOURCES.get(name) or find_declared_source(table.name, column.name) or ("date" if table.name == "dim_date" else "the ETL")
 
 
-def declared(table: str, column: str) -> str:
-    """What the ETL's declarations say of it: the natural key, a column of the same name in the main source, or a reference's."""
+def find_declared_source(table: str, column: str) -> str:
+    """Return the source column that apps/etl/tables.py declares: of the natural key, of a reference, or of the same name; else ""."""
     target = TARGETS.get(table)
     if not target or not target.sources:
         return ""
     source = target.source
-    natural = {reference.key: reference.natural for reference in target.references}
-    read = "id" if column == target.natural else natural.get(column, column)
-    return f"{source.alias}.{source.table}.{read}" if read in {each.name for each in source.columns} else ""
+    references = {reference.key: reference.natural for reference in target.references}
+    source_column = "id" if column == target.natural else references.get(column, column)
+    return f"{source.alias}.{source.table}.{source_column}" if source_column in {each.name for each in source.columns} else ""
 
 
-def example(table: Table, column: Column) -> str:
-    """Empty until somebody has written one; a test asks for it."""
+def get_example(table: Table, column: Column) -> str:
+    """Return the example, or "" where there is none; a test requires one for every column."""
     return EXAMPLES.get(f"{table.name}.{column.name}") or EXAMPLES.get(column.name, "")

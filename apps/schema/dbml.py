@@ -5,24 +5,24 @@ from collections.abc import Iterator
 from apps.schema.tables import Column, Database, Table
 
 
-def written(database: Database) -> str:
+def render_dbml(database: Database) -> str:
     kind = "PostgreSQL" if database.is_warehouse else "MySQL"
     head = [
-        "// Made from the models by `manage.py export_schema`.",
-        f"Project {database.name} {{",
+        "// Generated from the models by `manage.py export_schema`.",
+        f"Project {database.file_name} {{",
         f"  database_type: '{kind}'",
-        f"  Note: {text(database.meaning)}",
+        f"  Note: {quote_text(database.description)}",
         "}",
         "",
     ]
-    references = [line for table in database.tables for line in foreign(table)]
-    return "\n".join([*head, *("\n".join(lines(table)) for table in database.tables), *references, ""])
+    references = [line for table in database.tables for line in render_references(table)]
+    return "\n".join([*head, *("\n".join(render_table(table)) for table in database.tables), *references, ""])
 
 
-def lines(table: Table) -> Iterator[str]:
+def render_table(table: Table) -> Iterator[str]:
     yield f"Table {table.name} {{"
-    yield from (f"  {line(column)}" for column in table.columns)
-    yield f"  Note: {text(table.meaning)}"
+    yield from (f"  {render_column(column)}" for column in table.columns)
+    yield f"  Note: {quote_text(table.description)}"
     if table.uniques:
         yield "  indexes {"
         yield from (f"    ({', '.join(columns)}) [unique]" for columns in table.uniques)
@@ -31,27 +31,27 @@ def lines(table: Table) -> Iterator[str]:
     yield ""
 
 
-def line(column: Column) -> str:
+def render_column(column: Column) -> str:
     kind = column.type.replace(", ", ",")
     settings = [
         *(["pk"] if column.primary else []),
-        *(["increment"] if column.automatic else []),
+        *(["increment"] if column.auto_increment else []),
         *(["unique"] if column.unique else []),
         "null" if column.null else "not null",
         *([f"default: `{column.default}`"] if column.default else []),
-        f"note: {text(column.meaning)}",
+        f"note: {quote_text(column.description)}",
     ]
     return f"{column.name} {kind} [{', '.join(settings)}]"
 
 
-def foreign(table: Table) -> Iterator[str]:
+def render_references(table: Table) -> Iterator[str]:
     for column in table.columns:
         if column.references:
             to, key = column.references
-            mine, other = f"{table.name}.{column.name}", f"{to}.{key}"
-            # Of one to one, what is written second holds the reference.
-            yield f"Ref: {other} - {mine}" if column.unique else f"Ref: {mine} > {other}"
+            referencing, referenced = f"{table.name}.{column.name}", f"{to}.{key}"
+            # In a one-to-one reference DBML puts the foreign key on the side that is written second.
+            yield f"Ref: {referenced} - {referencing}" if column.unique else f"Ref: {referencing} > {referenced}"
 
 
-def text(words: str) -> str:
-    return "'" + words.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def quote_text(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

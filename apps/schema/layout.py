@@ -1,4 +1,4 @@
-"""Where the tables and the lines of a diagram stand: tables in columns, what is referenced to the left of what references it.
+"""Positions of the tables and lines of a diagram: tables in columns, referenced tables to the left of the referencing ones.
 
 A line to a table that is not in the next column passes through the columns between on a lane of its own, so that it crosses no table.
 """
@@ -11,14 +11,14 @@ from apps.schema.tables import Column, Database, Table
 
 # Pixels.
 CHARACTER, ROW, HEADER, GAP, LANE, MARGIN, TITLE = 6.7, 17, 26, 20, 8, 20, 34
-MARK = 26  # before a column's name, for PK and FK
-ROOM, TRACK = 24, 10  # beside a table, for the ends of lines; from one upright to the next
-SWEEPS = 4
+MARK = 26  # space before a column's name, for PK and FK
+LINE_END, TRACK = 24, 10  # space beside a table for the ends of lines; distance of vertical lines
+SWEEPS = 4  # times that the order within columns is improved
 
 
 @dataclass(eq=False)
 class Node:
-    """A table; or, where `table` is None, the lane of the lines that come from the table `name`."""
+    """A table; or, where `table` is None, the lane for lines from the table `name`."""
 
     name: str
     table: Table | None = None
@@ -34,8 +34,8 @@ class Node:
     def parents(self) -> tuple[str, ...]:
         return self.table.parents if self.table else (self.name,)
 
-    def level(self, column: str) -> float:
-        """Where lines of this column of the table end."""
+    def line_y(self, column: str) -> float:
+        """Return the y coordinate of lines to this column of the table, or of the lane."""
         if not self.table:
             return self.y + LANE / 2
         return self.y + HEADER + ROW * ([each.name for each in self.table.columns].index(column) + 0.5)
@@ -43,7 +43,10 @@ class Node:
 
 @dataclass
 class Bus:
-    """The lines from one node into the next column: an upright at `x`, which begins at the height `start`. An end may be a lane's."""
+    """The lines from one node into the next column, joined by a vertical line at `x`.
+
+    `start` is the y coordinate at the node; `ends` are the nodes reached, with y and the referencing column, None for a lane.
+    """
 
     source: Node
     start: float
@@ -59,101 +62,104 @@ class Diagram:
     buses: list[Bus] = field(default_factory=list)
 
 
-def arranged(database: Database) -> Diagram:
-    """Sets every position."""
-    columns = sorted_out(in_columns(database.tables))
-    height = max(map(stacked, columns))
+def arrange_diagram(database: Database) -> Diagram:
+    """Compute the position of every table and line."""
+    columns = reduce_crossings(assign_columns(database.tables))
+    height = max(map(measure_column, columns))
     for column in columns:
-        top = MARGIN + TITLE + (height - stacked(column)) / 2
+        top = MARGIN + TITLE + (height - measure_column(column)) / 2
         for node in column:
             node.y, top = top, top + node.height + GAP
     buses: list[Bus] = []
     x: float = MARGIN
     for column, following in zip(columns, [*columns[1:], []], strict=True):
-        widest = max(width(node.table) for node in column if node.table)
+        widest = max(measure_table(node.table) for node in column if node.table)
         for node in column:
-            node.x, node.width = x, width(node.table) if node.table else widest
-        x += widest + ROOM
-        for bus in crossing_least(list(lines(column, following))):
+            node.x, node.width = x, measure_table(node.table) if node.table else widest
+        x += widest + LINE_END
+        for bus in order_buses(list(make_buses(column, following))):
             bus.x, x = x, x + TRACK
             buses.append(bus)
-        x += ROOM
-    return Diagram([node for column in columns for node in column], x - ROOM + MARGIN, height + TITLE + 2 * MARGIN, buses)
+        x += LINE_END
+    return Diagram([node for column in columns for node in column], x - LINE_END + MARGIN, height + TITLE + 2 * MARGIN, buses)
 
 
-def width(table: Table) -> float:
+def measure_table(table: Table) -> float:
     longest = max(len(column.name) + len(column.type) for column in table.columns) + 2
     return MARK + CHARACTER * max(longest, len(table.name) + 2) + 10
 
 
-def stacked(column: Iterable[Node]) -> float:
+def measure_column(column: Iterable[Node]) -> float:
+    """Return the height of nodes on top of each other."""
     return sum(node.height + GAP for node in column) - GAP
 
 
-def in_columns(tables: Iterable[Table]) -> list[list[Node]]:
-    """Each table one column to the right of the last that it references; a table without any relation where there is most room."""
+def assign_columns(tables: Iterable[Table]) -> list[list[Node]]:
+    """Put each table one column to the right of the last that it references; tables without references into the shortest column."""
     tables = list(tables)
     depth: dict[str, int] = {}
     while len(depth) < len(tables):
-        # Of a circle, whichever comes first.
+        # In a cycle of references, the first table goes first.
         ready = [table for table in tables if table.name not in depth and all(name in depth for name in table.parents)]
         for table in ready or [table for table in tables if table.name not in depth][:1]:
             depth[table.name] = max((depth.get(name, -1) + 1 for name in table.parents), default=0)
     referenced = {name for table in tables for name in table.parents}
-    alone = [table for table in tables if not table.parents and table.name not in referenced]
+    unrelated = [table for table in tables if not table.parents and table.name not in referenced]
     columns: list[list[Node]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
     for table in tables:
-        if table not in alone:
+        if table not in unrelated:
             columns[depth[table.name]].append(Node(table.name, table))
     for number, column in enumerate(columns):
-        beyond = [name for later in columns[number + 1 :] for node in later if node.table for name in node.parents]
-        column.extend(Node(name) for name in dict.fromkeys(beyond) if depth[name] < number)
-    for table in alone:
-        min(columns, key=stacked).append(Node(table.name, table))
+        passing = [name for later in columns[number + 1 :] for node in later if node.table for name in node.parents]
+        column.extend(Node(name) for name in dict.fromkeys(passing) if depth[name] < number)
+    for table in unrelated:
+        min(columns, key=measure_column).append(Node(table.name, table))
     return columns
 
 
-def sorted_out(columns: list[list[Node]]) -> list[list[Node]]:
-    """Each node near the middle of what it is tied to, looking left, then right, and again."""
+def reduce_crossings(columns: list[list[Node]]) -> list[list[Node]]:
+    """Sort each column by the mean position of the connected nodes in the column to the left, then to the right, and repeat."""
     for sweep in range(SWEEPS):
         if sweep % 2 == 0:
             for left, right in pairwise(columns):
                 right.sort(
-                    key=middles(right, {node: [at for at, other in enumerate(left) if other.name in node.parents] for node in right})
+                    key=make_sort_key(right, {node: [at for at, other in enumerate(left) if other.name in node.parents] for node in right})
                 )
         else:
             for right, left in pairwise(columns[::-1]):
-                left.sort(key=middles(left, {node: [at for at, other in enumerate(right) if node.name in other.parents] for node in left}))
+                left.sort(
+                    key=make_sort_key(left, {node: [at for at, other in enumerate(right) if node.name in other.parents] for node in left})
+                )
     return columns
 
 
-def middles(nodes: list[Node], tied: dict[Node, list[int]]) -> Callable[[Node], tuple[float, int]]:
-    """A sort key: the mean of the places that a node is tied to, its own where there are none."""
-    was = {node: number for number, node in enumerate(nodes)}
-    mean = {node: sum(places) / len(places) if places else was[node] for node, places in tied.items()}
-    return lambda node: (mean[node], was[node])
+def make_sort_key(nodes: list[Node], connected: dict[Node, list[int]]) -> Callable[[Node], tuple[float, int]]:
+    """Return a sort key: the mean of the positions a node is connected to, or its own position where there are none."""
+    current = {node: number for number, node in enumerate(nodes)}
+    mean = {node: sum(positions) / len(positions) if positions else current[node] for node, positions in connected.items()}
+    return lambda node: (mean[node], current[node])
 
 
-def lines(column: list[Node], following: list[Node]) -> Iterator[Bus]:
+def make_buses(column: list[Node], following: list[Node]) -> Iterator[Bus]:
     for node in column:
-        ends = [end for other in following for end in arrivals(node.name, other)]
+        ends = [end for other in following for end in find_ends(node.name, other)]
         if ends:
-            start = node.level(node.table.key) if node.table else node.level("")
+            start = node.line_y(node.table.key) if node.table else node.line_y("")
             yield Bus(node, start, ends)
 
 
-def arrivals(name: str, node: Node) -> Iterator[tuple[Node, float, Column | None]]:
+def find_ends(name: str, node: Node) -> Iterator[tuple[Node, float, Column | None]]:
     if not node.table:
         if node.name == name:
-            yield node, node.level(""), None
+            yield node, node.line_y(""), None
         return
     for column in node.table.columns:
         if column.references and column.references[0] == name:
-            yield node, node.level(column.name), column
+            yield node, node.line_y(column.name), column
 
 
-def crossing_least(buses: list[Bus]) -> list[Bus]:
-    """Left to right: those that go up, the highest first; then those that go down, the lowest first."""
+def order_buses(buses: list[Bus]) -> list[Bus]:
+    """Order buses from left to right with few crossings: upward ones from the highest start, then downward ones from the lowest."""
     up = [bus for bus in buses if sum(level for _, level, _ in bus.ends) / len(bus.ends) < bus.start]
     down = [bus for bus in buses if bus not in up]
     return sorted(up, key=lambda bus: bus.start) + sorted(down, key=lambda bus: -bus.start)

@@ -1,4 +1,4 @@
-"""Servers of paper: Django's own words for a table, as on MySQL 8 and PostgreSQL 15, without a server and the same on every machine."""
+"""Offline database backends: they make Django's SQL for MySQL 8 and PostgreSQL 15 without a server, the same on every machine."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.db.backends.mysql.introspection import DatabaseIntrospection
 from django.db.backends.postgresql import base as postgresql
 
 SETTINGS: dict[str, Any] = {
-    "NAME": "paper",
+    "NAME": "offline",
     "OPTIONS": {},
     "TIME_ZONE": None,
     "AUTOCOMMIT": True,
@@ -18,14 +18,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Introspection(DatabaseIntrospection):
-    """InnoDB indexes foreign keys by itself; Django would ask the server whether that is what it has."""
+class OfflineIntrospection(DatabaseIntrospection):
+    """Answers InnoDB, which indexes foreign keys by itself, where Django would query the server for the storage engine."""
 
     def get_storage_engine(self, cursor: Any, table_name: str) -> str:
         return "InnoDB"
 
 
-class MySQL(mysql.DatabaseWrapper):
+class OfflineMySQL(mysql.DatabaseWrapper):
+    """MySQL 8.0 without a connection."""
+
     mysql_server_data = {
         "version": "8.0.36",
         "sql_mode": "STRICT_TRANS_TABLES",
@@ -35,21 +37,23 @@ class MySQL(mysql.DatabaseWrapper):
         "has_zoneinfo_database": True,
     }
 
-    introspection_class = Introspection
+    introspection_class = OfflineIntrospection
 
     def __init__(self) -> None:
         super().__init__(SETTINGS, "mysql")
 
     def cursor(self) -> Any:
-        """Nothing asks it anything."""
+        """Return None: OfflineIntrospection takes a cursor and does not use it."""
 
 
-class PostgreSQL(postgresql.DatabaseWrapper):
+class OfflinePostgreSQL(postgresql.DatabaseWrapper):
+    """PostgreSQL 15 without a connection."""
+
     pg_version = 150_000
 
     def __init__(self) -> None:
         super().__init__(SETTINGS, "postgresql")
 
 
-def server(alias: str) -> BaseDatabaseWrapper:
-    return PostgreSQL() if alias == "dwh" else MySQL()
+def make_backend(alias: str) -> BaseDatabaseWrapper:
+    return OfflinePostgreSQL() if alias == "dwh" else OfflineMySQL()

@@ -1,40 +1,48 @@
-"""The tables as SQL: what the migrations make, laid out for whoever looks after the server."""
+"""The tables as CREATE TABLE statements, as the migrations create them, formatted for a database administrator to read."""
 
 from collections.abc import Iterator
 from textwrap import wrap
 
 from apps.schema.tables import Column, Database, Table
-from apps.warehouse.partition import by_range, only_partition
+from apps.warehouse.kpi_views import View
+from apps.warehouse.partition import create_only_partition, partition_by_range
 
 WIDTH = 130
 HEAD = """\
--- {meaning} For {product}.
--- Made from the models by `manage.py export_schema`, to be read. The tables themselves are made by `manage.py migrate_all`,
--- which remembers that it did.
+-- {description} For {product}.
+-- Generated from the models by `manage.py export_schema`, for reading. Create the tables with `manage.py migrate_all`,
+-- which records the migrations that it has applied.
 """
 
 
-def written(database: Database) -> str:
-    head = HEAD.format(meaning=database.meaning, product=database.product)
-    return "\n".join([head, *("\n".join(statements(table, database)) for table in database.tables)])
+def render_sql(database: Database) -> str:
+    head = HEAD.format(description=database.description, product=database.product)
+    tables = ("\n".join(render_table(table, database)) for table in database.tables)
+    return "\n".join([head, *tables, *("\n".join(render_view(view)) for view in database.views)])
 
 
-def statements(table: Table, database: Database) -> Iterator[str]:
-    yield from (f"-- {words}" for words in wrap(table.meaning, WIDTH))
-    yield f"CREATE TABLE {database.quoted(table.name)} ("
+def render_table(table: Table, database: Database) -> Iterator[str]:
+    yield from (f"-- {line}" for line in wrap(table.description, WIDTH))
+    yield f"CREATE TABLE {database.quote_name(table.name)} ("
     width = max(len(column.name) for column in table.columns) + 2
-    lines = [line(column, database, width) for column in table.columns] + [(clause, "") for clause in table.clauses]
-    for number, (definition, remark) in enumerate(lines, 1):
+    lines = [render_column(column, database, width) for column in table.columns] + [(clause, "") for clause in table.clauses]
+    for number, (definition, comment) in enumerate(lines, 1):
         comma = "," if number < len(lines) else ""
-        yield f"    {definition}{comma}{remark}"
-    yield f") {by_range(database.quoted(table.key))};" if table.partitioned else ");"
+        yield f"    {definition}{comma}{comment}"
+    yield f") {partition_by_range(database.quote_name(table.key))};" if table.partitioned else ");"
     if table.partitioned:
-        yield f"{only_partition(table.name)};"
+        yield f"{create_only_partition(table.name)};"
     yield from (f"{index};" for index in table.indexes)
     yield ""
 
 
-def line(column: Column, database: Database, width: int) -> tuple[str, str]:
-    """The column's definition, and what it means as a remark."""
+def render_view(view: View) -> Iterator[str]:
+    yield f"{view.create};"
+    yield from (f"{comment};" for comment in view.comments())
+    yield ""
+
+
+def render_column(column: Column, database: Database, width: int) -> tuple[str, str]:
+    """Return the column's definition and a comment with its meaning."""
     values = f" ({' | '.join(column.values)})" if column.values else ""
-    return f"{database.quoted(column.name):<{width}} {column.definition}", f"  -- {column.meaning}{values}"
+    return f"{database.quote_name(column.name):<{width}} {column.definition}", f"  -- {column.description}{values}"

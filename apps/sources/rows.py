@@ -1,4 +1,4 @@
-"""What every row of a source has: an id, when it was made, and when it last changed, kept by the database itself."""
+"""The columns of every source table: id, created_at and updated_at, filled by the database."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 
 class UpdatedAtField(models.DateTimeField):  # type: ignore[type-arg]
-    """The instant of the row's last change by the database's own clock, whichever program made the change.
+    """The time of the row's last change by the database's clock, whichever program made the change.
 
-    MySQL keeps it with ON UPDATE; SQLite with a trigger (`service.Service`). Both leave alone a value that the writer sets.
+    MySQL sets it with ON UPDATE, SQLite with a trigger (`service.create_sqlite_triggers`). Both keep a value that the writer sets.
     """
 
     def __init__(self, **kwargs: Any):
@@ -24,15 +24,15 @@ class UpdatedAtField(models.DateTimeField):  # type: ignore[type-arg]
         return "ON UPDATE CURRENT_TIMESTAMP(6)" if connection.vendor == "mysql" else super().db_type_suffix(connection)
 
     def pre_save(self, instance: models.Model, add: bool) -> Any:
-        # save() names every column; naming the old value would stop MySQL's ON UPDATE.
+        # save() writes every column; writing the old value would suppress MySQL's ON UPDATE.
         return super().pre_save(instance, add) if add else Now()
 
 
 class SourceRow(models.Model):
-    id = models.BigAutoField(_("ID"), primary_key=True, help_text=_("given by the database, never given again"))
-    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False, help_text=_("when the row was made"))
+    id = models.BigAutoField(_("ID"), primary_key=True, help_text=_("assigned by the database, never reused"))
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False, help_text=_("when the row was created"))
     updated_at = UpdatedAtField(
-        verbose_name=_("updated at"), help_text=_("when the row last changed, by the database's own clock; incremental runs go by it")
+        verbose_name=_("updated at"), help_text=_("when the row last changed, by the database's clock; incremental runs rely on it")
     )
 
     class Meta:

@@ -1,4 +1,4 @@
-"""What the four services have in common as Django apps."""
+"""The base of the four services as Django apps."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from django.db.models.signals import post_migrate
 
 
 class Service(AppConfig):
-    """One service: its label is its database's alias."""
+    """One service; its label is the alias of its database."""
 
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         post_migrate.connect(create_sqlite_triggers, sender=self)
-        connection_created.connect(show_dirty_text)
+        connection_created.connect(decode_invalid_text)
 
 
-def show_dirty_text(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """SQLite keeps bytes that are no text in a column of text; a page that shows such a row must not fail of it."""
+def decode_invalid_text(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Decode invalid UTF-8 in SQLite sources with escapes: a text column can hold any bytes, and pages that show them must not fail."""
     if connection.vendor == "sqlite" and connection.alias in settings.SOURCES:
         connection.connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
 
 
-# Seconds carry three decimals in SQLite's clock; the column's text has six.
+# SQLite's clock gives three decimals of a second; the column's text has six.
 TRIGGER = """
 CREATE TRIGGER IF NOT EXISTS {table}_updated_at AFTER UPDATE ON {table} FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
 BEGIN UPDATE {table} SET updated_at = strftime('%Y-%m-%d %H:%M:%f000', 'now') WHERE id = NEW.id; END
@@ -34,7 +34,7 @@ BEGIN UPDATE {table} SET updated_at = strftime('%Y-%m-%d %H:%M:%f000', 'now') WH
 
 
 def create_sqlite_triggers(sender: AppConfig, using: str, **kwargs: Any) -> None:
-    """After every migrate, not in a migration: SQLite rebuilds a table to alter it, and its triggers go with the old one."""
+    """Create the triggers after every migrate instead of in a migration: to alter a table SQLite rebuilds it, which drops its triggers."""
     if connections[using].vendor != "sqlite" or using != sender.label:
         return
     with connections[using].cursor() as cursor:

@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -9,6 +9,10 @@ class WarehouseConfig(AppConfig):
     verbose_name = _("Warehouse")
 
     def ready(self) -> None:
-        from apps.warehouse.readers import grant_star
+        from apps.warehouse.readers import grant_reader
+        from apps.warehouse.view_updates import create_views, drop_views
 
-        post_migrate.connect(grant_star, sender=self)
+        pre_migrate.connect(drop_views, sender=self)
+        # In this order: the views must exist before they are granted.
+        post_migrate.connect(create_views, sender=self)
+        post_migrate.connect(grant_reader, sender=self)

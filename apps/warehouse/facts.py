@@ -6,37 +6,40 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.warehouse.dimensions import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion
 
-# A line's money fits 12 digits; the largest product of a catalog's cost and a quantity needs 22.
+# An amount of a line fits 12 digits; the largest cost times the largest quantity needs 22.
 MONEY: dict[str, Any] = {"max_digits": 24, "decimal_places": 2}
 
 
 class FactSales(models.Model):
     """Grain: one order line of a recognised sale (its order is paid or shipped). Money is UAH.
 
-    On PostgreSQL the table is partitioned into a single partition, so that a first load fills and indexes a table of its own
-    and then takes its place in one short lock, under the same grants and views.
+    On PostgreSQL the table has a single partition. A first load fills and indexes a separate table, then attaches it as the partition
+    under one short lock; grants and views belong to the partitioned table and stay.
     """
 
     order_item_id = models.BigIntegerField(_("order item id"), primary_key=True, help_text=_("natural key: order_items.id"))
-    order_id = models.BigIntegerField(_("order id"), db_index=True, help_text=_("orders.id: whose line it is"))
+    order_id = models.BigIntegerField(_("order id"), db_index=True, help_text=_("orders.id: the order of the line"))
     order_status = models.CharField(_("order status"), max_length=20, help_text=_("paid or shipped"))
     payment_method = models.CharField(_("payment method"), max_length=20, help_text=_("the single captured method, 'mixed', or 'none'"))
     date = models.ForeignKey(
-        DimDate, models.PROTECT, db_column="date_key", help_text=_("business date in the shop's time zone"), verbose_name=_("date")
+        DimDate, models.PROTECT, db_column="date_key", help_text=_("day of the order, in the shop's time zone"), verbose_name=_("date")
     )
-    product = models.ForeignKey(
-        DimProduct, models.PROTECT, db_column="product_key", verbose_name=_("product"), help_text=_("what was sold")
-    )
+    product = models.ForeignKey(DimProduct, models.PROTECT, db_column="product_key", verbose_name=_("product"), help_text=_("product sold"))
     category = models.ForeignKey(
         DimCategory,
         models.PROTECT,
         db_column="category_key",
         db_index=False,
         verbose_name=_("category"),
-        help_text=_("of the product; moves when the product moves"),
+        help_text=_("category of the product today; changes when the product moves"),
     )
     customer = models.ForeignKey(
-        DimCustomer, models.PROTECT, db_column="customer_key", db_index=False, verbose_name=_("customer"), help_text=_("who bought")
+        DimCustomer,
+        models.PROTECT,
+        db_column="customer_key",
+        db_index=False,
+        verbose_name=_("customer"),
+        help_text=_("customer who bought"),
     )
     employee = models.ForeignKey(
         DimEmployee,
@@ -44,21 +47,25 @@ class FactSales(models.Model):
         db_column="employee_key",
         db_index=False,
         verbose_name=_("employee"),
-        help_text=_("who sold; -2 for a web order"),
+        help_text=_("employee who sold; -2 for a web order"),
     )
     region = models.ForeignKey(
-        DimRegion, models.PROTECT, db_column="region_key", db_index=False, verbose_name=_("region"), help_text=_("where it was sold")
+        DimRegion, models.PROTECT, db_column="region_key", db_index=False, verbose_name=_("region"), help_text=_("region where it was sold")
     )
     quantity = models.IntegerField(_("quantity"), help_text=_("pieces"))
     gross_amount = models.DecimalField(_("gross amount"), **MONEY, help_text=_("unit price x quantity"))
-    discount_amount = models.DecimalField(_("discount amount"), **MONEY, help_text=_("off the whole line"))
+    discount_amount = models.DecimalField(_("discount amount"), **MONEY, help_text=_("discount on the whole line"))
     net_amount = models.DecimalField(_("net amount"), **MONEY, help_text=_("gross - discount"))
-    cost_amount = models.DecimalField(_("cost amount"), **MONEY, null=True, help_text=_("product cost x quantity, as first loaded"))
+    cost_amount = models.DecimalField(
+        _("cost amount"), **MONEY, null=True, help_text=_("product cost x quantity, from the line's first load")
+    )
     margin_amount = models.DecimalField(_("margin amount"), **MONEY, null=True, help_text=_("net - cost"))
-    paid_amount = models.DecimalField(_("paid amount"), **MONEY, help_text=_("captured - refunded, the line's share by net"))
-    paid_at = models.DateTimeField(_("paid at"), null=True, help_text=_("the last captured payment"))
-    ordered_at = models.DateTimeField(_("ordered at"), help_text=_("when it was ordered, kept in UTC"))
-    run_id = models.BigIntegerField(_("run id"), help_text=_("the run that last wrote the row"))
+    paid_amount = models.DecimalField(
+        _("paid amount"), **MONEY, help_text=_("captured - refunded payments of the order, allocated by net amount")
+    )
+    paid_at = models.DateTimeField(_("paid at"), null=True, help_text=_("time of the last captured payment"))
+    ordered_at = models.DateTimeField(_("ordered at"), help_text=_("time of the order, in UTC"))
+    run_id = models.BigIntegerField(_("run id"), help_text=_("run that last wrote the row"))
 
     class Meta:
         db_table = "fact_sales"

@@ -1,14 +1,17 @@
-"""What people ask of the warehouse. Money is UAH; months are business months of the shop."""
+"""The KPIs by month and in total, read from the views of kpi_views.py. Money is UAH; days and months are those of the shop's calendar."""
 
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
-from django.db.models import Count, F, QuerySet, Sum
+from django.db import connections
 
-from apps.warehouse.facts import FactSales
+from apps.warehouse.dimensions import DimRegion
 
-NOTHING = Decimal("0.00")
+ZERO_UAH = Decimal("0.00")
+TENTH = Decimal("0.1")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,55 +35,68 @@ class Totals:
 
     @property
     def average_order(self) -> Decimal:
-        """Net by distinct orders."""
-        return average(self.net, self.orders)
+        """Net revenue per order, UAH."""
+        return divide_among(self.net, self.orders)
 
     @property
     def margin_percent(self) -> Decimal:
-        return self.percent(self.margin)
+        return self.percent_of_net(self.margin)
 
     @property
     def paid_percent(self) -> Decimal:
-        """The rest is the unpaid exposure."""
-        return self.percent(self.paid)
+        """The share of net revenue that is paid; the rest is outstanding."""
+        return self.percent_of_net(self.paid)
 
-    def percent(self, part: Decimal) -> Decimal:
-        return (part * 100 / self.net).quantize(Decimal("0.1"), ROUND_HALF_UP) if self.net else Decimal("0.0")
+    def percent_of_net(self, part: Decimal) -> Decimal:
+        return (part * 100 / self.net).quantize(TENTH, ROUND_HALF_UP) if self.net else Decimal("0.0")
 
 
-def sales(start: date | None = None, end: date | None = None, region: str | None = None) -> "QuerySet[FactSales]":
-    """The facts of business days from `start` to `end`, both included, of the region with this code."""
-    facts = FactSales.objects.all()
+def read_totals(start: date | None = None, end: date | None = None, region: str | None = None) -> Totals:
+    """Return the totals of the days from `start` to `end`, both included, in the region with this code."""
+    (row,) = fetch_rows(
+        "SELECT sum(net_amount) AS net, sum(margin_amount) AS margin, sum(paid_amount) AS paid, count(DISTINCT order_id) AS orders "
+        f"FROM kpi_lines WHERE {build_condition(start, end, region)}"
+    )
+    return Totals(to_uah(row["net"]), to_uah(row["margin"]), to_uah(row["paid"]), row["orders"])
+
+
+def read_months(start: date | None = None, end: date | None = None, region: str | None = None) -> list[Month]:
+    """Return the months that had sales, the earliest first; the filters are those of `read_totals`."""
+    rows = fetch_rows(
+        "SELECT year, month, sum(net_amount) AS net, sum(margin_amount) AS margin, sum(orders) AS orders "
+        f"FROM kpi_orders WHERE {build_condition(start, end, region)} GROUP BY year, month ORDER BY year, month"
+    )
+    return [Month(row["year"], row["month"], to_uah(row["net"]), to_uah(row["margin"]), row["orders"]) for row in rows]
+
+
+def fetch_rows(sql: str) -> list[Row]:
+    with connections["dwh"].cursor() as cursor:
+        cursor.execute(sql)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def build_condition(start: date | None, end: date | None, region: str | None) -> str:
+    """Return SQL for the filters. It names keys alone: both views apply it to the fact before anything is summed."""
+    conditions = []
     if start or end:
-        facts = facts.filter(date__gte=key(start or date.min), date__lte=key(end or date.max))
-    return facts.filter(region__code=region) if region is not None else facts
+        conditions.append(f"date_key BETWEEN {to_date_key(start or date.min)} AND {to_date_key(end or date.max)}")
+    if region is not None:
+        keys = DimRegion.objects.filter(code=region).values_list("region_key", flat=True)
+        conditions.append(f"region_key IN ({', '.join(map(str, keys)) or 'NULL'})")
+    return " AND ".join(conditions) or "1 = 1"
 
 
-def key(day: date) -> int:
-    """The day's row in dim_date."""
+def to_date_key(day: date) -> int:
+    """Return the day's key in dim_date."""
     return day.year * 10_000 + day.month * 100 + day.day
 
 
-def by_month(facts: "QuerySet[FactSales]") -> list[Month]:
-    months = facts.values(year=F("date__year"), month=F("date__month")).order_by("year", "month")
-    return [
-        Month(row["year"], row["month"], uah(row["net"]), uah(row["margin"]), row["orders"])
-        for row in months.annotate(net=Sum("net_amount"), margin=Sum("margin_amount"), orders=Count("order_id", distinct=True))
-    ]
+def divide_among(amount: Decimal, orders: int) -> Decimal:
+    """Round half a kopiyka up, as PostgreSQL does and Metabase therefore shows."""
+    return (amount / orders).quantize(ZERO_UAH, ROUND_HALF_UP) if orders else ZERO_UAH
 
 
-def totals(facts: "QuerySet[FactSales]") -> Totals:
-    row = facts.aggregate(
-        net=Sum("net_amount"), margin=Sum("margin_amount"), paid=Sum("paid_amount"), orders=Count("order_id", distinct=True)
-    )
-    return Totals(uah(row["net"]), uah(row["margin"]), uah(row["paid"]), row["orders"])
-
-
-def average(net: Decimal, orders: int) -> Decimal:
-    """Half a kopiyka goes up, as PostgreSQL rounds, and so as Metabase shows it."""
-    return (net / orders).quantize(NOTHING, ROUND_HALF_UP) if orders else NOTHING
-
-
-def uah(total: Decimal | None) -> Decimal:
-    """To the kopiyka: SQLite sums floats."""
-    return (total or NOTHING).quantize(NOTHING)
+def to_uah(total: Decimal | float | None) -> Decimal:
+    """Round to the kopiyka, since SQLite sums floats; nothing is zero."""
+    return Decimal(str(total or 0)).quantize(ZERO_UAH)

@@ -8,21 +8,23 @@ from techmarket.diagnosis import diagnosed
 
 
 class Load(models.Model):
-    """One published run, written in the same transaction as its rows: it is here if and only if the rows are."""
+    """Grain: one published run. Written in the same transaction as the run's rows, so it exists if and only if they do."""
 
-    run_uuid = models.UUIDField(_("run uuid"), primary_key=True, help_text=_("tells runs apart even if the control database is made anew"))
-    run_id = models.BigIntegerField(_("run id"), db_index=True, help_text=_("the run's number in the ledger"))
+    run_uuid = models.UUIDField(
+        _("run uuid"), primary_key=True, help_text=_("identifies the run even after the control database was recreated")
+    )
+    run_id = models.BigIntegerField(_("run id"), db_index=True, help_text=_("number of the run in the ledger"))
     mode = models.CharField(_("mode"), max_length=20, help_text=_("full or incremental"))
-    window_start = models.DateTimeField(_("window start"), null=True, help_text=_("included; empty for a full run"))
-    window_end = models.DateTimeField(_("window end"), null=True, help_text=_("excluded; empty for a full run"))
+    window_start = models.DateTimeField(_("window start"), null=True, help_text=_("inclusive; empty for a full run"))
+    window_end = models.DateTimeField(_("window end"), null=True, help_text=_("exclusive; empty for a full run"))
     high_water_mark = models.DateTimeField(
-        _("high water mark"), null=True, help_text=_("changes before this instant of the sources' clocks are in the warehouse")
+        _("high water mark"), null=True, help_text=_("changes before this instant, by the sources' clocks, are in the warehouse")
     )
     counts = models.JSONField(_("counts"), help_text=_("rows by table: inserted, updated, unchanged, deleted, derived"))
     fingerprints = models.JSONField(
         _("fingerprints"),
         default=dict,
-        help_text=_("by dimension, of its slices: what their source rows were like when they were last read"),
+        help_text=_("by dimension and slice: fingerprint of the source rows when they were last read"),
     )
     published_at = models.DateTimeField(_("published at"), db_index=True, help_text=_("when the rows were written, by the worker's clock"))
 

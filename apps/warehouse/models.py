@@ -1,6 +1,6 @@
-"""dwh: the star; what was sold, when, where, to whom and through whom.
+"""dwh: the star schema of sales: what was sold, when, where, to whom and by whom.
 
-The label is that of its alias: PostgreSQL 15 or SQLite.
+The app's label is the database alias. The database is PostgreSQL 15 or SQLite.
 """
 
 from apps.warehouse.dimensions import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion

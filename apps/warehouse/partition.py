@@ -1,4 +1,4 @@
-"""A partitioned table for a model. Django knows none; PostgreSQL needs it to swap a whole table in under grants and views."""
+"""Partitioned tables, which Django does not support. PostgreSQL then swaps a whole table in while grants and views stay."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from django.db.migrations.state import ProjectState
 WHOLE_RANGE = "FOR VALUES FROM (MINVALUE) TO (MAXVALUE)"
 
 
-def by_range(key: str) -> str:
+def partition_by_range(key: str) -> str:
     return f"PARTITION BY RANGE ({key})"
 
 
-def only_partition(table: str) -> str:
+def create_only_partition(table: str) -> str:
     return f"CREATE TABLE {table}_0 PARTITION OF {table} {WHOLE_RANGE}"
 
 
 class CreateSinglePartitionModel(CreateModel):
-    """A partitioned table with one partition for all of it. On SQLite a plain table."""
+    """Create a partitioned table with one partition for the whole range; on SQLite, a plain table."""
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
@@ -27,11 +27,11 @@ class CreateSinglePartitionModel(CreateModel):
         if schema_editor.connection.vendor != "postgresql" or not self.allow_migrate_model(schema_editor.connection.alias, model):
             return super().database_forwards(app_label, schema_editor, from_state, to_state)
         table, key = model._meta.db_table, model._meta.pk.column
-        plain = schema_editor.sql_create_table
-        schema_editor.sql_create_table = f"{plain} {by_range(key)}"
+        original = schema_editor.sql_create_table
+        schema_editor.sql_create_table = f"{original} {partition_by_range(key)}"
         try:
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         finally:
-            schema_editor.sql_create_table = plain
-        schema_editor.execute(only_partition(table))
+            schema_editor.sql_create_table = original
+        schema_editor.execute(create_only_partition(table))
         return None

@@ -1,4 +1,7 @@
-"""Who else reads the star: `bi_reader`, if the server knows it (deploy/postgres/roles.sh makes it); the star, its age, nothing else."""
+"""The rights of `bi_reader`, where the server has this role (deploy/postgres/roles.sh creates it).
+
+It may read the dimensions, the fact, the KPI views and the age of the data, and nothing else.
+"""
 
 from typing import Any
 
@@ -7,32 +10,35 @@ from django.db import connections
 
 from apps.warehouse.dimensions import Dimension
 from apps.warehouse.facts import FactSales
+from apps.warehouse.kpi_views import VIEWS
 
 READER = "bi_reader"
-AS_OF = "data_as_of"  # a view of etl_load: its latest high-water mark, and nothing else of it
+AS_OF = "data_as_of"  # view of etl_load: the latest high-water mark and no other column
 
 
-def grant_star(sender: AppConfig, using: str, **kwargs: Any) -> None:
-    """After every migration, so that a new dimension is readable too. Table by table: a default privilege would open etl_load as well.
+def grant_reader(sender: AppConfig, using: str, **kwargs: Any) -> None:
+    """Grant SELECT after every migrate, so that a new dimension or a replaced view is readable too.
 
-    A full load swaps the fact's partition; the grant hangs on fact_sales and stays.
+    One by one, because a default privilege would open etl_load as well. A full load swaps the fact's partition; the grant belongs to
+    fact_sales and stays.
     """
     if using != sender.label or connections[using].vendor != "postgresql":
         return
     with connections[using].cursor() as cursor:
-        for table in ungranted(cursor, star(sender)):
-            cursor.execute(f"GRANT SELECT ON {table} TO {READER}")
+        for relation in find_ungranted(cursor, readable_relations(sender)):
+            cursor.execute(f"GRANT SELECT ON {relation} TO {READER}")
 
 
-def star(warehouse: AppConfig) -> list[str]:
-    return [*(model._meta.db_table for model in warehouse.get_models() if issubclass(model, Dimension | FactSales)), AS_OF]
+def readable_relations(warehouse: AppConfig) -> list[str]:
+    tables = [model._meta.db_table for model in warehouse.get_models() if issubclass(model, Dimension | FactSales)]
+    return [*tables, *(view.name for view in VIEWS), AS_OF]
 
 
-def ungranted(cursor: Any, tables: list[str]) -> list[str]:
-    """Those of `tables` that exist and that the reader, if it exists, may not read: a needless GRANT could collide with a load."""
+def find_ungranted(cursor: Any, relations: list[str]) -> list[str]:
+    """Return the `relations` that exist and that the role, if it exists, may not read. A needless GRANT could collide with a load."""
     cursor.execute(
         "SELECT name FROM unnest(%s::text[]) AS name JOIN pg_roles ON rolname = %s "
         "WHERE NOT has_table_privilege(rolname, to_regclass(name), 'SELECT')",
-        [tables, READER],
+        [relations, READER],
     )
     return [row[0] for row in cursor.fetchall()]

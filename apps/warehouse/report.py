@@ -1,28 +1,39 @@
-"""All KPIs of a period in two scans of the fact: of its orders, and of what was sold.
+"""All KPIs of a period, in one query of each KPI view.
 
-An order has one day, one region, one employee and one payment method: counted once for each of these, orders add up. They do not by
-product, so products have a scan of their own.
+An order has one day, one region, one manager and one payment method, so one query by all four gives the KPIs by each of them. Orders do not
+add up by product, which is why products have a query of their own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from django.db.models import Count, ExpressionWrapper, F, IntegerField, Max, Min, Model, QuerySet, Sum
+from django.db.models import Max, Min
 
-from apps.warehouse.dimensions import DimCategory, DimEmployee, DimProduct, DimRegion
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpis import NOTHING, Month, Totals, average, sales, totals, uah
+from apps.warehouse.kpis import ZERO_UAH, Month, Row, Totals, build_condition, divide_among, fetch_rows, read_totals, to_uah
 
-TOP = 10
-Scan = list[dict[str, Any]]
+TOP_PRODUCTS = 10
+ORDERS_SQL = """\
+SELECT year, month, region_key, region, employee_key, manager, payment_method,
+    sum(net_amount) AS net, sum(margin_amount) AS margin, sum(paid_amount) AS paid, sum(orders) AS orders
+FROM kpi_orders
+WHERE {condition}
+GROUP BY year, month, region_key, region, employee_key, manager, payment_method"""
+PRODUCTS_SQL = """\
+SELECT product_key, product, category_key, category, sum(net_amount) AS net, sum(margin_amount) AS margin
+FROM kpi_lines
+WHERE {condition}
+GROUP BY product_key, product, category_key, category"""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one region, employee, payment method, product or category sold. `orders` is 0 where orders do not add up."""
+    """The sales of one region, manager, payment method, product or category. `orders` is 0 where orders do not add up."""
 
     key: int | str
     name: str
@@ -32,12 +43,12 @@ class Share:
 
     @property
     def average_order(self) -> Decimal:
-        return average(self.net, self.orders)
+        return divide_among(self.net, self.orders)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The KPIs of the business days from `start` to `end`. `before`: the totals of as many days before them, where there were sales."""
+    """The KPIs of the days from `start` to `end`. `before`: the totals of as many days before them; None where nothing was sold."""
 
     totals: Totals
     before: Totals | None
@@ -49,78 +60,68 @@ class Report:
     categories: list[Share]
 
 
-def sold_between() -> tuple[date, date] | None:
-    """The first and the last business day with a sale."""
-    ends = FactSales.objects.filter(date__gt=0).aggregate(first=Min("date"), last=Max("date"))
-    return (day(ends["first"]), day(ends["last"])) if ends["first"] else None
-
-
-def day(key: int) -> date:
-    return date(key // 10_000, key // 100 % 100, key % 100)
-
-
-def report(start: date | None = None, end: date | None = None, region: str | None = None) -> Report:
-    facts = sales(start, end, region)
-    orders, goods = scan_orders(facts), scan_goods(facts)
+def build_report(start: date | None = None, end: date | None = None, region: str | None = None) -> Report:
+    """Return the KPIs of the days from `start` to `end`, both included, in the region with this code."""
+    filters = build_condition(start, end, region)
+    orders, products = fetch_rows(ORDERS_SQL.format(condition=filters)), fetch_rows(PRODUCTS_SQL.format(condition=filters))
     return Report(
-        totals=summed(orders),
-        before=earlier(start, end, region),
-        months=months(orders),
-        regions=shares(orders, "region_id", names(DimRegion)),
-        employees=shares(orders, "employee_id", names(DimEmployee)),
-        methods=shares(orders, "payment_method"),
-        products=shares(goods, "product_id", names(DimProduct))[:TOP],
-        categories=shares(goods, "category_id", names(DimCategory)),
+        totals=add_up(orders),
+        before=read_previous_totals(start, end, region),
+        months=split_by_month(orders),
+        regions=split(orders, "region_key", "region"),
+        employees=split(orders, "employee_key", "manager"),
+        methods=split(orders, "payment_method", "payment_method"),
+        products=split(products, "product_key", "product")[:TOP_PRODUCTS],
+        categories=split(products, "category_key", "category"),
     )
 
 
-def scan_orders(facts: "QuerySet[FactSales]") -> Scan:
-    month = ExpressionWrapper(F("date_id") / 100, IntegerField())  # of whole numbers, so without the days
-    cells = facts.order_by().values("region_id", "employee_id", "payment_method", month=month)
-    sums = {"net": Sum("net_amount"), "margin": Sum("margin_amount"), "paid": Sum("paid_amount")}
-    return [dict(cell) for cell in cells.annotate(**sums, orders=Count("order_id", distinct=True))]
+def find_sales_period() -> tuple[date, date] | None:
+    """Return the first and the last day with a sale."""
+    keys = FactSales.objects.filter(date__gt=0).aggregate(first=Min("date"), last=Max("date"))
+    return (to_day(keys["first"]), to_day(keys["last"])) if keys["first"] else None
 
 
-def scan_goods(facts: "QuerySet[FactSales]") -> Scan:
-    cells = facts.order_by().values("product_id", "category_id")
-    return [dict(cell) for cell in cells.annotate(net=Sum("net_amount"), margin=Sum("margin_amount"))]
+def to_day(date_key: int) -> date:
+    return date(date_key // 10_000, date_key // 100 % 100, date_key % 100)
 
 
-def earlier(start: date | None, end: date | None, region: str | None) -> Totals | None:
-    """The totals of the period of the same length that ends the day before `start`."""
+def read_previous_totals(start: date | None, end: date | None, region: str | None) -> Totals | None:
+    """Return the totals of the period of the same length that ends the day before `start`."""
     if not (start and end):
         return None
-    days = end - start
-    if (start - date.min) <= days:
+    length = end - start
+    if start - date.min <= length:
         return None
-    before = totals(sales(start - days - timedelta(days=1), start - timedelta(days=1), region))
+    before = read_totals(start - length - timedelta(days=1), start - timedelta(days=1), region)
     return before if before.orders else None
 
 
-def summed(cells: Iterable[Mapping[str, Any]]) -> Totals:
-    cells = list(cells)
-    net, margin, paid = (uah(sum((cell[name] or NOTHING for cell in cells), NOTHING)) for name in ("net", "margin", "paid"))
-    return Totals(net, margin, paid, sum(cell["orders"] for cell in cells))
+def add_up(rows: Iterable[Row]) -> Totals:
+    """Sum rows of either query; those of products have neither payments nor orders."""
+    rows = list(rows)
+    net, margin, paid = (sum((to_uah(row.get(name)) for row in rows), ZERO_UAH) for name in ("net", "margin", "paid"))
+    return Totals(net, margin, paid, sum(row.get("orders", 0) for row in rows))
 
 
-def grouped(cells: Scan, name: str) -> dict[Any, Scan]:
-    groups: dict[Any, Scan] = {}
-    for cell in cells:
-        groups.setdefault(cell[name], []).append({"paid": NOTHING, "orders": 0} | cell)
-    return groups
+def split_by_month(rows: Iterable[Row]) -> list[Month]:
+    months = []
+    for (year, month), some in group(rows, "year", "month"):
+        totals = add_up(some)
+        months.append(Month(year, month, totals.net, totals.margin, totals.orders))
+    return months
 
 
-def months(cells: Scan) -> list[Month]:
-    sums = {month: summed(some) for month, some in sorted(grouped(cells, "month").items())}
-    return [Month(month // 100, month % 100, of.net, of.margin, of.orders) for month, of in sums.items()]
+def split(rows: Iterable[Row], key: str, name: str) -> list[Share]:
+    """Return a share for each value of `key`, the largest revenue first."""
+    shares = []
+    for values, some in group(rows, key, name):
+        totals = add_up(some)
+        shares.append(Share(values[0], values[1], totals.net, totals.margin, totals.orders))
+    return sorted(shares, key=lambda share: (-share.net, share.name))
 
 
-def shares(cells: Scan, name: str, names: Mapping[Any, str] | None = None) -> list[Share]:
-    """Largest revenue first."""
-    sums = {key: summed(some) for key, some in grouped(cells, name).items()}
-    found = [Share(key, names.get(key, str(key)) if names is not None else key, of.net, of.margin, of.orders) for key, of in sums.items()]
-    return sorted(found, key=lambda share: (-share.net, share.name))
-
-
-def names(dimension: type[Model]) -> dict[Any, str]:
-    return {row.pk: str(row) for row in dimension._default_manager.all()}
+def group(rows: Iterable[Row], *columns: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Return the rows by their values of these columns, in the order of the values."""
+    values = itemgetter(*columns)
+    return [(found, list(some)) for found, some in groupby(sorted(rows, key=values), values)]

@@ -1,18 +1,18 @@
-# Run by the MySQL image at the first start of an empty data folder, in the entrypoint's own shell (no execute bit), and by hand
-# on a server that exists: MYSQL_DATABASE, MYSQL_ROOT_PASSWORD and ETL_READER_PASSWORD (or ..._FILE) in the environment.
-# It makes etl_reader, as whom TechMarket reads: SELECT on this source and nothing else. The owner, where MYSQL_USER names him, may
-# make databases named after this one, in which `manage.py backup --verify` looks whether a backup can be restored.
+# The MySQL image sources this script in its entrypoint's shell (no execute bit) at the first start of an empty data folder. On an existing
+# server run it by hand with MYSQL_DATABASE, MYSQL_ROOT_PASSWORD and ETL_READER_PASSWORD (or ..._FILE) in the environment.
+# It creates etl_reader, the user for TechMarket's reads, with SELECT on this source alone. The owner, MYSQL_USER, gets the right to
+# create databases named after this one, in which `manage.py backup --verify` restores backups.
 # shellcheck shell=sh
-etl_reader_password=${ETL_READER_PASSWORD:-$(cat "${ETL_READER_PASSWORD_FILE:?name ETL_READER_PASSWORD or its file}")}
+etl_reader_password=${ETL_READER_PASSWORD:-$(cat "${ETL_READER_PASSWORD_FILE:?set ETL_READER_PASSWORD or ETL_READER_PASSWORD_FILE}")}
 
-# As hexadecimal digits: no character of a password can end the literal.
-hexadecimal() {
+# Hexadecimal digits: no character of a password can end the SQL literal.
+to_hex() {
     printf %s "$1" | od -An -v -tx1 | tr -d ' \n'
 }
 
 MYSQL_PWD=$MYSQL_ROOT_PASSWORD mysql --default-character-set=utf8mb4 --user=root "$MYSQL_DATABASE" <<SQL
-SET @password = QUOTE(CONVERT(X'$(hexadecimal "$etl_reader_password")' USING utf8mb4));
--- An underscore would stand for any letter there.
+SET @password = QUOTE(CONVERT(X'$(to_hex "$etl_reader_password")' USING utf8mb4));
+-- In GRANT an unescaped underscore stands for any character.
 SET @source = REPLACE(DATABASE(), '_', '\\\\_');
 SET @sql = CONCAT('CREATE USER IF NOT EXISTS etl_reader@''%'' IDENTIFIED BY ', @password);
 PREPARE statement FROM @sql;
@@ -20,7 +20,7 @@ EXECUTE statement;
 SET @sql = CONCAT('GRANT SELECT ON \`', @source, '\`.* TO etl_reader@''%''');
 PREPARE statement FROM @sql;
 EXECUTE statement;
-SET @owner = CONVERT(X'$(hexadecimal "${MYSQL_USER:-}")' USING utf8mb4);
+SET @owner = CONVERT(X'$(to_hex "${MYSQL_USER:-}")' USING utf8mb4);
 SET @sql = IF(@owner = '', 'DO 0', CONCAT('GRANT ALL ON \`', @source, '\\\\_verify\\\\_%\`.* TO ', QUOTE(@owner), '@''%'''));
 PREPARE statement FROM @sql;
 EXECUTE statement;

@@ -1,20 +1,20 @@
--- dwh: the star; what was sold, when, where, to whom and through whom. For PostgreSQL 15.
--- Made from the models by `manage.py export_schema`, to be read. The tables themselves are made by `manage.py migrate_all`,
--- which remembers that it did.
+-- dwh: the star schema of sales: what was sold, when, where, to whom and by whom. For PostgreSQL 15.
+-- Generated from the models by `manage.py export_schema`, for reading. Create the tables with `manage.py migrate_all`,
+-- which records the migrations that it has applied.
 
 -- Grain: one calendar day of the shop, key YYYYMMDD.
 CREATE TABLE "dim_date" (
-    "run_id"      bigint NOT NULL,  -- the run that last wrote the row
-    "is_deleted"  boolean NOT NULL,  -- its source row is gone
-    "is_inferred" boolean NOT NULL,  -- a fact came before the source row; filled in by a later run
-    "date_key"    integer NOT NULL PRIMARY KEY,  -- the day as YYYYMMDD; -1 unknown, -2 not applicable
-    "date"        date NULL UNIQUE,  -- the day, in the shop's time zone
+    "run_id"      bigint NOT NULL,  -- run that last wrote the row
+    "is_deleted"  boolean NOT NULL,  -- the source row no longer exists
+    "is_inferred" boolean NOT NULL,  -- created for a fact that arrived before the source row; a later run fills it in
+    "date_key"    integer NOT NULL PRIMARY KEY,  -- day as YYYYMMDD; -1 unknown, -2 not applicable
+    "date"        date NULL UNIQUE,  -- day of the shop's calendar
     "year"        integer NULL,  -- four digits
     "quarter"     integer NULL,  -- 1 to 4
     "month"       integer NULL,  -- 1 to 12
     "month_name"  varchar(20) NOT NULL,  -- in English
-    "iso_week"    integer NULL,  -- 1 to 53, of ISO 8601: weeks begin on Monday
-    "day"         integer NULL,  -- of the month, 1 to 31
+    "iso_week"    integer NULL,  -- 1 to 53, ISO 8601: weeks begin on Monday
+    "day"         integer NULL,  -- day of the month, 1 to 31
     "day_of_week" integer NULL,  -- 1 is Monday
     "is_weekend"  boolean NOT NULL,  -- Saturday or Sunday
     "is_holiday"  boolean NOT NULL  -- public holiday of Ukraine
@@ -22,105 +22,105 @@ CREATE TABLE "dim_date" (
 
 -- Grain: one region.
 CREATE TABLE "dim_region" (
-    "run_id"      bigint NOT NULL,  -- the run that last wrote the row
-    "is_deleted"  boolean NOT NULL,  -- its source row is gone
-    "is_inferred" boolean NOT NULL,  -- a fact came before the source row; filled in by a later run
-    "region_key"  integer NOT NULL PRIMARY KEY,  -- given once by the warehouse and kept; -1 unknown, -2 not applicable
+    "run_id"      bigint NOT NULL,  -- run that last wrote the row
+    "is_deleted"  boolean NOT NULL,  -- the source row no longer exists
+    "is_inferred" boolean NOT NULL,  -- created for a fact that arrived before the source row; a later run fills it in
+    "region_key"  integer NOT NULL PRIMARY KEY,  -- surrogate key, assigned once and never changed; -1 unknown, -2 not applicable
     "region_id"   bigint NULL UNIQUE,  -- natural key: regions.id
-    "code"        varchar(10) NOT NULL,  -- short and stable, for filters
-    "name"        varchar(120) NOT NULL  -- as people call it
+    "code"        varchar(10) NOT NULL,  -- short stable code, for filters
+    "name"        varchar(120) NOT NULL  -- name of the region
 );
 
--- Grain: one category. A root has *Not applicable* for its parent and its own name for its root's.
+-- Grain: one category. A root category has *Not applicable* as its parent and its own name as root name.
 CREATE TABLE "dim_category" (
-    "run_id"              bigint NOT NULL,  -- the run that last wrote the row
-    "is_deleted"          boolean NOT NULL,  -- its source row is gone
-    "is_inferred"         boolean NOT NULL,  -- a fact came before the source row; filled in by a later run
-    "category_key"        integer NOT NULL PRIMARY KEY,  -- given once by the warehouse and kept; -1 unknown, -2 not applicable
+    "run_id"              bigint NOT NULL,  -- run that last wrote the row
+    "is_deleted"          boolean NOT NULL,  -- the source row no longer exists
+    "is_inferred"         boolean NOT NULL,  -- created for a fact that arrived before the source row; a later run fills it in
+    "category_key"        integer NOT NULL PRIMARY KEY,  -- surrogate key, assigned once and never changed; -1 unknown, -2 not applicable
     "category_id"         bigint NULL UNIQUE,  -- natural key: categories.id
-    "name"                varchar(120) NOT NULL,  -- the category's own
-    "parent_category_key" integer NOT NULL,  -- dim_category.category_key of the one above; -2 for a root
-    "root_name"           varchar(120) NOT NULL  -- name of the category at the top
+    "name"                varchar(120) NOT NULL,  -- name of the category
+    "parent_category_key" integer NOT NULL,  -- dim_category.category_key of the parent; -2 for a root
+    "root_name"           varchar(120) NOT NULL  -- name of its root category
 );
 
 -- Grain: one product.
 CREATE TABLE "dim_product" (
-    "run_id"             bigint NOT NULL,  -- the run that last wrote the row
-    "is_deleted"         boolean NOT NULL,  -- its source row is gone
-    "is_inferred"        boolean NOT NULL,  -- a fact came before the source row; filled in by a later run
-    "product_key"        integer NOT NULL PRIMARY KEY,  -- given once by the warehouse and kept; -1 unknown, -2 not applicable
+    "run_id"             bigint NOT NULL,  -- run that last wrote the row
+    "is_deleted"         boolean NOT NULL,  -- the source row no longer exists
+    "is_inferred"        boolean NOT NULL,  -- created for a fact that arrived before the source row; a later run fills it in
+    "product_key"        integer NOT NULL PRIMARY KEY,  -- surrogate key, assigned once and never changed; -1 unknown, -2 not applicable
     "product_id"         bigint NULL UNIQUE,  -- natural key: products.id
-    "name"               varchar(200) NOT NULL,  -- as customers see it
-    "sku"                varchar(40) NOT NULL,  -- stock keeping unit: the shop's own number of the product
-    "category_key"       integer NOT NULL,  -- where it stands in the catalog today
+    "name"               varchar(200) NOT NULL,  -- name shown to customers
+    "sku"                varchar(40) NOT NULL,  -- stock keeping unit: the shop's own product number
+    "category_key"       integer NOT NULL,  -- category of the product today
     "category_name"      varchar(120) NOT NULL,  -- name of its category
-    "root_category_name" varchar(120) NOT NULL,  -- name of its category at the top
-    "price"              numeric(12, 2) NULL,  -- of one piece today, UAH
-    "cost"               numeric(12, 2) NULL,  -- what one piece costs the shop today, UAH
-    "status"             varchar(20) NOT NULL,  -- active or inactive: whether it is on sale
+    "root_category_name" varchar(120) NOT NULL,  -- name of its root category
+    "price"              numeric(12, 2) NULL,  -- price of one piece today, UAH
+    "cost"               numeric(12, 2) NULL,  -- cost of one piece to the shop today, UAH
+    "status"             varchar(20) NOT NULL,  -- active (on sale) or inactive
     CONSTRAINT "dim_product_category_key_261cd4d5_fk_dim_category_category_key" FOREIGN KEY ("category_key") REFERENCES "dim_category" ("category_key") DEFERRABLE INITIALLY DEFERRED
 );
 CREATE INDEX "dim_product_category_key_261cd4d5" ON "dim_product" ("category_key");
 
--- Grain: one customer, with the state of its account in auth_db.
+-- Grain: one customer, with the status of the account in auth_db.
 CREATE TABLE "dim_customer" (
-    "run_id"         bigint NOT NULL,  -- the run that last wrote the row
-    "is_deleted"     boolean NOT NULL,  -- its source row is gone
-    "is_inferred"    boolean NOT NULL,  -- a fact came before the source row; filled in by a later run
-    "customer_key"   integer NOT NULL PRIMARY KEY,  -- given once by the warehouse and kept; -1 unknown, -2 not applicable
+    "run_id"         bigint NOT NULL,  -- run that last wrote the row
+    "is_deleted"     boolean NOT NULL,  -- the source row no longer exists
+    "is_inferred"    boolean NOT NULL,  -- created for a fact that arrived before the source row; a later run fills it in
+    "customer_key"   integer NOT NULL PRIMARY KEY,  -- surrogate key, assigned once and never changed; -1 unknown, -2 not applicable
     "customer_id"    bigint NULL UNIQUE,  -- natural key: customers.id
     "first_name"     varchar(80) NOT NULL,  -- given name
     "last_name"      varchar(80) NOT NULL,  -- family name
-    "email"          varchar(254) NOT NULL,  -- where the person is written to
-    "region_key"     integer NOT NULL,  -- where the customer lives
+    "email"          varchar(254) NOT NULL,  -- email address
+    "region_key"     integer NOT NULL,  -- region of the customer
     "account_status" varchar(20) NOT NULL,  -- auth_users.status, or 'none' without an account
-    "registered_at"  timestamp with time zone NULL,  -- when the customer was first known to the shop
+    "registered_at"  timestamp with time zone NULL,  -- when the customer was created in the shop
     CONSTRAINT "dim_customer_region_key_79ddef91_fk_dim_region_region_key" FOREIGN KEY ("region_key") REFERENCES "dim_region" ("region_key") DEFERRABLE INITIALLY DEFERRED
 );
 CREATE INDEX "dim_customer_region_key_79ddef91" ON "dim_customer" ("region_key");
 
--- Grain: one employee, with the roles of its account in auth_db.
+-- Grain: one employee, with the roles of the account in auth_db.
 CREATE TABLE "dim_employee" (
-    "run_id"       bigint NOT NULL,  -- the run that last wrote the row
-    "is_deleted"   boolean NOT NULL,  -- its source row is gone
-    "is_inferred"  boolean NOT NULL,  -- a fact came before the source row; filled in by a later run
-    "employee_key" integer NOT NULL PRIMARY KEY,  -- given once by the warehouse and kept; -1 unknown, -2 not applicable
+    "run_id"       bigint NOT NULL,  -- run that last wrote the row
+    "is_deleted"   boolean NOT NULL,  -- the source row no longer exists
+    "is_inferred"  boolean NOT NULL,  -- created for a fact that arrived before the source row; a later run fills it in
+    "employee_key" integer NOT NULL PRIMARY KEY,  -- surrogate key, assigned once and never changed; -1 unknown, -2 not applicable
     "employee_id"  bigint NULL UNIQUE,  -- natural key: employees.id
     "first_name"   varchar(80) NOT NULL,  -- given name
     "last_name"    varchar(80) NOT NULL,  -- family name
-    "email"        varchar(254) NOT NULL,  -- where the person is written to
-    "region_key"   integer NOT NULL,  -- where the employee works
-    "is_manager"   boolean NOT NULL,  -- leads others
+    "email"        varchar(254) NOT NULL,  -- email address
+    "region_key"   integer NOT NULL,  -- region of the employee
+    "is_manager"   boolean NOT NULL,  -- whether the employee is a manager
     "hired_at"     date NULL,  -- first day at work
-    "roles"        varchar(80) NOT NULL,  -- auth_db roles, by name, joined with commas
+    "roles"        varchar(80) NOT NULL,  -- names of the roles in auth_db, separated by commas
     CONSTRAINT "dim_employee_region_key_e4ff750b_fk_dim_region_region_key" FOREIGN KEY ("region_key") REFERENCES "dim_region" ("region_key") DEFERRABLE INITIALLY DEFERRED
 );
 CREATE INDEX "dim_employee_region_key_e4ff750b" ON "dim_employee" ("region_key");
 
--- Grain: one order line of a recognised sale (its order is paid or shipped). Money is UAH. On PostgreSQL the table is partitioned
--- into a single partition, so that a first load fills and indexes a table of its own and then takes its place in one short lock,
--- under the same grants and views.
+-- Grain: one order line of a recognised sale (its order is paid or shipped). Money is UAH. On PostgreSQL the table has a single
+-- partition. A first load fills and indexes a separate table, then attaches it as the partition under one short lock; grants and
+-- views belong to the partitioned table and stay.
 CREATE TABLE "fact_sales" (
     "order_item_id"   bigint NOT NULL PRIMARY KEY,  -- natural key: order_items.id
-    "order_id"        bigint NOT NULL,  -- orders.id: whose line it is
+    "order_id"        bigint NOT NULL,  -- orders.id: the order of the line
     "order_status"    varchar(20) NOT NULL,  -- paid or shipped
     "payment_method"  varchar(20) NOT NULL,  -- the single captured method, 'mixed', or 'none'
-    "date_key"        integer NOT NULL,  -- business date in the shop's time zone
-    "product_key"     integer NOT NULL,  -- what was sold
-    "category_key"    integer NOT NULL,  -- of the product; moves when the product moves
-    "customer_key"    integer NOT NULL,  -- who bought
-    "employee_key"    integer NOT NULL,  -- who sold; -2 for a web order
-    "region_key"      integer NOT NULL,  -- where it was sold
+    "date_key"        integer NOT NULL,  -- day of the order, in the shop's time zone
+    "product_key"     integer NOT NULL,  -- product sold
+    "category_key"    integer NOT NULL,  -- category of the product today; changes when the product moves
+    "customer_key"    integer NOT NULL,  -- customer who bought
+    "employee_key"    integer NOT NULL,  -- employee who sold; -2 for a web order
+    "region_key"      integer NOT NULL,  -- region where it was sold
     "quantity"        integer NOT NULL,  -- pieces
     "gross_amount"    numeric(24, 2) NOT NULL,  -- unit price x quantity
-    "discount_amount" numeric(24, 2) NOT NULL,  -- off the whole line
+    "discount_amount" numeric(24, 2) NOT NULL,  -- discount on the whole line
     "net_amount"      numeric(24, 2) NOT NULL,  -- gross - discount
-    "cost_amount"     numeric(24, 2) NULL,  -- product cost x quantity, as first loaded
+    "cost_amount"     numeric(24, 2) NULL,  -- product cost x quantity, from the line's first load
     "margin_amount"   numeric(24, 2) NULL,  -- net - cost
-    "paid_amount"     numeric(24, 2) NOT NULL,  -- captured - refunded, the line's share by net
-    "paid_at"         timestamp with time zone NULL,  -- the last captured payment
-    "ordered_at"      timestamp with time zone NOT NULL,  -- when it was ordered, kept in UTC
-    "run_id"          bigint NOT NULL,  -- the run that last wrote the row
+    "paid_amount"     numeric(24, 2) NOT NULL,  -- captured - refunded payments of the order, allocated by net amount
+    "paid_at"         timestamp with time zone NULL,  -- time of the last captured payment
+    "ordered_at"      timestamp with time zone NOT NULL,  -- time of the order, in UTC
+    "run_id"          bigint NOT NULL,  -- run that last wrote the row
     CONSTRAINT "fact_sales_date_key_50234ed5_fk_dim_date_date_key" FOREIGN KEY ("date_key") REFERENCES "dim_date" ("date_key") DEFERRABLE INITIALLY DEFERRED,
     CONSTRAINT "fact_sales_product_key_148bd2c5_fk_dim_product_product_key" FOREIGN KEY ("product_key") REFERENCES "dim_product" ("product_key") DEFERRABLE INITIALLY DEFERRED,
     CONSTRAINT "fact_sales_category_key_c4a3af8a_fk_dim_category_category_key" FOREIGN KEY ("category_key") REFERENCES "dim_category" ("category_key") DEFERRABLE INITIALLY DEFERRED,
@@ -133,17 +133,117 @@ CREATE INDEX "fact_sales_order_id_0f73a315" ON "fact_sales" ("order_id");
 CREATE INDEX "fact_sales_date_key_50234ed5" ON "fact_sales" ("date_key");
 CREATE INDEX "fact_sales_product_key_148bd2c5" ON "fact_sales" ("product_key");
 
--- One published run, written in the same transaction as its rows: it is here if and only if the rows are.
+-- Grain: one published run. Written in the same transaction as the run's rows, so it exists if and only if they do.
 CREATE TABLE "etl_load" (
-    "run_uuid"        uuid NOT NULL PRIMARY KEY,  -- tells runs apart even if the control database is made anew
-    "run_id"          bigint NOT NULL,  -- the run's number in the ledger
+    "run_uuid"        uuid NOT NULL PRIMARY KEY,  -- identifies the run even after the control database was recreated
+    "run_id"          bigint NOT NULL,  -- number of the run in the ledger
     "mode"            varchar(20) NOT NULL,  -- full or incremental
-    "window_start"    timestamp with time zone NULL,  -- included; empty for a full run
-    "window_end"      timestamp with time zone NULL,  -- excluded; empty for a full run
-    "high_water_mark" timestamp with time zone NULL,  -- changes before this instant of the sources' clocks are in the warehouse
+    "window_start"    timestamp with time zone NULL,  -- inclusive; empty for a full run
+    "window_end"      timestamp with time zone NULL,  -- exclusive; empty for a full run
+    "high_water_mark" timestamp with time zone NULL,  -- changes before this instant, by the sources' clocks, are in the warehouse
     "counts"          jsonb NOT NULL,  -- rows by table: inserted, updated, unchanged, deleted, derived
-    "fingerprints"    jsonb NOT NULL,  -- by dimension, of its slices: what their source rows were like when they were last read
+    "fingerprints"    jsonb NOT NULL,  -- by dimension and slice: fingerprint of the source rows when they were last read
     "published_at"    timestamp with time zone NOT NULL  -- when the rows were written, by the worker's clock
 );
 CREATE INDEX "etl_load_run_id_193b816c" ON "etl_load" ("run_id");
 CREATE INDEX "etl_load_published_at_4b14a7b9" ON "etl_load" ("published_at");
+
+CREATE VIEW kpi_orders AS
+SELECT
+    s.date_key,
+    s.date,
+    s.year,
+    s.month,
+    s.region_key,
+    r.code AS region_code,
+    r.name AS region,
+    s.employee_key,
+    CASE WHEN e.employee_key < 0 THEN e.last_name ELSE e.first_name || ' ' || e.last_name END AS manager,
+    s.payment_method,
+    s.orders,
+    s.gross_amount,
+    s.discount_amount,
+    s.net_amount,
+    s.margin_amount,
+    s.paid_amount
+FROM (
+    SELECT
+        f.date_key,
+        d.date,
+        d.year,
+        d.month,
+        f.region_key,
+        f.employee_key,
+        f.payment_method,
+        CAST(count(DISTINCT f.order_id) AS integer) AS orders,
+        round(sum(f.gross_amount), 2) AS gross_amount,
+        round(sum(f.discount_amount), 2) AS discount_amount,
+        round(sum(f.net_amount), 2) AS net_amount,
+        coalesce(round(sum(f.margin_amount), 2), 0) AS margin_amount,
+        round(sum(f.paid_amount), 2) AS paid_amount
+    FROM fact_sales AS f
+    JOIN dim_date AS d ON d.date_key = f.date_key
+    GROUP BY f.date_key, d.date_key, d.date, d.year, d.month, f.region_key, f.employee_key, f.payment_method
+) AS s
+JOIN dim_region AS r ON r.region_key = s.region_key
+JOIN dim_employee AS e ON e.employee_key = s.employee_key;
+COMMENT ON VIEW kpi_orders IS 'Sales by day, region, manager and payment method. An order has one of each, so its lines are in one row and orders add up over any rows.';
+COMMENT ON COLUMN kpi_orders.date_key IS 'day of the order as YYYYMMDD';
+COMMENT ON COLUMN kpi_orders.date IS 'day of the order, in the shop''s time zone';
+COMMENT ON COLUMN kpi_orders.year IS 'year of the day, four digits';
+COMMENT ON COLUMN kpi_orders.month IS 'month of the day, 1 to 12';
+COMMENT ON COLUMN kpi_orders.region_key IS 'dim_region.region_key';
+COMMENT ON COLUMN kpi_orders.region_code IS 'short code of the region where it was sold';
+COMMENT ON COLUMN kpi_orders.region IS 'name of the region where it was sold';
+COMMENT ON COLUMN kpi_orders.employee_key IS 'dim_employee.employee_key; -2 where no employee took part (web order)';
+COMMENT ON COLUMN kpi_orders.manager IS 'name of the employee who sold';
+COMMENT ON COLUMN kpi_orders.payment_method IS 'the single captured method, ''mixed'', or ''none''';
+COMMENT ON COLUMN kpi_orders.orders IS 'number of orders';
+COMMENT ON COLUMN kpi_orders.gross_amount IS 'unit price x quantity, UAH';
+COMMENT ON COLUMN kpi_orders.discount_amount IS 'discount, UAH';
+COMMENT ON COLUMN kpi_orders.net_amount IS 'net revenue: gross - discount, UAH';
+COMMENT ON COLUMN kpi_orders.margin_amount IS 'net - cost of the lines whose cost is known, UAH';
+COMMENT ON COLUMN kpi_orders.paid_amount IS 'captured - refunded payments, UAH';
+
+CREATE VIEW kpi_lines AS
+SELECT
+    f.date_key,
+    d.date,
+    d.year,
+    d.month,
+    f.region_key,
+    r.code AS region_code,
+    r.name AS region,
+    f.order_id,
+    p.product_key,
+    p.name AS product,
+    c.category_key,
+    c.name AS category,
+    f.gross_amount,
+    f.discount_amount,
+    f.net_amount,
+    f.margin_amount,
+    f.paid_amount
+FROM fact_sales AS f
+LEFT JOIN dim_date AS d ON d.date_key = f.date_key
+LEFT JOIN dim_region AS r ON r.region_key = f.region_key
+LEFT JOIN dim_product AS p ON p.product_key = f.product_key
+LEFT JOIN dim_category AS c ON c.category_key = f.category_key;
+COMMENT ON VIEW kpi_lines IS 'Order lines with their day, region, product and category. Orders are count(DISTINCT order_id); by product or category they do not add up, since an order may have several of them.';
+COMMENT ON COLUMN kpi_lines.date_key IS 'day of the order as YYYYMMDD';
+COMMENT ON COLUMN kpi_lines.date IS 'day of the order, in the shop''s time zone';
+COMMENT ON COLUMN kpi_lines.year IS 'year of the day, four digits';
+COMMENT ON COLUMN kpi_lines.month IS 'month of the day, 1 to 12';
+COMMENT ON COLUMN kpi_lines.region_key IS 'dim_region.region_key';
+COMMENT ON COLUMN kpi_lines.region_code IS 'short code of the region where it was sold';
+COMMENT ON COLUMN kpi_lines.region IS 'name of the region where it was sold';
+COMMENT ON COLUMN kpi_lines.order_id IS 'orders.id: the order of the line';
+COMMENT ON COLUMN kpi_lines.product_key IS 'dim_product.product_key';
+COMMENT ON COLUMN kpi_lines.product IS 'name of the product';
+COMMENT ON COLUMN kpi_lines.category_key IS 'dim_category.category_key';
+COMMENT ON COLUMN kpi_lines.category IS 'name of the product''s category';
+COMMENT ON COLUMN kpi_lines.gross_amount IS 'unit price x quantity, UAH';
+COMMENT ON COLUMN kpi_lines.discount_amount IS 'discount, UAH';
+COMMENT ON COLUMN kpi_lines.net_amount IS 'net revenue: gross - discount, UAH';
+COMMENT ON COLUMN kpi_lines.margin_amount IS 'net - cost, UAH; empty where the cost is unknown';
+COMMENT ON COLUMN kpi_lines.paid_amount IS 'the line''s share of captured - refunded payments, UAH';

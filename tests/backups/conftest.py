@@ -1,4 +1,4 @@
-"""The shop of tests/bad, with what it needs to lose all it has and to be asked what it holds."""
+"""The shop of tests/failures, with helpers to read, delete and back up all its databases."""
 
 import os
 from contextlib import closing
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from django.conf import settings
 
-from tests.bad import conftest as bad
-from tests.bad.conftest import FILES, ON_SERVERS, Shop, administer
+from tests.failures import conftest as failures
+from tests.failures.conftest import FILES, ON_SERVERS, Shop, administer
 from tests.servers import mysql, postgresql
 
-shop, template = bad.shop, bad.template  # the fixtures
+shop, template = failures.shop, failures.template  # the fixtures
 Contents = dict[str, dict[str, list[str]]]
 
 
-def tables(shop: Shop, alias: str) -> list[str]:
+def list_tables(shop: Shop, alias: str) -> list[str]:
     if not ON_SERVERS:
         query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
     elif alias in settings.SOURCES:
@@ -24,15 +24,16 @@ def tables(shop: Shop, alias: str) -> list[str]:
     return sorted(row[0] for row in shop.sql(alias, query))
 
 
-def contents(shop: Shop) -> Contents:
-    """Every row of every table of every database."""
+def read_contents(shop: Shop) -> Contents:
+    """Return every row of every table of every database."""
     return {
-        alias: {table: sorted(map(repr, shop.sql(alias, f"SELECT * FROM {table}"))) for table in tables(shop, alias)} for alias in FILES
+        alias: {table: sorted(map(repr, shop.sql(alias, f"SELECT * FROM {table}"))) for table in list_tables(shop, alias)}
+        for alias in FILES
     }
 
 
 def wipe(shop: Shop, *aliases: str) -> None:
-    """The databases are there, and nothing is in them."""
+    """Drop and recreate the databases, all of them by default."""
     for alias in aliases or FILES:
         if not ON_SERVERS:
             for file in shop.folder.glob(f"{FILES[alias]}.sqlite3*"):
@@ -45,23 +46,25 @@ def wipe(shop: Shop, *aliases: str) -> None:
             administer(alias, f"CREATE DATABASE {shop.name(alias)}")
 
 
-def backed_up(shop: Shop, *options: str) -> Path:
-    """The newest backup, just made."""
+def make_backup(shop: Shop, *options: str) -> Path:
+    """Run the backup command and return the new backup."""
     result = shop.run("backup", *options)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
-    return backups(shop)[-1]
+    return list_backups(shop)[-1]
 
 
-def backups(shop: Shop) -> list[Path]:
+def list_backups(shop: Shop) -> list[Path]:
     return sorted(path for path in (shop.folder / "backups").iterdir() if path.name != ".lock")
 
 
-def neighbours() -> set[str]:
-    """The databases of both servers, to see that no throwaway one is left."""
+def list_databases(shop: Shop) -> set[str]:
+    """Return the databases of both servers that are named after one of this shop's, to check that no throwaway one is left."""
     if not ON_SERVERS:
         return set()
     with closing(mysql(os.environ["TEST_MYSQL_URL"])) as sources, sources.cursor() as cursor:
         cursor.execute("SHOW DATABASES")
-        found = {row[0] for row in cursor.fetchall()}
+        found = [row[0] for row in cursor.fetchall()]
     with closing(postgresql(os.environ["TEST_POSTGRES_URL"])) as warehouse:
-        return found | {row[0] for row in warehouse.execute("SELECT datname FROM pg_database").fetchall()}
+        found += [row[0] for row in warehouse.execute("SELECT datname FROM pg_database").fetchall()]
+    # A throwaway one has the first 48 letters of the name (apps/backups/stores).
+    return {name for name in found if name.startswith(tuple(shop.name(alias)[:48] for alias in FILES))}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import batched
 
-from techmarket.environment import set_up
+from techmarket.environment import set_up_django
 
 if __name__ == "__main__":
-    set_up()
+    set_up_django()
 
 from django.db import transaction
 from django.utils import timezone

@@ -13,11 +13,11 @@ from django.db import connections
 from apps.bi.questions import END, REGION, START, questions
 from apps.orchestration.models import Run
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpis import sales
 from apps.warehouse.loads import read_high_water_mark
-from apps.warehouse.report import Share, report, sold_between
+from apps.warehouse.report import Share, build_report, find_sales_period
 from tests.bi.metabase import rendered
 from tests.console.conftest import star  # noqa: F401  fixture
+from tests.console.test_report import lines
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = [
@@ -41,7 +41,7 @@ def answers(**filters: Any) -> dict[str, Rows]:
 
 def scopes() -> Iterator[tuple[dict[str, Any], tuple[date | None, date | None, str | None]]]:
     """Metabase's filters, and the page's. The last one has no sale in it."""
-    first, last = sold_between() or (date.min, date.max)
+    first, last = find_sales_period() or (date.min, date.max)
     middle = first + (last - first) / 2
     yield {}, (None, None, None)
     yield {START: middle.isoformat()}, (middle, None, None)
@@ -62,7 +62,7 @@ def by_margin(shares: list[Share]) -> Rows:
 def test_every_answer_is_the_page_s_number(star: Run) -> None:  # noqa: F811
     FactSales.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(margin_amount=None, cost_amount=None)
     for filters, scope in scopes():
-        said, page = answers(**filters), report(*scope)
+        said, page = answers(**filters), build_report(*scope)
         totals = page.totals
         assert {slug: said[slug] for slug in ("revenue", "orders", "average_order", "margin_percent", "paid_percent")} == {
             "revenue": [(totals.net,)],
@@ -74,7 +74,7 @@ def test_every_answer_is_the_page_s_number(star: Run) -> None:  # noqa: F811
         assert [(month, net, margin, orders) for month, net, _, _, margin, orders in said["by_month"]] == [
             (date(month.year, month.month, 1), month.net, month.margin, month.orders) for month in page.months
         ]
-        facts = list(sales(*scope))
+        facts = lines(*scope)
         assert sum((row[2] for row in said["by_month"]), NOTHING) == sum((fact.gross_amount for fact in facts), NOTHING)
         assert sum((row[3] for row in said["by_month"]), NOTHING) == sum((fact.discount_amount for fact in facts), NOTHING)
         assert sorted(said["by_region"]) == by_orders(page.regions)

@@ -56,7 +56,7 @@ def test_new_metabase_is_set_up_and_twice_changes_nothing(metabase: State, seed:
     metabase.starting = 2
     said = seed("--wait", "30")
     (board,) = metabase.rows["dashboard"].values()
-    assert said == f"{KPIS + 4} made, 0 changed, 0 unchanged. {seed.env['METABASE_URL']}/dashboard/{board['id']}\n"
+    assert said == f"{KPIS + 4} created, 0 updated, 0 unchanged. {seed.env['METABASE_URL']}/dashboard/{board['id']}\n"
     assert metabase.users == {USER: PASSWORD} and not metabase.sessions, "it has logged out"
     (database,), (collection,) = metabase.rows["database"].values(), metabase.rows["collection"].values()
     assert database["engine"] == "postgres"
@@ -76,7 +76,7 @@ def test_new_metabase_is_set_up_and_twice_changes_nothing(metabase: State, seed:
     assert len(stands) == KPIS and not overlapping(stands)
 
     before = seen(metabase)
-    assert seed().startswith(f"0 made, 0 changed, {KPIS + 4} unchanged.")
+    assert seed().startswith(f"0 created, 0 updated, {KPIS + 4} unchanged.")
     assert seen(metabase) == before
 
 
@@ -98,7 +98,7 @@ def test_what_we_change_is_changed_in_place_and_what_people_change_stays(metabas
     ids = {kind: set(rows) for kind, rows in metabase.rows.items()}
 
     # Another time zone is another query, and its question alone changes; the dashboard is made of the same.
-    assert seed(SHOP_TIME_ZONE="Europe/Warsaw").startswith(f"0 made, 1 changed, {KPIS + 3} unchanged.")
+    assert seed(SHOP_TIME_ZONE="Europe/Warsaw").startswith(f"0 created, 1 updated, {KPIS + 3} unchanged.")
     assert "AT TIME ZONE 'Europe/Warsaw'" in cards(metabase)["Data as of"]["dataset_query"]["native"]["query"]
     assert revenue["name"] == "Our revenue"
 
@@ -117,7 +117,7 @@ def test_another_address_or_password_of_the_warehouse(metabase: State, seed: See
     database["name"] = "Renamed by somebody"
     database["details"]["password"] = "expired"
     moved = "postgres://bi_reader:bi's@new-dwh:6432/dwh?sslmode=require"
-    assert seed(DWH_BI_URL=moved).startswith(f"0 made, 1 changed, {KPIS + 3} unchanged.")
+    assert seed(DWH_BI_URL=moved).startswith(f"0 created, 1 updated, {KPIS + 3} unchanged.")
     assert database["name"] == "Renamed by somebody" and len(metabase.rows["database"]) == 1
     assert database["details"].items() >= {"host": "new-dwh", "port": 6432, "password": "bi's", "ssl": True, "ssl-mode": "require"}.items()
 
@@ -130,7 +130,7 @@ def test_a_seeding_that_was_cut_short_is_gone_on_with(metabase: State, seed: See
         broken.setattr(metabase, "put_dashboard", breaks)
         assert "pulled the plug" in seed.refused(1)
     assert len(metabase.rows["dashboard"]) == 1
-    assert seed().startswith(f"0 made, 1 changed, {KPIS + 3} unchanged.")
+    assert seed().startswith(f"0 created, 1 updated, {KPIS + 3} unchanged.")
     assert len(metabase.rows["dashboard"]) == 1 and [len(stands) for stands in metabase.dashcards.values()] == [KPIS]
 
 
@@ -154,7 +154,7 @@ def test_clear_leaves_what_people_have_made_of_ours(metabase: State, seed: Seed)
     database, collection = next(iter(metabase.rows["database"])), next(iter(metabase.rows["collection"]))
     copied = metabase.add("card", **{name: value for name, value in ours.items() if name != "id"} | {"name": "Copy of Orders"})
     said = seed("--clear")
-    assert said == f"{KPIS + 2} removed. Kept: the collection, which holds 1 of others. Kept: the database, which 1 of others use.\n"
+    assert said == f"{KPIS + 2} removed. Kept: the collection (other items in it: 1). Kept: the database (other items that use it: 1).\n"
     assert set(metabase.rows["card"]) == {copied} and not metabase.rows["collection"][collection]["archived"]
     assert set(metabase.rows["database"]) == {database} and not metabase.rows["dashboard"]
 
@@ -196,7 +196,7 @@ def change(name: str, value: Any) -> Callable[[State], None]:
         (change("version", "v1.49.3"), 4, "too old"),
         (change("starting", 99), 4, "503"),
         (change("properties", lambda: ["something else"]), 4, "is not Metabase"),
-        (change("answer", lambda sql: 1 / 0), 1, "Metabase has the question data_as_of, but no answer: division by zero."),
+        (change("answer", lambda sql: 1 / 0), 1, "Metabase cannot answer the question data_as_of: division by zero."),
     ],
 )
 def test_metabase_that_will_not_do(metabase: State, seed: Seed, arrange: Callable[[State], None], code: int, words: str) -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import connections
 from django.test import Client
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from tests.browser import chromium
@@ -16,6 +16,7 @@ from tests.servers import Unavailable
 
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 LOCALES = {"en": "en-GB", "uk": "uk-UA"}
+expect.set_options(timeout=60_000)  # milliseconds: the machine may have other work too
 OpenPage = Callable[..., Page]
 LogIn = Callable[[Page, str], User]
 
@@ -63,6 +64,7 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
         context = browser.new_context(
             base_url=live_server.url, locale=LOCALES[language], color_scheme=theme, viewport=viewport, reduced_motion="reduce"
         )
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}") or dialog.dismiss())

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import connections
 
-READY = 60.0  # seconds
+READY = 300.0  # seconds
 
 
 def addresses() -> dict[str, str]:

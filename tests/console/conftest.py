@@ -11,7 +11,7 @@ from apps.demo import shop
 from apps.orchestration import api
 from apps.orchestration.models import Run
 from apps.sources.orders.models import OrderItem
-from tests.orchestration.conftest import post, schedules, small_shop  # noqa: F401  fixtures
+from tests.orchestration.conftest import broker, schedules, small_shop  # noqa: F401  fixtures
 
 Came = Callable[[str], Client]
 

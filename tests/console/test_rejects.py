@@ -15,7 +15,7 @@ from apps.console.groups import OPERATOR, VIEWER
 from apps.console.rejects import FORMULA_STARTS, TABLES
 from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
 from tests.console.conftest import Came
-from tests.orchestration.post import ago
+from tests.orchestration.harness import ago
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST, FILE = "admin:orchestration_reject_changelist", "admin:orchestration_reject_csv"

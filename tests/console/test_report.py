@@ -1,4 +1,4 @@
-"""The KPIs of two scans, against sums in plain Python."""
+"""All KPIs of a period, against sums in plain Python."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -11,8 +11,8 @@ import pytest
 from apps.orchestration.models import Run
 from apps.warehouse.dimensions import DimCategory, DimEmployee, DimProduct, DimRegion
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpis import Totals, by_month, sales, totals
-from apps.warehouse.report import Share, report, sold_between
+from apps.warehouse.kpis import Totals, read_months, read_totals
+from apps.warehouse.report import Share, build_report, find_sales_period
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 NOTHING = Decimal("0.00")
@@ -51,9 +51,9 @@ def middle(rows: list[FactSales]) -> tuple[date, date]:
 def test_all_kpis(star: Run, narrowed: bool) -> None:
     FactSales.objects.filter(pk__in=FactSales.objects.values("pk")[:3]).update(margin_amount=None)
     chosen = (*middle(lines()), "KV") if narrowed else (None, None, None)
-    rows, found = lines(*chosen), report(*chosen)
+    rows, found = lines(*chosen), build_report(*chosen)
     assert len(rows) > 0 and (len(rows) < FactSales.objects.count()) == narrowed
-    assert found.totals == totals(sales(*chosen)) and found.months == by_month(sales(*chosen))
+    assert found.totals == read_totals(*chosen) and found.months == read_months(*chosen)
     assert found.totals.net == sum(row.net_amount for row in rows)
     named = {model: {row.pk: str(row) for row in model.objects.all()} for model in (DimRegion, DimEmployee, DimProduct, DimCategory)}
     assert found.regions == expected(rows, lambda row: row.region_id, named[DimRegion], True)
@@ -69,14 +69,16 @@ def test_the_period_before_is_as_long_and_ends_the_day_before(star: Run) -> None
     start, end = middle(lines())
     length = (end - start).days + 1
     before = lines(start - timedelta(days=length), start - timedelta(days=1))
-    assert report(start, end).before == totals(sales(start - timedelta(days=length), start - timedelta(days=1)))
-    assert len({row.order_id for row in before}) == report(start, end).before.orders > 0  # type: ignore[union-attr]
-    first, last = sold_between() or (date.min, date.min)
+    assert build_report(start, end).before == read_totals(start - timedelta(days=length), start - timedelta(days=1))
+    assert len({row.order_id for row in before}) == build_report(start, end).before.orders > 0  # type: ignore[union-attr]
+    first, last = find_sales_period() or (date.min, date.min)
     assert (first, last) == (min(row.date.date for row in lines()), max(row.date.date for row in lines()))
-    assert report(first, last).before is None and report(None, end).before is None and report(date.min, end).before is None
+    assert (
+        build_report(first, last).before is None and build_report(None, end).before is None and build_report(date.min, end).before is None
+    )
 
 
 def test_nothing_sold(transactional_db: None) -> None:
-    assert sold_between() is None
-    found = report()
+    assert find_sales_period() is None
+    found = build_report()
     assert found.totals == Totals(NOTHING, NOTHING, NOTHING, 0) and found.months == found.regions == found.products == []

@@ -23,8 +23,8 @@ from apps.orchestration.window import today
 from apps.sources.orders.models import Customer, OrderItem
 from apps.warehouse.dimensions import DimRegion
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpis import sales, totals
-from apps.warehouse.report import report
+from apps.warehouse.kpis import read_totals
+from apps.warehouse.report import build_report
 from techmarket.commands import ExitCode
 from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
 from tests.browser.chromium import chromium
@@ -68,7 +68,7 @@ def test_numbers_are_those_of_the_ledger_and_of_the_star(star: Run, written: Wri
     for table, counts in result["sources"].items():
         assert f"{table} {' '.join(localize_count(counts[name]) for name in ('read', 'loaded', 'filtered', 'rejected'))} 0" in said
     assert said.count(" passed") >= len(result["checks"]) == star.checks.count() > 40
-    found = totals(sales())
+    found = read_totals()
     lines = localize_count(FactSales.objects.count())
     net, paid = (str(number_format(amount, 2, force_grouping=True)) for amount in (found.net, found.paid))
     for name, amount in (("order lines", lines), ("net revenue, UAH", net), ("paid, UAH", paid)):
@@ -118,7 +118,7 @@ def test_a_period_sums_the_runs_that_published_and_shows_the_others(star: Run, w
         assert f" {run.pk} {instant(run.created_at)}" in said
     assert cause in said and f" {dry.pk} {instant(dry.created_at)}" not in said, "the dry run did nothing"
     assert said.index(f"{star.pk} order lines") < said.index(f"{second.pk} order lines")
-    found = totals(sales(first_day, today()))
+    found = read_totals(first_day, today())
     assert localize_rounded_uah(found.net) in said and localize_count(found.orders) in said
     assert "No runs were requested in this period." in words(written("--from", "2024-01-01", "--to", "2024-01-02"))
 
@@ -127,8 +127,8 @@ def test_a_month_of_sales_is_that_months(star: Run, written: Written) -> None:
     key = FactSales.objects.filter(date__gt=0).latest("date").date_id
     start, end = date(key // 10_000, key // 100 % 100, 1), date(key // 10_000, key // 100 % 100, key % 100)
     said = words(written("--from", start.isoformat(), "--to", end.isoformat()))
-    assert localize_uah(totals(sales(start, end)).average_order) in said
-    assert localize_uah(totals(sales()).average_order) not in said
+    assert localize_uah(read_totals(start, end).average_order) in said
+    assert localize_uah(read_totals().average_order) not in said
 
 
 def test_more_rejects_than_fit_are_counted(star: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_a_pdf_holds_the_page(star: Run, tmp_path: Path, settings: Any) -> None:
     assert content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) > 50_000
     if shutil.which("pdftotext"):
         said = subprocess.run(["pdftotext", "-layout", tmp_path / "report.pdf", "-"], capture_output=True, text=True, check=True).stdout
-        net = localize_rounded_uah(totals(sales()).net).split()[0]
+        net = localize_rounded_uah(read_totals().net).split()[0]
         assert f"Run {star.pk}" in said and str(star.uuid) in said and net in said and re.search(r"\b1 ?/ ?\d", said)
 
 
@@ -222,5 +222,5 @@ def test_charts_of_nothing_and_of_less_than_nothing_can_be_drawn(star: Run) -> N
     FactSales.objects.update(net_amount=-100, margin_amount=-50)
     for start in (None, date(2015, 1, 1)):
         end = start
-        for figure in figures(report(start, end), Period(start, end)):
+        for figure in figures(build_report(start, end), Period(start, end)):
             assert draw_chart(figure.chart).startswith("<svg")

@@ -19,7 +19,7 @@ from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
 from tests.console.conftest import Came
-from tests.orchestration.post import Post, ago, asked, fresh
+from tests.orchestration.harness import FakeBroker, ago, asked, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 VERBS = ("start", "rerun", "resume", "cancel")
@@ -67,7 +67,7 @@ def history(client: Client, run: Run) -> str:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_button_has_a_right_of_its_own(post: Post, verb: str) -> None:
+def test_each_button_has_a_right_of_its_own(broker: FakeBroker, verb: str) -> None:
     """With every right but its own neither the page nor the POST is given, by no method; with its own alone both are."""
     row = run_in(FITS[verb]) if verb in FITS else None
     form = {"run": row.pk} if row else {"mode": "full"}
@@ -75,13 +75,13 @@ def test_each_button_has_a_right_of_its_own(post: Post, verb: str) -> None:
     others = person(*(f"{other}_run" for other in VERBS if other != verb))
     for method in METHODS:
         assert getattr(others, method)(to(verb), form).status_code == 403, method
-    assert list(Run.objects.values()) == before and not LogEntry.objects.exists() and not post.sent
+    assert list(Run.objects.values()) == before and not LogEntry.objects.exists() and not broker.sent
     mine = person(f"{verb}_run")
     assert mine.get(to(verb), form).status_code == 200
     assert list(Run.objects.values()) == before, "a GET acts on nothing"
     assert mine.put(to(verb) + f"?run={form.get('run', '')}").status_code == 405
     assert mine.post(to(verb), form).status_code == 302
-    assert list(Run.objects.values()) != before or post.sent
+    assert list(Run.objects.values()) != before or broker.sent
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -115,7 +115,7 @@ SHOWN: dict[State, set[str]] = {
 
 
 @pytest.mark.parametrize("state", list(SHOWN))
-def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, post: Post, state: State) -> None:
+def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, broker: FakeBroker, state: State) -> None:
     row, operator = run_in(state), came(OPERATOR)
     page = operator.get(to("change", row.pk)).content.decode()
     assert {verb for verb in FITS if f"{to(verb)}?run={row.pk}" in page} == SHOWN[state]
@@ -126,7 +126,7 @@ def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, post: Post, st
         assert f"run {row.pk} " in asking.content.decode().lower() and not asking.context["possible"], verb
         answer = operator.post(to(verb), {"run": row.pk, "reason": "all the same"}, follow=True)
         assert len(said(answer)) == 1 and f"run {row.pk} " in said(answer)[0].lower(), verb
-        assert Run.objects.count() == 1 and fresh(row).state == state and not fresh(row).cancelled_by and not post.sent
+        assert Run.objects.count() == 1 and fresh(row).state == state and not fresh(row).cancelled_by and not broker.sent
     assert not LogEntry.objects.exists()
 
 
@@ -136,7 +136,7 @@ def test_a_dry_run_is_not_resumed(came: Came) -> None:
     assert to("preview", row.pk) in page and to("rerun") in page and to("resume") not in page
 
 
-def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:
+def test_what_is_stale_is_not_resumed(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     later = run_in(State.SUCCEEDED)
     counts = {"run_id": later.pk, "run_uuid": later.uuid, "mode": "full", "counts": {}}
@@ -149,33 +149,33 @@ def test_what_is_stale_is_not_resumed(came: Came, post: Post) -> None:
 # --- What each does ---
 
 
-def test_rerun(came: Came, post: Post) -> None:
+def test_rerun(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
     run = Run.objects.get(rerun_of=row)
     assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in said(answer)[0]
     assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
-    assert run.worker == "" and post.take() == [run.tasks.get().pk], "the workers carry it out"
+    assert run.worker == "" and broker.take() == [run.tasks.get().pk], "the workers carry it out"
     assert "Rerun started: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
     assert "Started: the price list is mended" in history(operator, run)
 
 
-def test_resume(came: Came, post: Post) -> None:
+def test_resume(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
     assert answer.redirect_chain == [(to("change", row.pk), 302)] and fresh(row).state == State.QUEUED
-    assert post.take() == [row.tasks.get().pk]
+    assert broker.take() == [row.tasks.get().pk]
     assert "Resumed: it answers again" in history(operator, row)
 
 
-def test_cancel(came: Came, post: Post) -> None:
+def test_cancel(came: Came, broker: FakeBroker) -> None:
     row, operator = asked(), came(OPERATOR)
     operator.post(to("cancel"), {"run": row.pk, "reason": "not today"})
     assert fresh(row).state == State.CANCELLED and fresh(row).cause == "Cancelled by operator: not today. Nothing was published."
     assert "Cancelled: not today" in history(operator, row)
 
 
-def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, post: Post) -> None:
+def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, broker: FakeBroker) -> None:
     row, operator = run_in(State.RUNNING, worker="here:1"), came(OPERATOR)
     answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
     assert "stops within ten seconds" in said(answer)[0] and fresh(row).cancelled_by == OPERATOR
@@ -184,14 +184,14 @@ def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, post:
     assert LogEntry.objects.count() == 1
 
 
-def test_history_speaks_the_language_of_the_page(came: Came, post: Post) -> None:
+def test_history_speaks_the_language_of_the_page(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"})
     operator.cookies["django_language"] = "uk"
     assert "Продовжено: it answers again" in history(operator, row)
 
 
-def test_reason_has_a_limit(came: Came, post: Post) -> None:
+def test_reason_has_a_limit(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     for reason in ("x" * 256, "null \0 byte"):
         answer = operator.post(to("rerun"), {"run": row.pk, "reason": reason})
@@ -216,13 +216,13 @@ def test_a_broker_that_is_away_is_said(came: Came, monkeypatch: pytest.MonkeyPat
 # --- Several at once ---
 
 
-def test_bulk_tells_of_each(came: Came, post: Post) -> None:
+def test_bulk_tells_of_each(came: Came, broker: FakeBroker) -> None:
     """Of three runs one makes no sense, one is started, and one finds the other active."""
     runs, operator = [failed(), run_in(State.RUNNING), failed()], came(OPERATOR)
     Run.objects.filter(pk=runs[1].pk).update(state=State.SUCCEEDED)
     chosen = {"action": "resume_selected", "_selected_action": [run.pk for run in runs]}
     page = operator.post(to("changelist"), chosen, follow=True)
-    assert page.status_code == 200 and [refusal for _run, refusal in page.context["rows"]][1] and post.sent == []
+    assert page.status_code == 200 and [refusal for _run, refusal in page.context["rows"]][1] and broker.sent == []
     answer = operator.post(to("resume"), {"run": [run.pk for run in runs], "reason": "all"}, follow=True)
     first, second, third = said(answer)
     assert f"Run {runs[0].pk} resumed." in first and "has succeeded already" in second
@@ -231,7 +231,7 @@ def test_bulk_tells_of_each(came: Came, post: Post) -> None:
     assert LogEntry.objects.count() == 1
 
 
-def test_bulk_rerun_and_cancel(came: Came, post: Post) -> None:
+def test_bulk_rerun_and_cancel(came: Came, broker: FakeBroker) -> None:
     runs, operator = [failed(), failed()], came(OPERATOR)
     operator.post(to("rerun"), {"run": [run.pk for run in runs]})
     states = list(Run.objects.filter(rerun_of__in=runs).order_by("pk").values_list("state", flat=True))
@@ -290,14 +290,14 @@ def test_start_refuses_what_run_etl_refuses(came: Came, fields: dict[str, str], 
     assert "<script>" not in answer.content.decode().split('id="content"')[1].split("</form>")[0]
 
 
-def test_start_queues_a_run(came: Came, post: Post, settings: Settings) -> None:
+def test_start_queues_a_run(came: Came, broker: FakeBroker, settings: Settings) -> None:
     day = today()
     answer = came(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
     run = Run.objects.get()
     assert answer.headers["Location"] == to("change", run.pk)
     assert (run.window_start, run.window_end) == (Window.between(day, day).start, Window.between(day, day).end)
     assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
-    assert post.take() == [run.tasks.get().pk] and not run.dry_run
+    assert broker.take() == [run.tasks.get().pk] and not run.dry_run
     second = came("administrator").post(to("start"), wanted(), follow=True)
     assert f"was skipped: run {run.pk} is active" in said(second)[0]
 
@@ -307,7 +307,7 @@ def test_start_is_filled_in_from_its_address(came: Came) -> None:
     assert '<option value="full" selected' in page and "<script>alert(1)" not in page
 
 
-def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) -> None:
+def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBroker) -> None:
     """What the preview says is what the run does."""
     operator = came(OPERATOR)
     api.run("full")
@@ -323,7 +323,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) ->
     assert "No worker has taken this run yet" in operator.get(preview).content.decode()
     refused = operator.post(preview, {"reason": "now"}, follow=True)
     assert "has not succeeded" in said(refused)[0] and Run.objects.count() == 2
-    post.work()
+    broker.work()
     ended = operator.get(preview)
     page = ended.content.decode()
     assert fresh(dry).state == State.SUCCEEDED and "every 2s" not in page
@@ -331,7 +331,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) ->
     assert ended.context["page"]["months"] and all(then - now == change for _month, now, then, change in ended.context["page"]["months"])
     assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in came(VIEWER).get(preview).content.decode()
     operator.post(preview, {"reason": "as it was shown"})
-    post.work()
+    broker.work()
     run = Run.objects.get(rerun_of=dry)
     assert (run.state, run.dry_run, run.reason, run.mode) == (State.SUCCEEDED, False, "as it was shown", "incremental")
     counts = {table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in done_by(run).items()}
@@ -339,7 +339,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], post: Post) ->
     assert "Preview started: a look first" in history(operator, dry) and "Started: as it was shown" in history(operator, run)
 
 
-def test_preview_is_not_published_without_the_right(came: Came, post: Post) -> None:
+def test_preview_is_not_published_without_the_right(came: Came, broker: FakeBroker) -> None:
     dry = run_in(State.SUCCEEDED, dry_run=True, result={"run": 1, "tables": {}})
     assert came(VIEWER).post(to("preview", dry.pk), {"reason": "x"}).status_code == 403
     assert Run.objects.count() == 1

@@ -13,7 +13,7 @@ from apps.console.schedules import describe_crontab, describe_instant
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
 from tests.console.conftest import Came
-from tests.orchestration.post import Post, ago, fresh
+from tests.orchestration.harness import FakeBroker, ago, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
@@ -37,7 +37,7 @@ def said(answer: Any) -> list[str]:
 
 
 @pytest.fixture
-def waiting(post: Post) -> ScheduledRun:
+def waiting(broker: FakeBroker) -> ScheduledRun:
     """Paused three days ago, resumed now."""
     Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=timezone.now())
     due = fire(DAILY)
@@ -131,7 +131,7 @@ def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> 
 # --- Run now ---
 
 
-def test_run_now_takes_beats_place(came: Came, post: Post) -> None:
+def test_run_now_takes_beats_place(came: Came, broker: FakeBroker) -> None:
     operator, address = came(OPERATOR), page("django_celery_beat_periodictask_changelist")
     start = f"{page('orchestration_run_start')}?mode=full"
     shown = operator.get(address).content.decode()
@@ -154,7 +154,7 @@ def test_operators_do_not_change_schedules(came: Came) -> None:
 # --- Missed runs ---
 
 
-def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, post: Post) -> None:
+def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, broker: FakeBroker) -> None:
     operator, address = came(OPERATOR), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert address in operator.get(schedule_page()).content.decode()
     assert address in operator.get(page("orchestration_scheduledrun_change", waiting.pk)).content.decode()
@@ -166,14 +166,14 @@ def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, post: Pos
     answer = operator.post(address, {"resolution": "run", "reason": "the servers are back"}, follow=True)
     due = fresh(waiting)
     assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
-    assert post.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in said(answer)[0]
+    assert broker.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in said(answer)[0]
     history = operator.get(page("orchestration_scheduledrun_history", due.pk)).content.decode()
     assert "Run after the pause: the servers are back" in history
     again = operator.post(address, {"resolution": "skip"}, follow=True)
     assert "decided already" in said(again)[0] and Run.objects.count() == 1
 
 
-def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, post: Post) -> None:
+def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, broker: FakeBroker) -> None:
     done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(days=9), decision=Decision.RUN, run=done)
     administrator = came(ADMINISTRATOR)
@@ -185,7 +185,7 @@ def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledR
     assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and said(answer)[-1] == "Missed run skipped."
 
 
-@pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
+@pytest.mark.parametrize("method", ["get", "head", "broker", "put", "delete"])
 def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:
     viewer, address = came(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403

@@ -1,4 +1,4 @@
-"""docker-compose.yml, as Compose itself reads it where it is installed, and as text."""
+"""docker-compose.yml: read by Compose where it is installed, and as YAML."""
 
 import os
 import re
@@ -13,6 +13,7 @@ import yaml
 
 from techmarket.environment import SEED_PASSWORDS
 from techmarket.settings import SOURCES
+from techmarket.version import code_version
 from tests.conftest import ROOT
 
 Service = dict[str, Any]
@@ -21,40 +22,40 @@ ALL_PROFILES = "bi,monitoring"
 
 
 @cache
-def composed() -> dict[str, Any]:
+def read_compose_file() -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
 
 
 def services() -> dict[str, Service]:
-    return dict(composed()["services"])
+    return dict(read_compose_file()["services"])
 
 
 def core() -> dict[str, Service]:
     return {name: service for name, service in services().items() if "profiles" not in service}
 
 
-def own(service: Service) -> bool:
+def is_techmarket(service: Service) -> bool:
     return str(service["image"]).startswith("techmarket:")
 
 
 def compose(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
     passed_on = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COMPOSE_PROFILES": ALL_PROFILES}
-    return subprocess.run(["sh", "deploy/compose.sh", *words], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["sh", "deploy/compose.sh", *words], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=300)
 
 
 needs_compose = pytest.mark.skipif(
-    not shutil.which("docker-compose") and compose("version").returncode != 0, reason="neither docker compose nor docker-compose is here"
+    not shutil.which("docker-compose") and compose("version").returncode != 0, reason="needs docker compose or docker-compose"
 )
 
 
 @needs_compose
-def test_compose_accepts_it() -> None:
+def test_compose_accepts_the_file() -> None:
     result = compose("config", "--quiet")
     assert (result.returncode, result.stderr) == (0, "")
 
 
 @needs_compose
-def test_every_port_password_and_version_can_be_named() -> None:
+def test_every_port_password_and_version_can_be_set() -> None:
     variables = set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text()))
     values = {name: str(20_000 + number) if name.endswith("_PORT") else f"canary{number}" for number, name in enumerate(sorted(variables))}
     resolved = compose("config", **values | {"BIND": "0.0.0.0", "BEHIND_TLS_PROXY": "true", "DEBUG": "false"}).stdout
@@ -63,15 +64,22 @@ def test_every_port_password_and_version_can_be_named() -> None:
     assert not [password for password in SEED_PASSWORDS if password in resolved]
 
 
-def test_nobody_without_compose_is_left_alone(tmp_path: Path) -> None:
+@needs_compose
+def test_image_is_built_with_the_commit() -> None:
+    commit = code_version()
+    assert commit and f"CODE_VERSION: {commit}" in compose("config").stdout
+    assert "CODE_VERSION: canary" in compose("config", CODE_VERSION="canary").stdout
+
+
+def test_missing_compose_is_reported(tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to(str(shutil.which("sh")))
     (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
     result = compose("ps", PATH=str(tmp_path))
-    assert result.returncode == 1 and "neither `docker compose` nor `docker-compose` is here" in result.stderr
+    assert result.returncode == 1 and "neither `docker compose` nor `docker-compose` is installed" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_seed_s_ports() -> None:
+def test_default_ports() -> None:
     ports = {
         name: port for name, service in services().items() for port in re.findall(r"-(\d+)}:\d+\"?$", str(service.get("ports", [""])[0]))
     }
@@ -80,19 +88,19 @@ def test_seed_s_ports() -> None:
     assert len(set(ports.values())) == len(ports)
 
 
-def test_everything_is_published_to_this_machine_alone() -> None:
+def test_ports_are_published_on_the_loopback_address() -> None:
     published = [port for service in services().values() for port in service.get("ports", [])]
     assert published and all(port.startswith("${BIND:-127.0.0.1}:") for port in published)
 
 
 @pytest.mark.parametrize("name", services())
-def test_service_is_watched_bounded_and_without_privileges(name: str) -> None:
+def test_service_has_healthcheck_limits_and_no_privileges(name: str) -> None:
     service = services()[name]
-    assert own(service) or service["healthcheck"]["test"], "the image of our own has its health check in the Dockerfile"
+    assert is_techmarket(service) or service["healthcheck"]["test"], "no health check; that of the techmarket image is in the Dockerfile"
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "mem_limit" in service and "pids_limit" in service and "privileged" not in service
-    if name != "metabase":  # it begins as root and becomes another
+    if name != "metabase":  # starts as root and switches to another user
         assert service["cap_drop"] == ["ALL"]
     if name not in ("metabase", "flower"):
         assert service["read_only"] is True
@@ -106,12 +114,12 @@ def test_databases_are_not_on_the_front_network() -> None:
     assert {name for name, service in services().items() if "front" in service["networks"]} == {
         "web", "adminer", "metabase", "prometheus", "grafana", "flower",
     }  # fmt: skip
-    assert set(composed()["networks"]) == {"front", "back"}
+    assert set(read_compose_file()["networks"]) == {"front", "back"}
 
 
 def test_data_is_in_named_volumes() -> None:
     used = {volume.split(":")[0] for service in services().values() for volume in service.get("volumes", []) if not volume.startswith("./")}
-    assert used == set(composed()["volumes"])
+    assert used == set(read_compose_file()["volumes"])
 
 
 def test_mounted_files_exist() -> None:
@@ -119,19 +127,23 @@ def test_mounted_files_exist() -> None:
     assert len(mounts) == 5 and all((ROOT / mount).is_file() for mount in mounts)
 
 
-def test_only_the_one_off_owns_the_sources() -> None:
+def test_only_migrate_owns_the_sources() -> None:
     users = {
         name: {re.match(r"mysql://(\w+):", service["environment"][variable])[1] for variable in SOURCES.values()}  # type: ignore[index]
         for name, service in services().items()
-        if own(service)
+        if is_techmarket(service)
     }
     assert users.pop("migrate") == {"auth_user", "catalog_user", "orders_user", "payments_user"}
     assert users == {"web": {"etl_reader"}, "worker": {"etl_reader"}, "beat": {"etl_reader"}}
 
 
-def test_development_password_that_reaches_techmarket_is_one_that_production_refuses() -> None:
+def test_production_refuses_every_development_password() -> None:
     addresses = [
-        value for service in services().values() if own(service) for value in service["environment"].values() if "://" in str(value)
+        value
+        for service in services().values()
+        if is_techmarket(service)
+        for value in service["environment"].values()
+        if "://" in str(value)
     ]
     passwords = {password for address in addresses for password in re.findall(r":-(\w+)}@", address)}
     assert len(passwords) == 9 and passwords <= SEED_PASSWORDS

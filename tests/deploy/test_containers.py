@@ -1,4 +1,4 @@
-"""What a container does before its process starts, and how it is known to live."""
+"""The entrypoint of containers, `manage.py wait` and the health check."""
 
 import os
 import subprocess
@@ -15,13 +15,13 @@ from django_celery_beat.schedulers import DatabaseScheduler
 from pytest_django.fixtures import Settings
 
 from techmarket import beat, liveness
-from techmarket.celery import app, worker_lives
+from techmarket.celery import app, record_worker_alive
 from tests.conftest import PASSED_ON, ROOT, Cli
 
 CONFIGURATION = 4
 
 
-def test_replica_waits_for_the_migrations_and_gives_up_in_one_line(run_cli: Cli) -> None:
+def test_wait_reports_missing_migrations(run_cli: Cli) -> None:
     result = run_cli("wait", "--seconds", "0")
     assert result.returncode == CONFIGURATION
     assert result.stderr.startswith("control database (") and result.stderr.endswith(" migrations. Run `manage.py migrate_all`.\n")
@@ -29,19 +29,21 @@ def test_replica_waits_for_the_migrations_and_gives_up_in_one_line(run_cli: Cli)
     assert run_cli("wait", "--seconds", "0").returncode == 0
 
 
-def test_replica_waits_for_a_server_within_its_bound(run_cli: Cli) -> None:
+def test_wait_for_a_server_has_a_time_limit(run_cli: Cli) -> None:
     began = time.monotonic()
     result = run_cli("wait", "--seconds", "2", env={"CONTROL_DB_URL": "postgres://control_user:canary@127.0.0.1:1/control"})
     assert result.returncode == CONFIGURATION
     assert result.stderr == "control database (127.0.0.1:1) does not answer. Start it, or correct CONTROL_DB_URL.\n"
-    assert 2 <= time.monotonic() - began < 30
+    assert time.monotonic() - began >= 2
 
 
 def entrypoint(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["sh", str(ROOT / "deploy" / "entrypoint.sh"), *words]
-    return subprocess.run(command, env=passed_on | {"PATH": path, "ENV_FILE": os.devnull} | env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, env=passed_on | {"PATH": path, "ENV_FILE": os.devnull} | env, capture_output=True, text=True, timeout=300
+    )
 
 
 def test_entrypoint_runs_any_command(tmp_path: Path) -> None:
@@ -51,36 +53,36 @@ def test_entrypoint_runs_any_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "beat"])
-def test_entrypoint_starts_nothing_that_is_not_migrated(tmp_path: Path, role: str) -> None:
+def test_entrypoint_starts_no_role_without_migrations(tmp_path: Path, role: str) -> None:
     result = entrypoint(role, VAR_DIR=str(tmp_path), WAIT_SECONDS="0")
     assert result.returncode == CONFIGURATION and "manage.py migrate_all" in result.stderr
     assert (tmp_path / "role").read_text() == f"{role}\n"
 
 
-def test_entrypoint_knows_its_roles() -> None:
+def test_entrypoint_refuses_an_unknown_role() -> None:
     result = entrypoint("wrok")
-    assert result.returncode == 2 and result.stderr.startswith("entrypoint: no role 'wrok'; there are web,")
+    assert result.returncode == 2 and result.stderr.startswith("entrypoint: unknown role 'wrok'; use web,")
 
 
 # --- Signs of life ---
 
 
-def test_worker_and_beat_sign(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_and_beat_touch_their_files(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.VAR_DIR = tmp_path
     monkeypatch.setattr(DatabaseScheduler, "tick", lambda self: 5)
-    worker_lives()
-    assert beat.Scheduler(app, lazy=True).tick() == 5
+    record_worker_alive()
+    assert beat.LivenessScheduler(app, lazy=True).tick() == 5
     assert sorted(path.name for path in (tmp_path / "alive").iterdir()) == ["beat", "worker"]
 
 
-def test_full_disk_ends_nobody(settings: Settings) -> None:
+def test_full_disk_does_not_end_a_process(settings: Settings) -> None:
     settings.VAR_DIR = Path("/dev/null")
     liveness.touch_liveness_file("worker")
 
 
 def healthcheck(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
-    return subprocess.run(command, env={"VAR_DIR": str(folder)} | env, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, env={"VAR_DIR": str(folder)} | env, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -89,7 +91,8 @@ def container(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def signed(container: Path, role: str, age: float) -> Path:
+def touch_sign(container: Path, role: str, age: float) -> Path:
+    """Set the role of the container and touch its file `age` seconds ago."""
     (container / "role").write_text(f"{role}\n")
     sign = container / "alive" / role
     sign.touch()
@@ -97,32 +100,32 @@ def signed(container: Path, role: str, age: float) -> Path:
     return container
 
 
-def test_command_that_is_done_once_is_healthy(container: Path) -> None:
+def test_one_off_command_is_healthy(container: Path) -> None:
     assert healthcheck(container).returncode == 0
 
 
 @pytest.mark.parametrize(("age", "code"), [(0, 0), (50, 0), (70, 1)])
 def test_silent_beat(container: Path, age: float, code: int) -> None:
-    assert healthcheck(signed(container, "beat", age)).returncode == code
+    assert healthcheck(touch_sign(container, "beat", age)).returncode == code
 
 
-def test_beat_that_never_signed(container: Path) -> None:
+def test_beat_without_a_sign_of_life(container: Path) -> None:
     (container / "role").write_text("beat\n")
     assert healthcheck(container).returncode == 1
 
 
-def test_silent_worker_is_not_restarted_while_the_broker_is_away(container: Path) -> None:
-    assert healthcheck(signed(container, "worker", 500), CELERY_BROKER_URL="redis://127.0.0.1:1/0").returncode == 0
+def test_silent_worker_is_healthy_while_the_broker_is_unreachable(container: Path) -> None:
+    assert healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL="redis://127.0.0.1:1/0").returncode == 0
 
 
 @pytest.mark.skipif("TEST_REDIS_URL" not in os.environ, reason="needs Redis: `make test` runs it a second time, with servers")
-def test_silent_worker_with_a_broker_that_answers(container: Path) -> None:
-    result = healthcheck(signed(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
-    assert (result.returncode, result.stdout) == (1, "worker has given no sign for 500 s\n")
-    assert healthcheck(signed(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
+def test_silent_worker_with_a_reachable_broker_is_unhealthy(container: Path) -> None:
+    result = healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
+    assert (result.returncode, result.stdout) == (1, "worker has sent no sign of life for 500 s\n")
+    assert healthcheck(touch_sign(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
 
 
-class Answer(BaseHTTPRequestHandler):
+class HealthzHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/healthz" else 404)
         self.end_headers()
@@ -133,13 +136,13 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web_port() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+    with HTTPServer(("127.0.0.1", 0), HealthzHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield str(server.server_port)
         server.shutdown()
 
 
-def test_web_that_answers_and_one_that_does_not(container: Path, web_port: str) -> None:
+def test_healthcheck_of_web(container: Path, web_port: str) -> None:
     (container / "role").write_text("web\n")
     assert healthcheck(container, PORT=web_port).returncode == 0
     result = healthcheck(container, PORT="1")

@@ -1,4 +1,4 @@
-"""The manifests: valid, without privileges, bounded, watched, and in production without a password that everybody knows."""
+"""The Kubernetes manifests: valid, without privileges, with limits and probes, and in production without public passwords."""
 
 import re
 import shutil
@@ -20,13 +20,24 @@ K8S = ROOT / "k8s"
 KUBERNETES = "1.31"
 Object = dict[str, Any]
 KUSTOMIZATIONS = sorted([*K8S.rglob("[Kk]ustomization*"), *ROOT.glob("deploy/*/kustomization.yaml")])
-# The copy of this file that kustomize reads: it takes nothing from a folder above its own, and not every checkout keeps a link.
+# k8s/base has a copy of this file: kustomize reads nothing above its own folder, and not every checkout supports links.
 NAMESPACE_AND_SECRETS = K8S / "00-namespace-secrets.yaml"
 MANIFESTS = sorted({*K8S.rglob("*.yaml")} - {*KUSTOMIZATIONS, NAMESPACE_AND_SECRETS})
 OVERLAYS = ("dev", "production")
 PATCHES = {"settings.yaml", "ingress.yaml"}
 ONE_OFFS = {"migrate", "backup"}
-needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl here")
+
+
+def renders_overlays() -> bool:
+    """Return True if kubectl is 1.21 or newer: an older one has kustomize 2.0, which knows neither `replicas` nor inline patches."""
+    if not shutil.which("kubectl"):
+        return False
+    result = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, timeout=300)
+    version = re.search(r'"gitVersion": "v(\d+)\.(\d+)', result.stdout)
+    return version is not None and (int(version[1]), int(version[2])) >= (1, 21)
+
+
+needs_kubectl = pytest.mark.skipif(not renders_overlays(), reason="there is no kubectl of 1.21 or newer here")
 
 
 def documents(text: str) -> list[Object]:
@@ -34,31 +45,31 @@ def documents(text: str) -> list[Object]:
 
 
 @cache
-def everything() -> list[Object]:
-    """What `kubectl apply` file by file would bring: the development version."""
+def read_manifests() -> list[Object]:
+    """Return all objects of the development version, as `kubectl apply` creates them file by file."""
     return [each for path in MANIFESTS if "overlays" not in path.parts for each in documents(path.read_text())]
 
 
 @cache
-def rendered(overlay: str) -> list[Object]:
-    result = subprocess.run(["kubectl", "kustomize", K8S / "overlays" / overlay], capture_output=True, text=True, timeout=60)
-    assert (result.returncode, result.stderr) == (0, "")
+def render_overlay(overlay: str) -> list[Object]:
+    result = subprocess.run(["kubectl", "kustomize", K8S / "overlays" / overlay], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr  # a newer kubectl may warn there
     return documents(result.stdout)
 
 
-def template(each: Object) -> Object | None:
+def get_template(each: Object) -> Object | None:
     spec = each.get("spec", {})
     return spec.get("jobTemplate", {}).get("spec", spec).get("template")
 
 
-def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Name and spec of every pod that these objects start."""
+def iterate_pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Yield the name and spec of every pod that the objects start."""
     for each in objects:
-        if (found := template(each)) is not None:
+        if (found := get_template(each)) is not None:
             yield each["metadata"]["name"], found["spec"]
 
 
-PODS = dict(pods(everything()))
+PODS = dict(iterate_pods(read_manifests()))
 
 
 # --- Valid ---
@@ -73,20 +84,20 @@ def test_manifest_is_valid(path: Path) -> None:
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_overlay_is_valid(overlay: str) -> None:
-    for document in rendered(overlay):
+    for document in render_overlay(overlay):
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("path", KUSTOMIZATIONS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_kustomization_names_is_there(path: Path) -> None:
-    """By hand: kustomize is not everywhere."""
+def test_files_of_a_kustomization_exist(path: Path) -> None:
+    """Checked without kustomize, which is not installed everywhere."""
     content = yaml.safe_load(path.read_text())
     named = [*content.get("resources", []), *(patch["path"] for patch in content.get("patches", []) if "path" in patch)]
     named += [file for maps in content.get("configMapGenerator", []) for file in maps["files"]]
     assert named and [name for name in named if not (path.parent / name).exists()] == []
 
 
-def test_every_manifest_is_named_by_a_kustomization() -> None:
+def test_every_manifest_belongs_to_a_kustomization() -> None:
     named = {(path.parent / name).resolve() for path in KUSTOMIZATIONS for name in yaml.safe_load(path.read_text()).get("resources", [])}
     assert [path for path in MANIFESTS if path not in named and path.name not in PATCHES] == []
 
@@ -96,42 +107,42 @@ def identity(each: Object) -> tuple[str, str]:
 
 
 @needs_kubectl
-def test_dev_is_what_the_single_steps_bring() -> None:
-    by_steps = {identity(each) for each in everything()} | {("ConfigMap", "mysql-init"), ("ConfigMap", "postgres-init")}
-    assert {identity(each) for each in rendered("dev")} == by_steps
+def test_dev_overlay_equals_the_single_steps() -> None:
+    by_steps = {identity(each) for each in read_manifests()} | {("ConfigMap", "mysql-init"), ("ConfigMap", "postgres-init")}
+    assert {identity(each) for each in render_overlay("dev")} == by_steps
 
 
 @needs_kubectl
 @pytest.mark.parametrize(("name", "script"), [("mysql-init", "deploy/mysql/reader.sh"), ("postgres-init", "deploy/postgres/roles.sh")])
-def test_databases_run_the_scripts_of_compose(name: str, script: str) -> None:
-    maps = {each["metadata"]["name"]: each["data"] for each in rendered("production") if each["kind"] == "ConfigMap"}
+def test_config_maps_hold_the_scripts_of_compose(name: str, script: str) -> None:
+    maps = {each["metadata"]["name"]: each["data"] for each in render_overlay("production") if each["kind"] == "ConfigMap"}
     assert maps[name] == {Path(script).name: (ROOT / script).read_text()}
     assert f"apply {name} {script}" in (K8S / "create-configmaps.sh").read_text()
 
 
-def test_the_first_step_applies_what_kustomize_reads() -> None:
+def test_copies_of_namespace_and_secrets_are_equal() -> None:
     assert NAMESPACE_AND_SECRETS.read_text() == (K8S / "base" / NAMESPACE_AND_SECRETS.name).read_text()
 
 
-def test_everything_is_in_the_namespace() -> None:
-    assert {each["metadata"].get("namespace") for each in everything() if each["kind"] != "Namespace"} == {"techmarket"}
+def test_every_object_is_in_the_namespace() -> None:
+    assert {each["metadata"].get("namespace") for each in read_manifests() if each["kind"] != "Namespace"} == {"techmarket"}
 
 
 # --- Every pod ---
 
 
-def test_the_pods_are_these() -> None:
+def test_expected_pods() -> None:
     databases = {"auth-db", "catalog-db", "orders-db", "payments-db", "dwh-db", "redis"}
     assert set(PODS) == databases | {"web", "worker", "beat"} | ONE_OFFS
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_pod_keeps_to_the_restricted_profile(name: str) -> None:
+def test_pod_meets_the_restricted_profile(name: str) -> None:
     spec = PODS[name]
     assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert spec["automountServiceAccountToken"] is False
-    # The service `web` would else put WEB_PORT=tcp://10.0.0.7:8000 into every environment.
+    # Otherwise the service `web` would set WEB_PORT=tcp://10.0.0.7:8000 in every container.
     assert spec["enableServiceLinks"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
     assert all(volume.keys() & {"emptyDir", "configMap", "secret", "persistentVolumeClaim"} for volume in spec["volumes"])
@@ -144,16 +155,16 @@ def test_pod_keeps_to_the_restricted_profile(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_pod_is_bounded(name: str) -> None:
+def test_pod_has_resource_limits(name: str) -> None:
     for container in PODS[name]["containers"]:
         for kind in ("requests", "limits"):
             assert container["resources"][kind].keys() == {"cpu", "memory"}
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_pod_is_watched_or_ends(name: str) -> None:
+def test_pod_has_probes_or_a_deadline(name: str) -> None:
     if name in ONE_OFFS:
-        jobs = [each["spec"] for each in everything() if each["metadata"]["name"] == name and each["kind"] in ("Job", "CronJob")]
+        jobs = [each["spec"] for each in read_manifests() if each["metadata"]["name"] == name and each["kind"] in ("Job", "CronJob")]
         assert [spec.get("jobTemplate", {}).get("spec", spec)["activeDeadlineSeconds"] > 0 for spec in jobs] == [True]
         return
     for container in PODS[name]["containers"]:
@@ -161,30 +172,30 @@ def test_pod_is_watched_or_ends(name: str) -> None:
 
 
 def test_namespace_enforces_the_profile() -> None:
-    labels = next(each["metadata"]["labels"] for each in everything() if each["kind"] == "Namespace")
+    labels = next(each["metadata"]["labels"] for each in read_manifests() if each["kind"] == "Namespace")
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 # --- Secrets ---
 
 
-def test_ingress_leads_to_every_page_and_not_to_the_probes() -> None:
+def test_ingress_serves_pages_and_not_the_probes() -> None:
     (ingress,) = documents((K8S / "overlays" / "production" / "ingress.yaml").read_text())
     paths = {each["path"]: each["pathType"] for each in ingress["spec"]["rules"][0]["http"]["paths"]}
     assert set(paths) == {"/", "/admin/", "/language/", "/static/"} and paths["/"] == "Exact"
 
 
 @needs_kubectl
-def test_production_has_no_secret_and_no_default_password() -> None:
-    text = yaml.safe_dump_all(rendered("production"))
-    assert not [each for each in rendered("production") if each["kind"] == "Secret"]
+def test_production_has_no_secrets_and_no_default_passwords() -> None:
+    text = yaml.safe_dump_all(render_overlay("production"))
+    assert not [each for each in render_overlay("production") if each["kind"] == "Secret"]
     assert [password for password in SEED_PASSWORDS if re.search(rf"\b{password}\b", text)] == []
-    settings = next(each["data"] for each in rendered("production") if each["metadata"]["name"] == "techmarket-settings")
+    settings = next(each["data"] for each in render_overlay("production") if each["metadata"]["name"] == "techmarket-settings")
     assert settings["DEBUG"] == "false" and settings["BEHIND_TLS_PROXY"] == "true"
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_password_comes_as_a_file_and_never_as_a_variable(name: str) -> None:
+def test_passwords_are_files_and_not_variables(name: str) -> None:
     for container in PODS[name]["containers"]:
         variables = [*container.get("env", []), *container.get("envFrom", [])]
         assert "secretKeyRef" not in str(variables) and "secretRef" not in str(variables)
@@ -194,83 +205,86 @@ def test_password_comes_as_a_file_and_never_as_a_variable(name: str) -> None:
     assert all(volume["secret"]["defaultMode"] == 0o440 for volume in PODS[name]["volumes"] if "secret" in volume)
 
 
-def secrets(objects: list[Object]) -> dict[str, dict[str, str]]:
+def get_secrets(objects: list[Object]) -> dict[str, dict[str, str]]:
     return {each["metadata"]["name"]: each["stringData"] for each in objects if each["kind"] == "Secret"}
 
 
-def printed() -> list[Object]:
-    result = subprocess.run(["sh", K8S / "create-secrets.sh", "--print"], capture_output=True, text=True, timeout=60, check=True)
+def print_secrets() -> list[Object]:
+    """Return the secrets that k8s/create-secrets.sh would create."""
+    result = subprocess.run(["sh", K8S / "create-secrets.sh", "--print"], capture_output=True, text=True, timeout=300, check=True)
     return documents(result.stdout)
 
 
-def test_own_secrets_have_the_keys_of_the_development_ones() -> None:
-    own, development = secrets(printed()), secrets(everything())
-    assert {name: set(keys) for name, keys in own.items()} == {name: set(keys) for name, keys in development.items()}
+def test_created_secrets_have_the_keys_of_the_development_secrets() -> None:
+    created, development = get_secrets(print_secrets()), get_secrets(read_manifests())
+    assert {name: set(keys) for name, keys in created.items()} == {name: set(keys) for name, keys in development.items()}
 
 
-def test_own_secrets_are_long_new_and_fit_each_other() -> None:
-    own = secrets(printed())
-    assert own != secrets(printed())
-    addresses = own["techmarket-owner"] | {f"reader {name}": value for name, value in own["techmarket-reader"].items()}
+def test_created_secrets_are_random_and_consistent() -> None:
+    created = get_secrets(print_secrets())
+    assert created != get_secrets(print_secrets())
+    addresses = created["techmarket-owner"] | {f"reader {name}": value for name, value in created["techmarket-reader"].items()}
     for service in ("auth", "catalog", "orders", "payments"):
-        keys, variable = own[f"{service}-db"], f"{service.upper()}_DB_URL"
+        keys, variable = created[f"{service}-db"], f"{service.upper()}_DB_URL"
         assert addresses[variable] == f"mysql://{service}_user:{keys['password']}@{service}-db:3306/{service}_db"
         assert addresses[f"reader {variable}"] == f"mysql://etl_reader:{keys['reader-password']}@{service}-db:3306/{service}_db"
-    assert own["dwh-db"]["dwh-password"] in addresses["DWH_URL"] and own["dwh-db"]["control-password"] in addresses["CONTROL_DB_URL"]
-    assert own["redis"]["password"] in addresses["CELERY_BROKER_URL"]
-    values = [value for name, keys in own.items() if name.endswith("-db") or name == "redis" for value in keys.values()]
+    assert (
+        created["dwh-db"]["dwh-password"] in addresses["DWH_URL"] and created["dwh-db"]["control-password"] in addresses["CONTROL_DB_URL"]
+    )
+    assert created["redis"]["password"] in addresses["CELERY_BROKER_URL"]
+    values = [value for name, keys in created.items() if name.endswith("-db") or name == "redis" for value in keys.values()]
     assert all(re.fullmatch(r"[0-9a-f]{48}", value) for value in values)
-    for document in printed():
+    for document in print_secrets():
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
 def test_settings_name_a_file_for_every_secret() -> None:
-    settings = next(each["data"] for each in everything() if each["metadata"]["name"] == "techmarket-settings")
+    settings = next(each["data"] for each in read_manifests() if each["metadata"]["name"] == "techmarket-settings")
     files = {name.removesuffix("_FILE"): Path(path).name for name, path in settings.items() if name.endswith("_FILE")}
-    keys = secrets(everything())["techmarket-reader"].keys()
+    keys = get_secrets(read_manifests())["techmarket-reader"].keys()
     assert files == {name: name for name in keys} and set(VARIABLES.values()) < keys
 
 
 @pytest.mark.parametrize(
     ("name", "secret"), [("web", "reader"), ("worker", "reader"), ("beat", "reader"), ("migrate", "owner"), ("backup", "owner")]
 )
-def test_only_the_one_offs_own_the_sources(name: str, secret: str) -> None:
+def test_only_one_off_pods_own_the_sources(name: str, secret: str) -> None:
     assert [volume["secret"]["secretName"] for volume in PODS[name]["volumes"] if "secret" in volume] == [f"techmarket-{secret}"]
 
 
-# --- Who may talk to whom ---
+# --- Network policies ---
 
 
-def labels() -> dict[str, dict[str, str]]:
-    return {each["metadata"]["name"]: found["metadata"]["labels"] for each in everything() if (found := template(each)) is not None}
+def get_pod_labels() -> dict[str, dict[str, str]]:
+    return {each["metadata"]["name"]: found["metadata"]["labels"] for each in read_manifests() if (found := get_template(each)) is not None}
 
 
-def matches(selector: Object, of: dict[str, str]) -> bool:
-    plain = all(of.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return plain and all(of.get(term["key"]) in term["values"] for term in selector.get("matchExpressions", []))
+def matches(selector: Object, labels: dict[str, str]) -> bool:
+    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return exact and all(labels.get(term["key"]) in term["values"] for term in selector.get("matchExpressions", []))
 
 
-def allowed(direction: str, peers: str, pod: str, other: str) -> set[int]:
-    """Ports on which `pod` may take (Ingress) or make (Egress) connections from or to `other`."""
-    policies = [each["spec"] for each in everything() if each["kind"] == "NetworkPolicy"]
+def find_allowed_ports(direction: str, peers: str, pod: str, other: str) -> set[int]:
+    """Return the ports on which `pod` may accept (Ingress) or open (Egress) connections from or to `other`."""
+    policies = [each["spec"] for each in read_manifests() if each["kind"] == "NetworkPolicy"]
     return {
         port["port"]
         for spec in policies
-        if direction in spec["policyTypes"] and matches(spec["podSelector"], labels()[pod])
+        if direction in spec["policyTypes"] and matches(spec["podSelector"], get_pod_labels()[pod])
         for rule in spec.get(direction.lower(), [])
         for peer in rule[peers]
-        if "podSelector" in peer and matches(peer["podSelector"], labels()[other])
+        if "podSelector" in peer and matches(peer["podSelector"], get_pod_labels()[other])
         for port in rule["ports"]
     }
 
 
-def test_who_reaches_whom() -> None:
+def test_allowed_connections() -> None:
     names = sorted(PODS)
     reached = {
         (one, other): ports
         for one in names
         for other in names
-        if (ports := allowed("Egress", "to", one, other) & allowed("Ingress", "from", other, one))
+        if (ports := find_allowed_ports("Egress", "to", one, other) & find_allowed_ports("Ingress", "from", other, one))
     }
     sources = ("auth-db", "catalog-db", "orders-db", "payments-db")
     wanted = {(one, source): {3306} for one in ("web", "worker", "migrate", "backup") for source in sources}
@@ -279,26 +293,26 @@ def test_who_reaches_whom() -> None:
     assert reached == wanted
 
 
-def test_nothing_else_is_open() -> None:
-    deny = next(each["spec"] for each in everything() if each["metadata"]["name"] == "default-deny")
+def test_other_connections_are_denied() -> None:
+    deny = next(each["spec"] for each in read_manifests() if each["metadata"]["name"] == "default-deny")
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
 # --- Availability ---
 
 
-def test_beat_is_never_two() -> None:
-    beat = next(each["spec"] for each in everything() if each["metadata"]["name"] == "beat")
+def test_beat_has_a_single_replica() -> None:
+    beat = next(each["spec"] for each in read_manifests() if each["metadata"]["name"] == "beat")
     assert (beat["replicas"], beat["strategy"]) == (1, {"type": "Recreate"})
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_replicas_survive_a_drain(name: str) -> None:
-    budgets = [each["spec"] for each in everything() if identity(each) == ("PodDisruptionBudget", name)]
+    budgets = [each["spec"] for each in read_manifests() if identity(each) == ("PodDisruptionBudget", name)]
     assert [budget["selector"]["matchLabels"] for budget in budgets] == [{"app.kubernetes.io/name": name}]
 
 
-def test_autoscaler_alone_decides_on_workers() -> None:
-    worker = next(each["spec"] for each in everything() if identity(each) == ("Deployment", "worker"))
-    scaler = next(each["spec"] for each in everything() if identity(each) == ("HorizontalPodAutoscaler", "worker"))
+def test_only_the_autoscaler_sets_the_number_of_workers() -> None:
+    worker = next(each["spec"] for each in read_manifests() if identity(each) == ("Deployment", "worker"))
+    scaler = next(each["spec"] for each in read_manifests() if identity(each) == ("HorizontalPodAutoscaler", "worker"))
     assert "replicas" not in worker and scaler["scaleTargetRef"]["name"] == "worker"

@@ -1,4 +1,4 @@
-"""What etl_reader and bi_reader may do, on servers set up by the scripts of deploy/, as containers run them."""
+"""The rights of etl_reader and bi_reader, on servers set up by the scripts of deploy/ as containers run them."""
 
 import json
 import os
@@ -25,16 +25,27 @@ from tests.conftest import ROOT
 from tests.servers import Server, mysql, postgresql, start_mysql, start_postgres, with_database
 
 pytestmark = pytest.mark.skipif(
-    settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"), reason="needs servers: `make test` runs it a second time, with them"
+    settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"), reason="needs servers: `make test` runs it on them"
 )
 READER_PASSWORD = 'it\'s \\ a "reader" ґ'
 SOURCES = ("auth_db", "catalog_db", "orders_db", "payments_db")
-STAR = ("dim_date", "dim_region", "dim_category", "dim_product", "dim_customer", "dim_employee", "fact_sales", "data_as_of")
+READABLE_TABLES = (
+    "dim_date",
+    "dim_region",
+    "dim_category",
+    "dim_product",
+    "dim_customer",
+    "dim_employee",
+    "fact_sales",
+    "data_as_of",
+    "kpi_orders",
+    "kpi_lines",
+)
 
 
 @dataclass
 class Stack:
-    """The two servers, and the URLs by user."""
+    """The URLs of both servers, and those of each user by variable."""
 
     mysql: str
     postgres: str
@@ -63,7 +74,7 @@ def as_user(url: str, user: str, database: str, password: str) -> str:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Loaded once, by etl_reader, as a container would."""
+    """Two servers with the demo shop, loaded by etl_reader as in a container."""
     folder = Path(tempfile.mkdtemp(prefix="techmarket-rights-"))
     folder.chmod(0o711)
     servers = [Server(folder / "mysql"), Server(folder / "postgres")]
@@ -94,7 +105,7 @@ def manage(var: Path, urls: dict[str, str], *command: str) -> str:
 
 
 def prepare_source(url: str, name: str) -> None:
-    """First what the MySQL image does with MYSQL_DATABASE and MYSQL_USER, then our script."""
+    """Do what the MySQL image does with MYSQL_DATABASE and MYSQL_USER, then run reader.sh."""
     root = secrets.token_hex(8)
     with closing(mysql(url)) as connection, connection.cursor() as cursor:
         for statement in (
@@ -106,7 +117,7 @@ def prepare_source(url: str, name: str) -> None:
         ):
             cursor.execute(statement)
     address = urlsplit(url)
-    sourced(
+    source_script(
         "deploy/mysql/reader.sh",
         MYSQL_HOST=str(address.hostname),
         MYSQL_TCP_PORT=str(address.port),
@@ -120,7 +131,7 @@ def prepare_source(url: str, name: str) -> None:
 def prepare_warehouse(url: str) -> None:
     address = urlsplit(url)
     (secret := Path(tempfile.mkdtemp()) / "bi").write_text("bi's")
-    sourced(
+    source_script(
         "deploy/postgres/roles.sh",
         PGHOST=str(address.hostname),
         PGPORT=str(address.port),
@@ -132,8 +143,8 @@ def prepare_warehouse(url: str) -> None:
     )
 
 
-def sourced(script: str, **env: str) -> None:
-    """As the images' entrypoints run a script without an execute bit: in their own shell, with set -e."""
+def source_script(script: str, **env: str) -> None:
+    """Source the script in a shell with set -e, as the entrypoints of the images do with scripts without an execute bit."""
     command = ["bash", "-c", f"set -eo pipefail; . {ROOT / script}"]
     result = subprocess.run(command, env={"PATH": os.environ["PATH"]} | env, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
@@ -169,7 +180,7 @@ def rows(url: str, query: str) -> list[Any]:
         "SELECT * FROM mysql.user",
     ],
 )
-def test_etl_reader_reads_and_nothing_else(stack: Stack, source: str, statement: str) -> None:
+def test_etl_reader_may_only_read(stack: Stack, source: str, statement: str) -> None:
     table = {"auth_db": "auth_users", "catalog_db": "products", "orders_db": "orders", "payments_db": "payments"}[source]
     reader = as_user(stack.mysql, "etl_reader", source, READER_PASSWORD)
     with closing(mysql(reader)) as connection, connection.cursor() as cursor:
@@ -179,12 +190,12 @@ def test_etl_reader_reads_and_nothing_else(stack: Stack, source: str, statement:
         assert before[0] > 0
         with pytest.raises(MySQLdb.Error) as error:
             cursor.execute(statement.format(table=table))
-        assert error.value.args[0] in (1044, 1045, 1142, 1227), error.value  # access denied, in its four forms
+        assert error.value.args[0] in (1044, 1045, 1142, 1227), error.value  # the four codes of access denied
         cursor.execute(f"SELECT COUNT(*) FROM {table}")
         assert cursor.fetchone() == before
 
 
-def test_underscore_of_the_grant_is_no_wildcard(stack: Stack) -> None:
+def test_underscore_in_the_grant_is_no_wildcard(stack: Stack) -> None:
     with closing(mysql(stack.mysql)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE ordersXdb")
     with closing(mysql(as_user(stack.mysql, "etl_reader", "", READER_PASSWORD))) as connection:
@@ -196,36 +207,36 @@ def test_underscore_of_the_grant_is_no_wildcard(stack: Stack) -> None:
 # --- bi_reader ---
 
 
-def test_bi_reader_reads_the_star(stack: Stack) -> None:
-    assert [table for table in STAR if not rows(stack.bi(), f"SELECT 1 FROM {table} LIMIT 1")] == []
+def test_bi_reader_reads_the_warehouse(stack: Stack) -> None:
+    assert [table for table in READABLE_TABLES if not rows(stack.bi(), f"SELECT 1 FROM {table} LIMIT 1")] == []
 
 
-def test_bi_reader_knows_how_old_the_star_is(stack: Stack) -> None:
+def test_bi_reader_reads_the_age_of_the_data(stack: Stack) -> None:
     latest = rows(stack.own()["DWH_URL"], "SELECT max(high_water_mark) FROM etl_load")
     assert rows(stack.bi(), "SELECT * FROM data_as_of") == latest and latest[0][0]
 
 
-def test_every_question_of_metabase_s_is_one_that_bi_reader_may_ask(stack: Stack) -> None:
+def test_bi_reader_may_run_every_metabase_question(stack: Stack) -> None:
     for question in questions():
         sql, values = rendered(question.sql, {})
         assert not values and rows(stack.bi(), sql), question.slug
 
 
-def test_grant_is_the_partitioned_tables_not_that_of_a_partition(stack: Stack) -> None:
-    """The full load has put a partition of its own in."""
+def test_grant_is_on_the_partitioned_table(stack: Stack) -> None:
+    """The full load has replaced the partition, and bi_reader can still read the table."""
     partition = rows(stack.own()["DWH_URL"], "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
     assert partition == [("fact_sales_1",)]
 
 
 def test_bi_reader_may_read_no_other_table(stack: Stack) -> None:
-    """Asked of the catalog, so that a table that is made one day is in the question too."""
+    """Read from the catalog, which includes tables that are added later."""
     readable = (
         "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema') "
         "AND has_schema_privilege(n.oid, 'USAGE') AND (CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') "
         "ELSE has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES') END)"
     )
-    assert {row[0] for row in rows(stack.bi(), readable)} == {f"public.{table}" for table in STAR}
+    assert {row[0] for row in rows(stack.bi(), readable)} == {f"public.{table}" for table in READABLE_TABLES}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +267,7 @@ def test_bi_reader_may_read_no_other_table(stack: Stack) -> None:
     ],
 )
 def test_bi_reader_may_do_nothing_else(stack: Stack, statement: str) -> None:
-    """Even after it has lifted its own read-only default."""
+    """Also after it has turned off its read-only default."""
     with psycopg.connect(stack.bi(), autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -264,20 +275,20 @@ def test_bi_reader_may_do_nothing_else(stack: Stack, statement: str) -> None:
 
 
 @pytest.mark.parametrize("database", ["control", "postgres", "template1"])
-def test_bi_reader_enters_no_other_database(stack: Stack, database: str) -> None:
+def test_bi_reader_may_connect_to_no_other_database(stack: Stack, database: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         psycopg.connect(stack.bi(database), connect_timeout=10)
 
 
-def test_owners_stay_apart(stack: Stack) -> None:
+def test_owners_may_not_connect_to_each_others_databases(stack: Stack) -> None:
     own = stack.own()
     for url, other in ((own["DWH_URL"], "control"), (own["CONTROL_DB_URL"], "dwh")):
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             psycopg.connect(with_database(url, other), connect_timeout=10)
 
 
-def test_lost_grant_comes_back_with_the_next_migration(stack: Stack, tmp_path: Path) -> None:
-    """As after a restore that leaves rights out."""
+def test_migrate_all_restores_a_lost_grant(stack: Stack, tmp_path: Path) -> None:
+    """A restore can leave grants out."""
     with closing(postgresql(with_database(stack.postgres, "dwh"))) as connection:
         connection.execute("REVOKE ALL ON fact_sales, dim_date FROM bi_reader")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -290,9 +301,9 @@ def test_lost_grant_comes_back_with_the_next_migration(stack: Stack, tmp_path: P
 
 
 def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None:
-    """With the rights of the scripts and no others, as docs/OPERATIONS.md tells it; and bi_reader reads again what he could before."""
+    """Follows docs/OPERATIONS.md with only the rights of the scripts; bi_reader can read the same as before."""
     before = rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales")
-    assert "restored is equal" in manage(tmp_path, stack.owners(), "backup", "--verify")
+    assert "was restored and is equal" in manage(tmp_path, stack.owners(), "backup", "--verify")
     with closing(postgresql(stack.postgres)) as connection:
         for statement in (
             "DROP DATABASE dwh WITH (FORCE)",
@@ -305,8 +316,8 @@ def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None
         cursor.execute("DROP DATABASE orders_db")
         cursor.execute("CREATE DATABASE orders_db CHARACTER SET utf8mb4")
     name = next((tmp_path / "backups").glob("2*")).name
-    said = manage(tmp_path, stack.owners(), "restore", name, "--only", "dwh", "--only", "orders_db")
-    assert "equal to its manifest" in said
+    output = manage(tmp_path, stack.owners(), "restore", name, "--only", "dwh", "--only", "orders_db")
+    assert "equal to its manifest" in output
     assert rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales") == before
     with psycopg.connect(stack.bi()) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT * FROM etl_load")
@@ -314,17 +325,17 @@ def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None
     manage(tmp_path, stack.readers(), "run_etl", "--mode", "full", "--quiet")
 
 
-def test_reader_is_no_user_for_backups(stack: Stack, tmp_path: Path) -> None:
+def test_reader_may_not_back_up(stack: Stack, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull} | stack.readers()
     result = subprocess.run([sys.executable, "manage.py", "backup"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == 4
     assert result.stderr.endswith(
-        "user 'etl_reader' may not lock tables, as a backup does for a moment. Run GRANT LOCK TABLES ON `auth_db`.* TO it.\n"
+        "user 'etl_reader' may not lock tables, which a backup does briefly. Run GRANT LOCK TABLES ON `auth_db`.* TO 'etl_reader'.\n"
     )
     assert [path.name for path in (tmp_path / "backups").iterdir()] == [".lock"]
 
 
-def test_ping_knows_who_may_write(stack: Stack, tmp_path: Path) -> None:
+def test_ping_reports_rights(stack: Stack, tmp_path: Path) -> None:
     def rights(urls: dict[str, str]) -> list[str]:
         return [part["rights"] for part in json.loads(manage(tmp_path, urls, "ping", "--databases", "--json"))["parts"]]
 

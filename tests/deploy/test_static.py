@@ -1,4 +1,4 @@
-"""The admin's looks in production: served by the web process itself, cached for ever, and not worth an error where they are missing."""
+"""Static files in production: served by the web process, cached for ever; missing ones cause no error page."""
 
 import os
 import re
@@ -18,9 +18,9 @@ PRODUCTION = {
     "DJANGO_SETTINGS_MODULE": "techmarket.settings",
     "ENV_FILE": os.devnull,
 }
-LOOK = """
+FETCH_PAGE = """
 import sys, warnings
-warnings.simplefilter("ignore")  # WhiteNoise's, that there is no folder
+warnings.simplefilter("ignore")  # WhiteNoise warns about the missing folder
 import django
 django.setup()
 from django.test import Client
@@ -32,9 +32,12 @@ for address in set(__import__("re").findall(r'(?:href|src)="(/static/[^"]+)"', p
 """
 
 
-def look(folder: Path) -> list[str]:
+def fetch_login_page(folder: Path) -> list[str]:
+    """Return the status of the login page, then a line for each of its static files: path|status|Cache-Control."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | PRODUCTION | {"VAR_DIR": str(folder)}
-    return subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(
+        [sys.executable, "-c", FETCH_PAGE], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 @pytest.fixture
@@ -43,10 +46,10 @@ def migrated(run_cli: Cli, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_collected_files_are_served_under_names_that_never_change_their_content(run_cli: Cli, migrated: Path) -> None:
+def test_collected_files_are_served_with_hashed_names(run_cli: Cli, migrated: Path) -> None:
     collected = run_cli("collectstatic", "--noinput", "--verbosity", "0", env=PRODUCTION)
     assert (collected.returncode, collected.stderr) == (0, "")
-    status, *files = look(migrated)
+    status, *files = fetch_login_page(migrated)
     assert status == "200" and files
     for line in files:
         address, code, caching = line.split("|")
@@ -54,7 +57,7 @@ def test_collected_files_are_served_under_names_that_never_change_their_content(
         assert re.search(r"\.[0-9a-f]{12}\.\w+$", address), address
 
 
-def test_page_without_collected_files_is_plain_and_no_error(migrated: Path) -> None:
-    status, *files = look(migrated)
+def test_page_works_without_collected_files(migrated: Path) -> None:
+    status, *files = fetch_login_page(migrated)
     assert status == "200"
     assert {line.split("|")[1] for line in files} == {"404"}

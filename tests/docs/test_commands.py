@@ -69,7 +69,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(folder: Path, command: list[str], cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"VAR_DIR": str(folder), "ENV_FILE": os.devnull}
-    return subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("document", ORIGINALS, ids=lambda path: path.name)

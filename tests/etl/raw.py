@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from apps.etl.metadata import note
-from apps.etl.tables import Kind, Source
+from apps.etl.declarations import Kind, Source
+from apps.etl.metadata import set_metadata
 from tests.oracle import Raw
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -34,7 +34,7 @@ def mysql_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
 
 
 def with_clock(batches: Mapping[str, pa.Table], now: datetime = NOW) -> dict[str, pa.Table]:
-    return {**batches, "orders": note(batches["orders"], clock=now.isoformat())}
+    return {**batches, "orders": set_metadata(batches["orders"], clock=now.isoformat())}
 
 
 def spelled(**values: object) -> Raw:

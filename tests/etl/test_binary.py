@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.etl.load.binary import TooLarge, encode
-from apps.etl.load.copying import copy_packed, packed
+from apps.etl.load.copying import copy_packed, pack
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 MONEY = pa.decimal128(24, 2)
@@ -40,7 +40,7 @@ def came_back(rows: list[Line], fast: bool = True) -> list[Line]:
     with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS copied")
         cursor.execute(f"CREATE TEMPORARY TABLE copied ({COLUMNS})")
-        copy_packed(cursor, "copied", packed(table, binary=fast))
+        copy_packed(cursor, "copied", pack(table, binary=fast))
         cursor.execute("SELECT * FROM copied")
         return [tuple(row) for row in cursor.fetchall()]
 
@@ -103,13 +103,13 @@ TOO_LARGE = Decimal(2**63).scaleb(-2)
 
 
 @pytest.mark.parametrize("amount", [TOO_LARGE, -TOO_LARGE - 1, Decimal("9999999999999999999999.99")])
-def test_an_amount_beyond_64_bits_says_so_at_once(amount: Decimal) -> None:
+def test_an_amount_beyond_64_bits_raises_too_large(amount: Decimal) -> None:
     block = pa.record_batch([pa.array([Decimal("1.00"), amount], MONEY)], names=["amount"])
     with pytest.raises(TooLarge):
         encode(block)
 
 
-def test_an_amount_beyond_64_bits_goes_the_slow_way() -> None:
+def test_an_amount_beyond_64_bits_is_copied_as_text() -> None:
     on_postgresql()
     rows: list[Line] = [(1, 1, "paid", Decimal("9999999999999999999999.99"), Decimal("0.01"), AT, None, None), ROWS[0]]
     assert came_back(rows) == rows

@@ -9,17 +9,19 @@ import pytest
 from django.db import connections
 
 from apps.demo import shop
-from apps.etl import snapshot
-from apps.etl.extract import TOUCHED, Window, every_nth, extract_sales, survey, touched
+from apps.etl.extract import snapshot
+from apps.etl.extract.facts import extract_fact, find_touched
+from apps.etl.extract.snapshot import MySQLSnapshot, open_snapshot, open_snapshots
+from apps.etl.extract.survey import every_nth_id, survey
 from apps.etl.preflight import preflight
-from apps.etl.snapshot import MySQLSnapshot, open_snapshot
-from apps.etl.tables import ORDERS, PRODUCTS
+from apps.etl.tables import FACT_SALES, ORDERS, PRODUCTS
+from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Reject
 from apps.sources.catalog.models import Category, Product
 from apps.sources.orders.models import Order, OrderItem, Region
 from apps.sources.payments.models import Payment
 from techmarket.errors import EtlError, Misconfigured, NotMigrated, SchemaDrift
-from tests.etl import star
+from tests.etl import warehouse_rows
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 STILL = "2026-01-15 12:00:00.000000"
@@ -49,10 +51,10 @@ def test_rows_written_after_a_snapshot_opened_are_not_seen(small: None) -> None:
     with open_snapshot("orders_db") as before:
         Order.objects.filter(id=1).update(status="cancelled")
         Order.objects.create(id=1000, customer_id=1, region_id=1, status="paid", order_date=datetime.now(UTC), total_amount=1)
-        old = before.table(ORDERS)
+        old = before.read(ORDERS)
         with open_snapshot("orders_db") as after:
-            new = after.table(ORDERS)
-        assert before.table(ORDERS).equals(old)
+            new = after.read(ORDERS)
+        assert before.read(ORDERS).equals(old)
     assert (old.num_rows, new.num_rows) == (60, 61)
     [now] = [row["status"] for row in new.to_pylist() if int(row["id"]) == 1]
     assert now == b"cancelled" and b"cancelled" not in [row["status"] for row in old.to_pylist() if int(row["id"]) == 1]
@@ -60,7 +62,7 @@ def test_rows_written_after_a_snapshot_opened_are_not_seen(small: None) -> None:
 
 def test_a_snapshot_cannot_write(small: None) -> None:
     with pytest.raises(EtlError), open_snapshot("orders_db") as opened:
-        opened.integers("DELETE FROM order_items")
+        opened.read_integers("DELETE FROM order_items")
     assert OrderItem.objects.exists()
 
 
@@ -74,19 +76,21 @@ def test_another_isolation_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     if is_sqlite():
         pytest.skip("SQLite knows only snapshots")
     command = MySQLSnapshot.command
-    monkeypatch.setattr(MySQLSnapshot, "command", lambda self, words: command(self, words.replace("REPEATABLE READ", "READ COMMITTED")))
+    monkeypatch.setattr(
+        MySQLSnapshot, "command", lambda self, statement: command(self, statement.replace("REPEATABLE READ", "READ COMMITTED"))
+    )
     with pytest.raises(Misconfigured, match="READ-COMMITTED"), open_snapshot("orders_db"):
         pass
 
 
 def test_money_and_text_arrive_exactly_however_many_blocks_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "FETCH", 3)
+    monkeypatch.setattr(snapshot, "ROWS_PER_FETCH", 3)
     category = Category.objects.create(name="Їжа")
     prices = ["9999999999.99", "0.01", "0.10", "1234567890.12", "0.29", "1.15", "100.00"]
     for number, price in enumerate(prices):
         Product.objects.create(name=f"ґ'\"\\{number}", sku=f"S{number}", category=category, price=price, cost=price, status="active")
     with open_snapshot("catalog_db") as opened:
-        rows = opened.table(PRODUCTS).to_pylist()
+        rows = opened.read(PRODUCTS).to_pylist()
     assert [row["name"].decode() for row in rows] == [f"ґ'\"\\{number}" for number in range(7)]
     spelled = [f"{float(row['price']):.2f}" if is_sqlite() else f"{row['price'] // 100}.{row['price'] % 100:02}" for row in rows]
     assert spelled == prices
@@ -98,26 +102,26 @@ def test_money_and_text_arrive_exactly_however_many_blocks_they_take(monkeypatch
 @pytest.mark.parametrize("size", [1, 7, 59, 60, 61, 1000])
 def test_slices_cover_every_order_once(small: None, size: int) -> None:
     with open_snapshot("orders_db") as orders:
-        edges = every_nth(orders, ORDERS, size)
+        edges = every_nth_id(orders, ORDERS, size)
     assert edges == sorted(set(edges))
-    due = survey(None, size)
-    assert len(due.slices) == len(edges) + 1 and due.slices[0][0] is None is due.slices[-1][1]
+    slices = survey(None, size).slices["fact_sales"]
+    assert len(slices) == len(edges) + 1 and slices[0][0] is None is slices[-1][1]
     read: dict[str, list[int]] = {"orders": [], "order_items": [], "payments": []}
-    for bounds in due.slices:
-        for table, batch in extract_sales(bounds, None).items():
+    for bounds in slices:
+        for table, batch in extract_fact(FACT_SALES, bounds, None).items():
             read[table] += [int(value) for value in batch["id"].to_pylist()]
             assert table != "orders" or batch.num_rows <= size + 1
     for table, model in (("orders", Order), ("order_items", OrderItem), ("payments", Payment)):
         assert sorted(read[table]) == list(model._default_manager.order_by("id").values_list("id", flat=True)), table
 
 
-def window(start: str, end: str | None = None) -> Window:
-    return Window(datetime.fromisoformat(start).replace(tzinfo=UTC), datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None)
+def window(start: str, end: str | None = None) -> ChangeWindow:
+    return ChangeWindow(datetime.fromisoformat(start).replace(tzinfo=UTC), datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None)
 
 
-def ids_in(wanted: Window, low: int | None = None, high: int | None = None) -> set[int]:
-    with open_snapshot("payments_db") as payments, open_snapshot("orders_db") as orders:
-        return touched(payments, orders, wanted, (low, high))
+def ids_in(wanted: ChangeWindow, low: int | None = None, high: int | None = None) -> set[int]:
+    with open_snapshots(FACT_SALES.sources) as snapshots:
+        return find_touched(FACT_SALES, snapshots, wanted, (low, high))
 
 
 def test_a_window_touches_orders_through_all_three_tables(small: None) -> None:
@@ -135,26 +139,26 @@ def test_a_window_touches_orders_through_all_three_tables(small: None) -> None:
     assert ids_in(window("2026-01-01 00:00:00")) == set(Order.objects.values_list("id", flat=True))
 
 
-def test_a_window_reads_whole_orders_and_names_those_that_are_gone(small: None) -> None:
+def test_a_window_reads_whole_orders_and_lists_deleted_ones(small: None) -> None:
     line = OrderItem.objects.filter(order_id=9)[0]
     execute("orders_db", f"UPDATE order_items SET updated_at = '2026-02-01 10:00:00.000000' WHERE id = {line.id}")
     Payment.objects.create(order_id=4711, method="card", status="refunded", amount=1)
-    batches = extract_sales((None, None), window("2026-02-01 00:00:00"))
-    assert batches[TOUCHED]["order_id"].to_pylist() == [9, 4711]
+    batches = extract_fact(FACT_SALES, (None, None), window("2026-02-01 00:00:00"))
+    assert batches[FACT_SALES.touched]["order_id"].to_pylist() == [9, 4711]
     assert [int(row) for row in batches["orders"]["id"].to_pylist()] == [9]
     assert len(batches["order_items"]) == OrderItem.objects.filter(order_id=9).count()
     assert len(batches["payments"]) == Payment.objects.filter(order_id__in=[9, 4711]).count()
 
 
 @pytest.mark.parametrize("reference", ["'abc'", "1.5"])
-def test_a_payment_of_no_order_that_can_be_named_stops_no_run(small: None, reference: str) -> None:
+def test_a_payment_with_an_invalid_order_id_is_rejected_alone(small: None, reference: str) -> None:
     """SQLite only: `order_id` refers to another database, so nothing there keeps it a number."""
     if not is_sqlite():
         pytest.skip("MySQL's BIGINT takes nothing else")
-    star.run()
+    warehouse_rows.run()
     execute("payments_db", f"UPDATE payments SET order_id = {reference} WHERE id = 1")
-    star.assert_balanced(star.run("incremental"))
-    done = star.run("full")
+    warehouse_rows.assert_balanced(warehouse_rows.run("incremental"))
+    done = warehouse_rows.run("full")
     assert list(Reject.objects.filter(run=done).values_list("table", "row_id", "rule")) == [("payments", "1", "not_whole")]
 
 
@@ -218,8 +222,8 @@ def test_a_column_of_another_type_is_named(alias: str, table: str, column: str, 
 
 
 def test_a_run_that_fails_preflight_writes_nothing(small: None) -> None:
-    before: Any = star.whole_warehouse()
+    before: Any = warehouse_rows.whole_warehouse()
     with altered("catalog_db", renamed("products", "sku")), pytest.raises(SchemaDrift):
-        star.run()
-    assert star.whole_warehouse() == before
+        warehouse_rows.run()
+    assert warehouse_rows.whole_warehouse() == before
     assert Region.objects.count() == 5

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from apps.etl.tables import Column, Kind
+from apps.etl.declarations import Column, Kind
 from apps.etl.transform.parse import parse
 
 GARBAGE = b"\xff garbage"  # no kind takes it: it sends the column the slow way
@@ -117,14 +117,14 @@ def read(kind: Kind, *values: Any, arrow: pa.DataType | None = None) -> tuple[li
 
 @pytest.mark.parametrize("beside", [[], [GARBAGE]], ids=["alone", "beside garbage"])
 @pytest.mark.parametrize(("kind", "value", "expected"), CASES)
-def test_a_value_is_read_the_same_alone_and_beside_garbage(kind: Kind, value: bytes, expected: Any, beside: list[bytes]) -> None:
+def test_a_value_is_parsed_the_same_alone_and_beside_unreadable_ones(kind: Kind, value: bytes, expected: Any, beside: list[bytes]) -> None:
     values, bad = read(kind, value, None, *beside)
     assert values == [None if expected is BAD else expected, None] + [None] * len(beside)
     assert bad == [expected is BAD, False] + [True] * len(beside)
 
 
 @pytest.mark.parametrize("kind", [Kind.INTEGER, Kind.MONEY, Kind.INSTANT, Kind.DATE, Kind.FLAG, Kind.TEXT])
-def test_empty_columns_and_empty_values_are_no_faults(kind: Kind) -> None:
+def test_empty_columns_and_values_are_accepted(kind: Kind) -> None:
     assert read(kind) == ([], [])
     assert read(kind, None, None) == ([None, None], [False, False])
 

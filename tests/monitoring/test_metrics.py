@@ -1,4 +1,4 @@
-"""/metrics says what the first page, `run_etl --json` and the ledger say; and it goes on answering while a database is away."""
+"""/metrics gives the same numbers as the overview page, `run_etl --json` and the ledger, and answers while a database is down."""
 
 from collections.abc import Iterator
 
@@ -15,17 +15,17 @@ from apps.orchestration.results import WRITTEN, document
 from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
-from tests.orchestration.conftest import post, quick_heart, schedules  # noqa: F401  fixtures
-from tests.orchestration.post import Post, asked
+from tests.orchestration.conftest import broker, quick_heart, schedules  # noqa: F401  fixtures
+from tests.orchestration.harness import FakeBroker, asked
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 PROMETHEUS = {"SERVER_NAME": "web", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.9"}
-QUERIES = 26  # of the control database, however many runs there are
+MAX_QUERIES = 26  # of the control database, however many runs it has
 Labels = dict[str, str]
 
 
 class Scrape:
-    """The samples of one answer."""
+    """The samples of one scrape."""
 
     def __init__(self, client: Client | None = None):
         answer = (client or Client()).get("/metrics")
@@ -44,19 +44,19 @@ class Scrape:
         return {sample.name for sample in self.samples}
 
 
-def test_page_json_ledger_and_metrics_are_one(star: Run, came: Came) -> None:  # noqa: F811
+def test_metrics_equal_page_json_and_ledger(star: Run, came: Came) -> None:  # noqa: F811
     scrape = Scrape()
     page = came(VIEWER).get("/admin/").context
-    words = document(star)
+    result = document(star)
 
-    for table, row in words["tables"].items():
+    for table, row in result["tables"].items():
         of_ledger = RowCount.objects.filter(run=star, table=table)
         for kind in WRITTEN:
             assert scrape.value("last_run_rows", table=table, kind=kind) == row[kind] == sum(of_ledger.values_list(kind, flat=True))
-    for table, row in words["sources"].items():
+    for table, row in result["sources"].items():
         assert [scrape.value("last_run_rows", table=table, kind=kind) for kind in row] == list(row.values())
 
-    tables = words["tables"].values()
+    tables = result["tables"].values()
     written = sum(row[kind] for row in tables for kind in ("inserted", "updated", "deleted", "derived"))
     assert scrape.value("last_run_written_rows") == written == page["last"].tally.written > 0
     rejected = Reject.objects.filter(run=star).count()
@@ -64,18 +64,18 @@ def test_page_json_ledger_and_metrics_are_one(star: Run, came: Came) -> None:  #
         scrape.value("last_run_rejected_rows")
         == rejected
         == page["last"].tally.rejected
-        == sum(row["rows"] for row in words["rejects"])
+        == sum(row["rows"] for row in result["rejects"])
         == 1
     )
     assert scrape.value("rejects_waiting") == page["rejects"] == 1
 
     checks = scrape.by("last_run_checks", "result")
     assert checks["passed"] == page["last"].tally.passed == CheckResult.objects.filter(run=star, passed=True).count() > 0
-    assert sum(checks.values()) == len(words["checks"])
+    assert sum(checks.values()) == len(result["checks"])
 
-    assert scrape.value("last_run_number") == words["run"] == page["last"].run.pk == star.pk
-    assert scrape.value("last_run_duration_seconds") == words["seconds"] == page["last"].run.seconds
-    assert {state for state, is_it in scrape.by("last_run", "state").items() if is_it} == {words["status"]}
+    assert scrape.value("last_run_number") == result["run"] == page["last"].run.pk == star.pk
+    assert scrape.value("last_run_duration_seconds") == result["seconds"] == page["last"].run.seconds
+    assert {state for state, is_it in scrape.by("last_run", "state").items() if is_it} == {result["status"]}
     assert scrape.value("data_as_of_timestamp_seconds") == page["fresh"].as_of.timestamp() == Load.objects.get().high_water_mark.timestamp()
     assert scrape.value("data_missed_runs") == page["fresh"].missed == 0
 
@@ -93,10 +93,10 @@ def test_runs_stages_and_modes(star: Run) -> None:  # noqa: F811
     assert scrape.value("active_runs") == 0 and set(scrape.by("tasks", "state").values()) == {0}
 
 
-def test_run_in_the_queue_and_one_whose_worker_died(star: Run, post: Post) -> None:  # noqa: F811
+def test_queued_tasks_and_a_task_whose_worker_died(star: Run, broker: FakeBroker) -> None:  # noqa: F811
     run = asked()
-    post.sent.append(run.tasks.get().pk)
-    post.work_until(Stage.EXTRACT)
+    broker.sent.append(run.tasks.get().pk)
+    broker.work_until(Stage.EXTRACT)
     task = run.tasks.filter(stage=Stage.EXTRACT).earliest("pk")
     assert task.claim_for("elsewhere:1")
     Task.objects.filter(pk=task.pk).update(heartbeat_at=star.created_at.replace(year=2020))
@@ -109,7 +109,7 @@ def test_run_in_the_queue_and_one_whose_worker_died(star: Run, post: Post) -> No
     assert scrape.value("last_run_number") == star.pk
 
 
-def test_scheduled_run(star: Run, post: Post) -> None:  # noqa: F811
+def test_scheduled_run(star: Run, broker: FakeBroker) -> None:  # noqa: F811
     set_enabled("techmarket-etl-weekly-full", enabled=False)
     ScheduledRun.objects.create(
         schedule=Schedule.objects.get(pk="techmarket-etl-daily"), scheduled_for=star.created_at, decision="run", run=star
@@ -120,41 +120,41 @@ def test_scheduled_run(star: Run, post: Post) -> None:  # noqa: F811
     assert scrape.by("schedule_last_success_timestamp_seconds", "schedule") == {"techmarket-etl-daily": star.finished_at.timestamp()}
 
 
-# --- What is away ---
+# --- A database is down ---
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def broken_addresses(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     yield monkeypatch
     monkeypatch.undo()
 
 
-def lead_nowhere(away: pytest.MonkeyPatch, alias: str) -> None:
-    """Its address is wrong from now on, for every thread."""
+def break_address(monkeypatch: pytest.MonkeyPatch, alias: str) -> None:
+    """Make the database unreachable for every thread."""
     address = {"HOST": "127.0.0.1", "PORT": "1"} if connections[alias].vendor == "postgresql" else {"NAME": "/dev/null/canary"}
     connections[alias].close()
     for name, value in address.items():
-        away.setitem(connections.databases[alias], name, value)
-        away.setitem(connections[alias].settings_dict, name, value)
+        monkeypatch.setitem(connections.databases[alias], name, value)
+        monkeypatch.setitem(connections[alias].settings_dict, name, value)
 
 
-def test_warehouse_is_away(star: Run, away: pytest.MonkeyPatch) -> None:  # noqa: F811
-    lead_nowhere(away, "dwh")
+def test_warehouse_is_down(star: Run, broken_addresses: pytest.MonkeyPatch) -> None:  # noqa: F811
+    break_address(broken_addresses, "dwh")
     scrape = Scrape()
     assert scrape.by("up", "part") == {"control": 1, "dwh": 0, "broker": 1}
     assert scrape.value("last_run_number") == star.pk
     assert "techmarket_data_as_of_timestamp_seconds" not in scrape.names()
 
 
-def test_control_database_is_away(away: pytest.MonkeyPatch) -> None:
-    lead_nowhere(away, "default")
+def test_control_database_is_down(broken_addresses: pytest.MonkeyPatch) -> None:
+    break_address(broken_addresses, "default")
     scrape = Scrape()
     assert scrape.by("up", "part") == {"control": 0, "dwh": 1, "broker": 1} and scrape.names() == {"techmarket_up"}
 
 
-def test_queries_do_not_grow(star: Run, django_assert_max_num_queries: object) -> None:  # noqa: F811
+def test_query_count_does_not_grow(star: Run, django_assert_max_num_queries: object) -> None:  # noqa: F811
     Run.objects.bulk_create([Run(mode="full", trigger="cli", requested_by="x", state=State.SUCCEEDED) for _ in range(50)])
-    with django_assert_max_num_queries(QUERIES):  # type: ignore[operator]
+    with django_assert_max_num_queries(MAX_QUERIES):  # type: ignore[operator]
         Scrape()
 
 
@@ -173,7 +173,7 @@ def test_token(settings: Settings) -> None:
     assert Client(**PROMETHEUS).post("/metrics").status_code == 405
 
 
-def test_without_a_token_only_who_is_near(settings: Settings) -> None:
+def test_without_a_token_only_this_machine_may_read(settings: Settings) -> None:
     settings.METRICS_TOKEN, settings.SECURE_SSL_REDIRECT = "", True
     answer = Client(**PROMETHEUS).get("/metrics")
     assert answer.status_code == 403 and b"METRICS_TOKEN" in answer.content

@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given, against what /metrics gives and docs/MONITORING.md says."""
+"""The alerts and the dashboard use only metrics that /metrics serves, and docs/MONITORING.md explains all of both."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.console.conftest import no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 DEPLOY, GUIDE = ROOT / "deploy", ROOT / "docs" / "MONITORING.md"
-OWN = re.compile(r"\btechmarket_\w+")
+METRIC = re.compile(r"\btechmarket_\w+")
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -29,34 +29,36 @@ def dashboard() -> dict[str, Any]:
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
-def test_every_name_that_is_used_is_given_and_explained(star: Run) -> None:  # noqa: F811
-    given = {family.name for family in text_string_to_metric_families(Client().get("/metrics").content.decode())}
-    in_alerts = {name for rule in alerts() for name in OWN.findall(rule["expr"])}
-    in_panels = {name for panel in dashboard()["panels"] for target in panel["targets"] for name in OWN.findall(target["expr"])}
+def test_every_metric_in_use_is_served_and_documented(star: Run) -> None:  # noqa: F811
+    served = {family.name for family in text_string_to_metric_families(Client().get("/metrics").content.decode())}
+    in_alerts = {name for rule in alerts() for name in METRIC.findall(rule["expr"])}
+    in_panels = {name for panel in dashboard()["panels"] for target in panel["targets"] for name in METRIC.findall(target["expr"])}
     assert len(in_alerts) > 8 and len(in_panels) > 12
-    assert in_alerts | in_panels <= given
-    assert set(re.findall(r"`(techmarket_\w+)", GUIDE.read_text())) == given
+    assert in_alerts | in_panels <= served
+    assert set(re.findall(r"`(techmarket_\w+)", GUIDE.read_text())) == served
 
 
-def test_every_alert_says_what_to_do() -> None:
-    explained = re.findall(r"^\| `([A-Z]\w+)` \|", GUIDE.read_text(), re.MULTILINE)
-    assert [rule["alert"] for rule in alerts()] == explained
+def test_every_alert_is_documented() -> None:
+    documented = re.findall(r"^\| `([A-Z]\w+)` \|", GUIDE.read_text(), re.MULTILINE)
+    assert [rule["alert"] for rule in alerts()] == documented
     for rule in alerts():
         assert rule["labels"]["severity"] in ("critical", "warning", "info") and rule["annotations"]["summary"]
 
 
-def test_panels_have_a_place_and_a_source() -> None:
+def test_panels_do_not_overlap_and_have_a_source() -> None:
     source = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text())["datasources"][0]
     taken: set[tuple[int, int]] = set()
     for panel in dashboard()["panels"]:
-        place = panel["gridPos"]
-        mine = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        position = panel["gridPos"]
+        cells = {
+            (x, y) for x in range(position["x"], position["x"] + position["w"]) for y in range(position["y"], position["y"] + position["h"])
+        }
         assert panel["datasource"]["uid"] == source["uid"] and panel["title"]
-        assert not mine & taken and max(x for x, _ in mine) < 24
-        taken |= mine
+        assert not cells & taken and max(x for x, _ in cells) < 24
+        taken |= cells
 
 
-def test_compose_mounts_what_is_there() -> None:
+def test_compose_mounts_existing_files() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     mounts = [mount.split(":") for name in ("prometheus", "grafana") for mount in services[name]["volumes"] if mount.startswith("./")]
     where = {inside: ROOT / folder for folder, inside, *_ in mounts}
@@ -71,12 +73,12 @@ def test_compose_mounts_what_is_there() -> None:
     assert [path.name for path in where[provider["options"]["path"]].iterdir()] == ["techmarket.json"]
 
 
-def test_alerts_fire_when_they_should_and_else_not() -> None:
-    said = subprocess.run(
+def test_alert_rules() -> None:
+    result = subprocess.run(
         [needed("promtool", "prometheus"), "test", "rules", "tests/monitoring/alerts_test.yml"],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
-    assert said.returncode == 0, said.stdout + said.stderr
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -8,14 +8,14 @@ from pytest_django.fixtures import Settings
 
 from apps.demo import shop
 from apps.orchestration.worker import delivery
-from tests.orchestration.post import Post
+from tests.orchestration.harness import FakeBroker
 
 
 @pytest.fixture
-def post(monkeypatch: pytest.MonkeyPatch) -> Post:
-    office = Post()
-    monkeypatch.setattr(delivery, "send_message", office.send)
-    return office
+def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
+    broker = FakeBroker()
+    monkeypatch.setattr(delivery, "send_message", broker.send)
+    return broker
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from pytest_django.fixtures import Settings
 
 from apps.demo import changes
-from apps.etl import extract
+from apps.etl.extract import snapshot
 from apps.orchestration import api
 from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import delete_old_details
@@ -16,7 +16,7 @@ from apps.orchestration.window import Window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
-from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import FakeBroker, ago, asked, at_once, fresh, star
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 
@@ -26,8 +26,8 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.aliases: list[str] = []
-        real = extract.open_snapshot
-        monkeypatch.setattr(extract, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
+        real = snapshot.open_snapshot
+        monkeypatch.setattr(snapshot, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
 
 
 def carried_out(mode: Mode = Mode.FULL, **options: Any) -> Run:
@@ -49,10 +49,10 @@ def broken(monkeypatch: pytest.MonkeyPatch, stage: Stage, subject: str = "") -> 
     monkeypatch.setitem(STAGES, stage, fail)
 
 
-def failed_run(monkeypatch: pytest.MonkeyPatch, post: Post, stage: Stage = Stage.LOAD, subject: str = "") -> Run:
+def failed_run(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, stage: Stage = Stage.LOAD, subject: str = "") -> Run:
     broken(monkeypatch, stage, subject)
     run = asked()
-    post.work()
+    broker.work()
     assert fresh(run).state == State.FAILED
     return fresh(run)
 
@@ -68,19 +68,19 @@ def test_database_allows_one_active_run() -> None:
     Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="three", state=State.SKIPPED)
 
 
-def test_loser_is_recorded_as_skipped(post: Post) -> None:
+def test_loser_is_recorded_as_skipped(broker: FakeBroker) -> None:
     active, loser = asked(), asked(Mode.INCREMENTAL)
     assert (loser.state, loser.overlaps, loser.mode) == (State.SKIPPED, active, Mode.INCREMENTAL)
     assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} requested by test, queued since ")
     assert not loser.tasks.exists() and fresh(loser).finished_at
-    assert post.take() == [active.tasks.get().pk]
+    assert broker.take() == [active.tasks.get().pk]
 
 
-def test_twenty_at_once_are_one_run(post: Post) -> None:
+def test_twenty_at_once_are_one_run(broker: FakeBroker) -> None:
     states = [run.state for run in at_once(20, asked)]
     assert sorted(states) == [State.QUEUED] + [State.SKIPPED] * 19
     assert Run.objects.count() == 20 and Task.objects.count() == 1
-    assert post.take() == [Task.objects.get().pk]
+    assert broker.take() == [Task.objects.get().pk]
     winner = Run.objects.get(state=State.QUEUED)
     assert set(Run.objects.filter(state=State.SKIPPED).values_list("overlaps", flat=True)) == {winner.pk}
 
@@ -102,7 +102,7 @@ def test_rerun_settles_its_window_anew() -> None:
     assert fresh(first).state == State.SUCCEEDED
 
 
-def test_rerun_keeps_the_window_that_was_asked_for(post: Post) -> None:
+def test_rerun_keeps_the_window_that_was_asked_for(broker: FakeBroker) -> None:
     span = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC))
     first = asked(Mode.INCREMENTAL, window=Window(*span), dry_run=True)
     api.cancel_run(first.pk, "test")
@@ -114,25 +114,27 @@ def test_rerun_keeps_the_window_that_was_asked_for(post: Post) -> None:
 
 
 @pytest.mark.parametrize("queue", [False, True])
-def test_resume_starts_at_the_task_that_failed_and_reads_no_source(monkeypatch: pytest.MonkeyPatch, post: Post, queue: bool) -> None:
-    run = failed_run(monkeypatch, post, Stage.LOAD)
+def test_resume_starts_at_the_task_that_failed_and_reads_no_source(
+    monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, queue: bool
+) -> None:
+    run = failed_run(monkeypatch, broker, Stage.LOAD)
     assert (run.cause, run.cause_kind) == ("It is broken.", "data")
     done = dict(run.tasks.filter(state=State.SUCCEEDED).values_list("pk", "finished_at"))
     assert len(done) == run.tasks.count() - 1
     opened = Opened(monkeypatch)
     resumed = api.resume_run(run.pk, queue=queue)
     assert (resumed.pk, resumed.state, resumed.cause, resumed.cause_kind) == (run.pk, State.QUEUED, "", "")
-    post.work() if queue else api.execute_run(resumed)
+    broker.work() if queue else api.execute_run(resumed)
     assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
     assert opened.aliases == []
     assert dict(run.tasks.filter(pk__in=done).values_list("pk", "finished_at")) == done
 
 
-def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
-    run = failed_run(monkeypatch, post, Stage.EXTRACT, "dim_region")
+def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = failed_run(monkeypatch, broker, Stage.EXTRACT, "dim_region")
     opened = Opened(monkeypatch)
     api.resume_run(run.pk, queue=True)
-    post.work()
+    broker.work()
     assert fresh(run).state == State.SUCCEEDED
     undone = {"dim_region"} | set(opened.aliases)
     assert "payments_db" not in undone and opened.aliases.count("orders_db") <= 3
@@ -157,14 +159,14 @@ def test_resume_of_a_run_that_has_succeeded() -> None:
     refused(carried_out(), True, "has succeeded already")
 
 
-def test_resume_of_an_active_and_of_a_skipped_run(post: Post) -> None:
+def test_resume_of_an_active_and_of_a_skipped_run(broker: FakeBroker) -> None:
     active, loser = asked(), asked()
     refused(active, True, "it is active")
     refused(loser, False, "was skipped: there is nothing to resume")
 
 
-def test_resume_while_another_is_active(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
-    run = failed_run(monkeypatch, post)
+def test_resume_while_another_is_active(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = failed_run(monkeypatch, broker)
     active = asked()
     refused(run, True, f"Skipped: overlaps run {active.pk}")
 
@@ -178,14 +180,14 @@ def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
     refused(run, False, "was a dry run")
 
 
-def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
-    run = failed_run(monkeypatch, post)
+def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = failed_run(monkeypatch, broker)
     later = carried_out()
     refused(run, False, f"Run {later.pk} was published after run {run.pk} was requested: its batches are stale")
 
 
-def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, post: Post, settings: Settings) -> None:
-    run = failed_run(monkeypatch, post)
+def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, settings: Settings) -> None:
+    run = failed_run(monkeypatch, broker)
     Run.objects.update(finished_at=ago(days=8))
     delete_old_details()
     refused(run, False, "batches .* have been deleted")
@@ -201,8 +203,8 @@ def test_old_details_go_and_the_run_stays(settings: Settings) -> None:
     assert Run.objects.filter(pk=run.pk).exists() and not run.tasks.exists() and not run.row_counts.exists()
 
 
-def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
-    run = failed_run(monkeypatch, post)
+def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = failed_run(monkeypatch, broker)
 
     def resume() -> bool:
         try:
@@ -212,16 +214,16 @@ def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, post: Post) -> 
             return False
 
     assert sorted(at_once(4, resume)) == [False, False, False, True]
-    post.work()
+    broker.work()
     assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
 
 
 # --- What is kept ---
 
 
-def test_dry_run_keeps_nothing_but_its_row(post: Post) -> None:
+def test_dry_run_keeps_nothing_but_its_row(broker: FakeBroker) -> None:
     run = asked(dry_run=True)
-    post.work()
+    broker.work()
     run = fresh(run)
     assert run.state == State.SUCCEEDED and star() == ([], 0)
     for left in (run.tasks, run.batches, run.row_counts, run.rejects, run.checks):

@@ -27,7 +27,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def said(name: str, env: dict[str, str], cwd: Path) -> str:
-    done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=env, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

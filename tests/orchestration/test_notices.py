@@ -17,7 +17,7 @@ from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import BadData
 from tests.conftest import Cli
-from tests.orchestration.post import Post, ago, asked, at_once, fresh
+from tests.orchestration.harness import FakeBroker, ago, asked, at_once, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules", "small_shop")]
 DAILY = "techmarket-etl-daily"
@@ -26,7 +26,7 @@ DAILY = "techmarket-etl-daily"
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(notices, "send", said.append)
+    monkeypatch.setattr(notices, "send_notice", said.append)
     return said
 
 
@@ -44,19 +44,19 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     return state
 
 
-def scheduled(post: Post, trigger: Trigger = Trigger.SCHEDULE) -> Run:
+def scheduled(broker: FakeBroker, trigger: Trigger = Trigger.SCHEDULE) -> Run:
     """One more run, at its end."""
     run = asked(trigger=trigger)
     if trigger == Trigger.SCHEDULE:
         ScheduledRun.objects.create(
             schedule_id=DAILY, scheduled_for=ago(minutes=60 - ScheduledRun.objects.count()), decision=Decision.RUN, run=run
         )
-    post.work()
+    broker.work()
     return fresh(run)
 
 
-def test_failure_and_recovery(post: Post, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
-    failed = [scheduled(post), scheduled(post)]
+def test_failure_and_recovery(broker: FakeBroker, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
+    failed = [scheduled(broker), scheduled(broker)]
     assert [run.state for run in failed] == [State.FAILED] * 2
     assert [note["event"] for note in notes] == ["failed", "failed"]
     assert notes[0] == {
@@ -73,27 +73,27 @@ def test_failure_and_recovery(post: Post, notes: list[dict[str, Any]], broken: d
     since = Schedule.objects.get(name=DAILY).failing_since
     assert since and since < failed[1].created_at, "since the first of them"
     broken["broken"] = False
-    good = [scheduled(post), scheduled(post)]
+    good = [scheduled(broker), scheduled(broker)]
     assert [(note["event"], note["run"]) for note in notes[2:]] == [("recovered", good[0].pk)]
     assert Schedule.objects.get(name=DAILY).failing_since is None
 
 
-def test_runs_that_people_ask_for_are_told_to_them(post: Post, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
-    assert scheduled(post, Trigger.CLI).state == State.FAILED
+def test_runs_that_people_ask_for_are_told_to_them(broker: FakeBroker, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
+    assert scheduled(broker, Trigger.CLI).state == State.FAILED
     broken["broken"] = False
-    assert scheduled(post).state == State.SUCCEEDED
+    assert scheduled(broker).state == State.SUCCEEDED
     assert notes == []
 
 
-def test_resumed_run_is_a_recovery(post: Post, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
-    run = scheduled(post)
+def test_resumed_run_is_a_recovery(broker: FakeBroker, notes: list[dict[str, Any]], broken: dict[str, bool]) -> None:
+    run = scheduled(broker)
     broken["broken"] = False
     api.resume_run(run.pk, queue=True)
-    post.work()
+    broker.work()
     assert [(note["event"], note["run"]) for note in notes] == [("failed", run.pk), ("recovered", run.pk)]
 
 
-def test_lost_run_is_told_once(post: Post, notes: list[dict[str, Any]], settings: Settings) -> None:
+def test_lost_run_is_told_once(broker: FakeBroker, notes: list[dict[str, Any]], settings: Settings) -> None:
     settings.ETL_ATTEMPTS = 1
     run = asked(trigger=Trigger.SCHEDULE)
     run.tasks.get().claim_for("dead:1")
@@ -102,7 +102,7 @@ def test_lost_run_is_told_once(post: Post, notes: list[dict[str, Any]], settings
     assert [(note["event"], note["status"]) for note in notes] == [("failed", "lost")]
 
 
-def test_cancelled_run_is_no_news(post: Post, notes: list[dict[str, Any]]) -> None:
+def test_cancelled_run_is_no_news(broker: FakeBroker, notes: list[dict[str, Any]]) -> None:
     run = asked(trigger=Trigger.SCHEDULE)
     api.cancel_run(run.pk, "olena")
     assert fresh(run).state == State.CANCELLED and notes == []
@@ -136,11 +136,11 @@ def receiver(settings: Settings) -> Iterator[type[Receiver]]:
         thread.join()
 
 
-def test_notice_is_posted_and_logged(post: Post, receiver: type[Receiver], broken: dict[str, bool]) -> None:
+def test_notice_is_posted_and_logged(broker: FakeBroker, receiver: type[Receiver], broken: dict[str, bool]) -> None:
     with structlog.testing.capture_logs() as logs:
-        run = scheduled(post)
+        run = scheduled(broker)
         broken["broken"] = False
-        scheduled(post)
+        scheduled(broker)
     (kind, body), (_, second) = receiver.got
     assert kind == "application/json" and json.loads(body)["run"] == run.pk
     assert [json.loads(each)["event"] for each in (body, second)] == ["failed", "recovered"]
@@ -150,19 +150,19 @@ def test_notice_is_posted_and_logged(post: Post, receiver: type[Receiver], broke
 
 
 @pytest.mark.parametrize("answer", [500, 404])
-def test_receiver_that_refuses_changes_nothing(post: Post, receiver: type[Receiver], broken: dict[str, bool], answer: int) -> None:
+def test_receiver_that_refuses_changes_nothing(broker: FakeBroker, receiver: type[Receiver], broken: dict[str, bool], answer: int) -> None:
     receiver.answer = answer
     with structlog.testing.capture_logs() as logs:
-        run = scheduled(post)
+        run = scheduled(broker)
     assert (run.state, run.cause) == (State.FAILED, "Row 7 is green.") and len(receiver.got) == 1
     assert [line["log_level"] for line in logs[-2:]] == ["error", "warning"] and "canary" not in str(logs)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/canary", "http://canary.invalid/", "http://[canary/", "http://127.0.0.1:x/canary"])
-def test_receiver_that_is_away_changes_nothing(post: Post, settings: Settings, broken: dict[str, bool], url: str) -> None:
+def test_receiver_that_is_away_changes_nothing(broker: FakeBroker, settings: Settings, broken: dict[str, bool], url: str) -> None:
     settings.NOTIFY_URL = url
     with structlog.testing.capture_logs() as logs:
-        assert scheduled(post).cause == "Row 7 is green."
+        assert scheduled(broker).cause == "Row 7 is green."
     assert logs[-1]["log_level"] == "warning" and "canary" not in str(logs)
 
 

@@ -21,12 +21,12 @@ from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
-from tests.orchestration.post import Post, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import FakeBroker, ago, asked, at_once, fresh, star
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 
 
-def test_of_two_claims_one_wins(post: Post) -> None:
+def test_of_two_claims_one_wins(broker: FakeBroker) -> None:
     task = asked().tasks.get()
     assert sorted(at_once(2, lambda: fresh(task).claim_for("somebody"))) == [False, True]
     task.refresh_from_db()
@@ -34,10 +34,10 @@ def test_of_two_claims_one_wins(post: Post) -> None:
     assert task.claim and task.heartbeat_at
 
 
-def test_message_that_comes_twice_is_one_attempt(post: Post) -> None:
+def test_message_that_comes_twice_is_one_attempt(broker: FakeBroker) -> None:
     run = asked()
     for _ in range(100):
-        if not (messages := post.take()):
+        if not (messages := broker.take()):
             break
         for message in messages + messages:
             tasks.execute(message)
@@ -47,14 +47,14 @@ def test_message_that_comes_twice_is_one_attempt(post: Post) -> None:
     assert star()[1] == 1
 
 
-def test_message_of_a_task_that_is_gone(post: Post) -> None:
+def test_message_of_a_task_that_is_gone(broker: FakeBroker) -> None:
     tasks.execute(4_711)
     assert not Run.objects.exists()
 
 
-def test_message_that_comes_before_its_time(post: Post) -> None:
+def test_message_that_comes_before_its_time(broker: FakeBroker) -> None:
     run = asked()
-    post.work_until(Stage.EXTRACT)
+    broker.work_until(Stage.EXTRACT)
     early = run.tasks.filter(stage__in=(Stage.TRANSFORM, Stage.LOAD)).exclude(subject="dim_date")
     assert len(early) > 2
     for task in early:
@@ -64,9 +64,9 @@ def test_message_that_comes_before_its_time(post: Post) -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM])
-def test_lost_claim_lands_nothing(post: Post, monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
+def test_lost_claim_lands_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
     run, done = asked(), STAGES[stage]
-    task = post.work_until(stage)
+    task = broker.work_until(stage)
 
     def slow(mine: Task, report: Report) -> Landed:
         landed = done(mine, report)
@@ -80,12 +80,12 @@ def test_lost_claim_lands_nothing(post: Post, monkeypatch: pytest.MonkeyPatch, s
     assert fresh(run).is_active
 
 
-def test_lost_claim_publishes_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_claim_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     execute_run(api.start_run(Mode.FULL, "cli", "test"))
     changes.apply(20, 1)
     before = star()
     run = asked()
-    load, publish = post.work_until(Stage.LOAD), stages.publish
+    load, publish = broker.work_until(Stage.LOAD), stages.publish
 
     def late(order: object) -> object:
         Task.objects.filter(pk=load.pk).update(claim=uuid.uuid4(), worker="another")
@@ -98,9 +98,9 @@ def test_lost_claim_publishes_nothing(post: Post, monkeypatch: pytest.MonkeyPatc
     assert fresh(run).state == State.RUNNING and not CheckResult.objects.filter(task=load).exists()
 
 
-def test_claim_that_loses_its_run_publishes_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claim_that_loses_its_run_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     asked()
-    load, publish = post.work_until(Stage.LOAD), stages.publish
+    load, publish = broker.work_until(Stage.LOAD), stages.publish
 
     def late(order: object) -> object:
         Run.objects.update(state=State.FAILED, cause="somebody else said so")
@@ -112,11 +112,11 @@ def test_claim_that_loses_its_run_publishes_nothing(post: Post, monkeypatch: pyt
     assert Run.objects.get().cause == "somebody else said so"
 
 
-def test_order_of_the_stages(post: Post) -> None:
+def test_order_of_the_stages(broker: FakeBroker) -> None:
     """Sales are extracted before any dimension; a transform waits for its slice; the load waits for all."""
     run = asked()
     assert [task.stage for task in ready_tasks(run)] == [Stage.PLAN]
-    tasks.execute(post.take()[0])
+    tasks.execute(broker.take()[0])
     sales = run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table)
     first, second = sales
     calendar = run.tasks.get(stage=Stage.TRANSFORM, subject="dim_date")
@@ -139,9 +139,9 @@ def test_order_of_the_stages(post: Post) -> None:
     assert [task.stage for task in ready_tasks(run)] == [Stage.LOAD]
 
 
-def test_run_by_workers_is_the_run_of_one_process(post: Post) -> None:
+def test_run_by_workers_is_the_run_of_one_process(broker: FakeBroker) -> None:
     run = asked()
-    post.work()
+    broker.work()
     by_workers, counts = star(), api.row_counts(run)
     assert fresh(run).state == State.SUCCEEDED and len(by_workers[0]) > 100
     alone = api.start_run(Mode.FULL, "cli", "test")
@@ -158,7 +158,7 @@ def test_run_by_workers_is_the_run_of_one_process(post: Post) -> None:
 def until(met: Callable[[], object]) -> None:
     began = time.monotonic()
     while not met():
-        assert time.monotonic() - began < 5, "not within five seconds"
+        assert time.monotonic() - began < 60, "not within a minute"
         time.sleep(0.01)
 
 
@@ -180,7 +180,7 @@ def test_run_goes_on_where_the_last_look_came_too_early(monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def held(post: Post, quick_heart: None, settings: Settings) -> Task:
+def held(broker: FakeBroker, quick_heart: None, settings: Settings) -> Task:
     """A task of a run that is being carried out, with the last heartbeats a minute ago."""
     settings.ETL_HEARTBEAT_SECONDS = 0.05
     run = asked()

@@ -26,7 +26,7 @@ from apps.orchestration.window import Window
 from apps.orchestration.worker import tasks
 from techmarket.celery import app
 from techmarket.errors import Usage
-from tests.orchestration.post import Post, at_once, fresh
+from tests.orchestration.harness import FakeBroker, at_once, fresh
 from tests.orchestration.test_due_instants import crontab
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -61,8 +61,8 @@ def clock(monkeypatch: pytest.MonkeyPatch, schedules: None) -> Clock:
 
 
 @pytest.fixture(autouse=True)
-def workers(post: Post) -> Post:
-    return post
+def workers(broker: FakeBroker) -> FakeBroker:
+    return broker
 
 
 def runs_end() -> None:
@@ -90,7 +90,7 @@ def test_the_two_schedules_of_the_contract(schedules: None) -> None:
     assert PeriodicTask.objects.get(name="techmarket-reap").interval.every == 15
 
 
-def test_what_they_ask_for(clock: Clock, post: Post) -> None:
+def test_what_they_ask_for(clock: Clock, broker: FakeBroker) -> None:
     clock.now = at(8, 2)
     daily = fire(DAILY)
     runs_end()
@@ -101,8 +101,8 @@ def test_what_they_ask_for(clock: Clock, post: Post) -> None:
         (Mode.INCREMENTAL, Trigger.SCHEDULE, DAILY, ""),
         (Mode.FULL, Trigger.SCHEDULE, WEEKLY, ""),
     ]
-    assert daily.run.reason == "run: due 2026-11-08 02:00 UTC" and daily.run.window_start is None
-    assert post.take() == [run.tasks.get().pk for run in (daily.run, weekly.run)]
+    assert daily.run.reason == "run: scheduled for 2026-11-08 02:00 UTC" and daily.run.window_start is None
+    assert broker.take() == [run.tasks.get().pk for run in (daily.run, weekly.run)]
 
 
 def test_schedule_is_edited(clock: Clock) -> None:
@@ -141,11 +141,11 @@ def test_due_instant_that_fires_twice(clock: Clock) -> None:
     assert Run.objects.count() == ScheduledRun.objects.count() == 1
 
 
-def test_eight_beats_at_once(clock: Clock, post: Post) -> None:
+def test_eight_beats_at_once(clock: Clock, broker: FakeBroker) -> None:
     clock.now = at(3, 2)
     assert sum(due is not None for due in at_once(8, lambda: fire(DAILY))) == 1
     assert Run.objects.count() == ScheduledRun.objects.count() == 1
-    assert len(post.take()) == 1
+    assert len(broker.take()) == 1
 
 
 def test_ten_due_instants_and_two_beats(clock: Clock) -> None:
@@ -160,17 +160,17 @@ def test_ten_due_instants_and_two_beats(clock: Clock) -> None:
 
 def test_run_that_could_not_be_asked_for_is_still_due(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The due instant is decided on with its run, or not at all."""
-    clock.now, ask = at(3, 2), schedules.ask  # type: ignore[attr-defined]
+    clock.now, ask = at(3, 2), schedules.start_run  # type: ignore[attr-defined]
 
     def away(*args: Any, **options: Any) -> Run:
         ask(*args, **options)
         raise ConnectionError("the power went")
 
-    monkeypatch.setattr(schedules, "ask", away)
+    monkeypatch.setattr(schedules, "start_run", away)
     with pytest.raises(ConnectionError):
         fire(DAILY)
     assert not ScheduledRun.objects.exists() and not Run.objects.exists()
-    monkeypatch.setattr(schedules, "ask", ask)
+    monkeypatch.setattr(schedules, "start_run", ask)
     clock.now = at(3, 2, 1)
     assert (due := fire(DAILY)) and due.decision == Decision.RUN and due.run
 
@@ -186,7 +186,7 @@ def test_overlapping_schedules(clock: Clock) -> None:
 # --- Pause ---
 
 
-def test_paused_schedule_asks_before_it_runs(clock: Clock, post: Post) -> None:
+def test_paused_schedule_asks_before_it_runs(clock: Clock, broker: FakeBroker) -> None:
     clock.now = at(4, 12)
     set_enabled(DAILY, enabled=False)
     for day in (5, 6):
@@ -200,7 +200,7 @@ def test_paused_schedule_asks_before_it_runs(clock: Clock, post: Post) -> None:
     fire_missed_schedules()
     due = ScheduledRun.objects.get()
     assert (due.schedule_id, due.scheduled_for, due.decision, due.run) == (DAILY, at(6, 2), Decision.HELD, None)
-    assert not Run.objects.exists() and post.take() == [] and list(missed_runs()) == [due]
+    assert not Run.objects.exists() and broker.take() == [] and list(missed_runs()) == [due]
     clock.now = at(7, 2)
     assert (later := fire(DAILY)) and later.decision == Decision.RUN, "what is due after the pause needs no word"
 
@@ -230,7 +230,7 @@ def waiting(clock: Clock) -> ScheduledRun:
     return due
 
 
-def test_operator_runs_it_now(waiting: ScheduledRun, post: Post) -> None:
+def test_operator_runs_it_now(waiting: ScheduledRun, broker: FakeBroker) -> None:
     resolve_missed_run(waiting, Decision.RUN, "olena")
     due = fresh(waiting)
     assert (due.decision, due.decided_by) == (Decision.RUN, "olena")
@@ -240,7 +240,7 @@ def test_operator_runs_it_now(waiting: ScheduledRun, post: Post) -> None:
         "olena",
         Trigger.SCHEDULE,
     )
-    assert post.take() == [due.run.tasks.get().pk] and not missed_runs()
+    assert broker.take() == [due.run.tasks.get().pk] and not missed_runs()
 
 
 def test_operator_skips_it(waiting: ScheduledRun) -> None:
@@ -260,12 +260,12 @@ def test_operator_answers_once(waiting: ScheduledRun) -> None:
 
     assert sorted(at_once(4, say)) == [False, False, False, True]
     assert Run.objects.count() == 1
-    with pytest.raises(Usage, match="has been decided on already"):
+    with pytest.raises(Usage, match="has been decided already"):
         resolve_missed_run(waiting, Decision.SKIPPED, "petro")
 
 
 def test_operator_fills_the_gap(waiting: ScheduledRun) -> None:
-    with pytest.raises(Usage, match="there is no gap to fill"):
+    with pytest.raises(Usage, match="there is nothing to backfill"):
         backfill_window(waiting)
     last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=at(4, 2), decision=Decision.RUN, run=last)
@@ -287,7 +287,7 @@ def test_missed_while_everything_was_down_is_caught_up_once(clock: Clock, hours:
     due = ScheduledRun.objects.get()
     assert due.decision == Decision.CAUGHT_UP and due.run and Run.objects.count() == 1
     assert due.scheduled_for == next(scheduled_instants(crontab("2", "0", "UTC"), clock.now, backwards=True))
-    assert due.run.reason == f"caught up: due {due.scheduled_for:%Y-%m-%d} 02:00 UTC"
+    assert due.run.reason == f"caught up: scheduled for {due.scheduled_for:%Y-%m-%d} 02:00 UTC"
 
 
 def test_both_missed_and_the_full_one_is_caught_up(clock: Clock) -> None:

@@ -12,7 +12,7 @@ from django_celery_beat.models import PeriodicTask
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
 from tests.conftest import Cli
-from tests.orchestration.post import Post, ago, asked, fresh
+from tests.orchestration.harness import FakeBroker, ago, asked, fresh
 
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
 Say = Callable[..., tuple[int, str, str]]
@@ -20,7 +20,7 @@ in_process = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
 @pytest.fixture
-def say(schedules: None, post: Post, capsys: pytest.CaptureFixture[str]) -> Say:
+def say(schedules: None, broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> Say:
     """The command here: its exit code, what it printed, and the line of its error."""
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -52,7 +52,7 @@ def test_new_control_database_has_the_two_schedules(run_cli: Cli, tmp_path: Path
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.splitlines()[0] == f"{DAILY}: on, incremental. At 02:00 AM UTC"
     assert f"{WEEKLY}: on, full. At 03:00 AM, only on Sunday UTC" in shown.stdout
-    assert shown.stdout.count("  next  ") == 10 and shown.stdout.count(" 03:00 UTC   Sun ") == 5
+    assert shown.stdout.count("  next    ") == 10 and shown.stdout.count(" 03:00 UTC   Sun ") == 5
     assert shown.stdout.count(" 02:00 UTC   ") == 5 and "held" not in shown.stdout
 
 
@@ -62,7 +62,7 @@ def test_next_instants_in_both_time_zones(say: Say) -> None:
     assert code == 0
     for instant in next_instants(DAILY):
         local = timezone.localtime(instant)
-        assert f"  next  {instant:%a %Y-%m-%d} 02:00 UTC   {local:%a %Y-%m-%d %H:%M} Europe/Kyiv\n" in out
+        assert f"  next    {instant:%a %Y-%m-%d} 02:00 UTC   {local:%a %Y-%m-%d %H:%M} Europe/Kyiv\n" in out
 
 
 @in_process
@@ -72,7 +72,7 @@ def test_pause_and_resume(say: Say) -> None:
     out = say()[1]
     assert f"{DAILY}: paused, incremental. At 02:00 AM UTC\n{WEEKLY}: on" in out
     code, out, err = say("--resume", DAILY)
-    assert (code, err) == (0, "") and out.startswith(f"{DAILY}: on, incremental. ") and out.count("  next  ") == 5
+    assert (code, err) == (0, "") and out.startswith(f"{DAILY}: on, incremental. ") and out.count("  next    ") == 5
     schedule = Schedule.objects.get(name=DAILY)
     assert schedule.enabled_since and schedule.paused_at and schedule.enabled_since > schedule.paused_at
     assert f"{DAILY}: on" in say()[1]
@@ -80,7 +80,8 @@ def test_pause_and_resume(say: Say) -> None:
 
 @in_process
 def test_run_now(say: Say, waiting: ScheduledRun) -> None:
-    assert f"  held  {waiting.scheduled_for:%a %Y-%m-%d %H:%M} UTC   answer with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
+    instant = f"{waiting.scheduled_for:%a %Y-%m-%d %H:%M} UTC"
+    assert f"  missed  {instant}   decide with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
     code, out, _ = say("--run-now", str(waiting.pk))
     assert code == 0 and Run.objects.get().pk == int(out) and fresh(waiting).run_id == int(out)
     assert "held" not in say()[1]
@@ -103,7 +104,7 @@ def test_skip(say: Say, waiting: ScheduledRun) -> None:
 @in_process
 def test_backfill(say: Say, waiting: ScheduledRun) -> None:
     code, _, err = say("--backfill", str(waiting.pk))
-    assert code == 2 and err.endswith("has succeeded: there is no gap to fill. Run it now instead.")
+    assert code == 2 and err.endswith("has succeeded: there is nothing to backfill. Run it now instead.")
     assert fresh(waiting).decision == Decision.HELD
     last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=waiting.scheduled_for - timedelta(days=5), decision=Decision.RUN, run=last)
@@ -121,8 +122,8 @@ def test_backfill(say: Say, waiting: ScheduledRun) -> None:
     [
         (("--pause", "nightly"), "There is no schedule 'nightly'."),
         (("--resume", ""), "There is no schedule ''."),
-        (("--run-now", "4711"), "No due instant 4711 is held. `manage.py schedules` lists those that are."),
-        (("--backfill", "4711"), "No due instant 4711 is held."),
+        (("--run-now", "4711"), "There is no missed run 4711. `manage.py schedules` lists those that await a decision."),
+        (("--backfill", "4711"), "There is no missed run 4711."),
         (("--skip", "-1"), "argument --skip: '"),
         (("--skip", "1_0"), "argument --skip: '"),
         (("--pause", DAILY, "--resume", DAILY), "argument --resume: not allowed with argument --pause."),

@@ -13,6 +13,7 @@ from django.utils import timezone
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.worker.recovery import reap
 from tests.conftest import ROOT
+from tests.servers import one_at_a_time
 
 on_servers = pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="needs servers")
 
@@ -22,7 +23,8 @@ on_servers = pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="ne
 def test_drills_hold(drills: str, times: int) -> None:
     """Not on the test databases: workers are processes of their own, and find those that the environment names."""
     command = [sys.executable, "-m", "tests.drills", *drills.split(), "--times", str(times)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    with one_at_a_time("drills"):
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

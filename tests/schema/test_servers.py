@@ -1,6 +1,7 @@
-"""The exported SQL and DBML, taken by servers, give what the migrations give there."""
+"""The exported SQL and DBML, run on servers, create the same tables as the migrations."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,20 +14,18 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
-from apps.schema.tables import Database, described
+from apps.schema.tables import Database, describe_databases
 from apps.warehouse.partition import WHOLE_RANGE
 from tests.conftest import ROOT
 
 pytestmark = [
-    pytest.mark.skipif(
-        settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"), reason="needs servers: `make test` runs it a second time, with them"
-    ),
+    pytest.mark.skipif(settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"), reason="needs servers: `make test` runs it on them"),
     pytest.mark.django_db(transaction=True, databases="__all__"),
 ]
 DBML_CLI = "@dbml/cli@6.6.0"
-Ask = Callable[[str], list[tuple[Any, ...]]]
+Query = Callable[[str], list[tuple[Any, ...]]]
 
-# What a server says of the tables of one database; a migration may have made the columns in another order.
+# Catalog queries for the tables of one database. The order of columns is left out: a migration may have added them in another order.
 MYSQL = {
     "columns": "SELECT table_name, column_name, column_type, is_nullable FROM information_schema.columns WHERE table_schema = DATABASE()",
     "rest of columns": "SELECT table_name, column_name, column_default, extra FROM information_schema.columns "
@@ -50,40 +49,43 @@ POSTGRES = {
 }
 
 
-def seen(ask: Ask, database: Database, *kinds: str) -> dict[str, list[tuple[Any, ...]]]:
-    """By kind of thing, what there is of the database's tables."""
-    questions = POSTGRES if database.is_warehouse else MYSQL
+def read_catalog(query: Query, database: Database, *kinds: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the catalog's rows about the database's tables, by kind of object."""
+    queries = POSTGRES if database.is_warehouse else MYSQL
     names = {table.name for table in database.tables}
-    return {kind: sorted((row for row in ask(questions[kind]) if row[0] in names), key=repr) for kind in kinds or questions}
+    return {kind: sorted((row for row in query(queries[kind]) if row[0] in names), key=repr) for kind in kinds or queries}
 
 
-def migrated(database: Database) -> Ask:
-    def ask(query: str) -> list[tuple[Any, ...]]:
+def query_migrated(database: Database) -> Query:
+    """Return a function that queries the database that the migrations have created."""
+
+    def query(sql: str) -> list[tuple[Any, ...]]:
         with connections[database.alias].cursor() as cursor:
-            cursor.execute(query)
+            cursor.execute(sql)
             return [tuple(row) for row in cursor.fetchall()]
 
-    return ask
+    return query
 
 
 @contextmanager
-def filled(database: Database, sql: str) -> Iterator[Ask]:
-    """An empty database on the same server, into which `sql` has been fed."""
-    name, quote = "exported", database.quoted("exported")
+def create_database(database: Database, sql: str) -> Iterator[Query]:
+    """Create a database on the same server, run `sql` in it and drop it at the end."""
+    name = "exported" + os.environ.get("PYTEST_XDIST_WORKER", "")  # a parallel worker has one of its own
+    quoted = database.quote_name(name)
     connection = connections[database.alias]
     with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {quote}")
-        cursor.execute(f"CREATE DATABASE {quote}")
+        cursor.execute(f"DROP DATABASE IF EXISTS {quoted}")
+        cursor.execute(f"CREATE DATABASE {quoted}")
     try:
-        with closing(connected(connection, name)) as other:
-            take(other, sql)
-            yield lambda query: rows(other, query)
+        with closing(connect(connection, name)) as other:
+            execute_script(other, sql)
+            yield lambda query: fetch_rows(other, query)
     finally:
         with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {quote}")
+            cursor.execute(f"DROP DATABASE {quoted}")
 
 
-def connected(connection: Any, name: str) -> Any:
+def connect(connection: Any, name: str) -> Any:
     parameters = connection.get_connection_params()
     if connection.vendor == "mysql":
         return connection.get_new_connection(parameters | {"database": name})
@@ -91,37 +93,37 @@ def connected(connection: Any, name: str) -> Any:
     return psycopg.connect(dbname=name, autocommit=True, **{key: parameters[key] for key in keep})
 
 
-def take(connection: Any, sql: str) -> None:
+def execute_script(connection: Any, sql: str) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute(sql)
         while cursor.nextset():
             pass
 
 
-def rows(connection: Any, query: str) -> list[tuple[Any, ...]]:
+def fetch_rows(connection: Any, query: str) -> list[tuple[Any, ...]]:
     with closing(connection.cursor()) as cursor:
         cursor.execute(query)
         return [tuple(row) for row in cursor.fetchall()]
 
 
-each = pytest.mark.parametrize("database", described(), ids=lambda database: database.alias)
+for_each_database = pytest.mark.parametrize("database", describe_databases(), ids=lambda database: database.alias)
 
 
-@each
-def test_sql_gives_what_the_migrations_give(database: Database) -> None:
-    """Columns with their defaults, indexes, constraints and their names: all that the server tells."""
-    with filled(database, (ROOT / "deploy" / database.sql).read_text()) as ask:
-        made, wanted = seen(ask, database), seen(migrated(database), database)
-        assert made == wanted
+@for_each_database
+def test_sql_creates_the_same_tables_as_the_migrations(database: Database) -> None:
+    """Compares columns with their defaults, indexes, and constraints with their names."""
+    with create_database(database, (ROOT / "deploy" / database.sql_path).read_text()) as query:
+        made = read_catalog(query, database)
+        assert made == read_catalog(query_migrated(database), database)
         assert len(made["columns"]) == sum(len(table.columns) for table in database.tables)
         if database.is_warehouse:
-            bound = ask("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relkind = 'r'")
+            bound = query("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relkind = 'r'")
             assert bound == [(WHOLE_RANGE,)]
 
 
 @pytest.fixture(scope="module")
 def dbml2sql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The program of @dbml/cli, from npm: 13 seconds and 240 MB in a folder that goes again."""
+    """Install @dbml/cli from npm into a temporary folder: 13 s and 240 MB."""
     npm = shutil.which("npm")
     if not npm:
         pytest.skip("needs npm, of Node.js, for @dbml/cli")
@@ -129,27 +131,28 @@ def dbml2sql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error")
     result = subprocess.run([npm, "install", "--prefix", str(folder), *options, DBML_CLI], capture_output=True, text=True, timeout=300)
     if result.returncode:
-        pytest.skip(f"npm does not give {DBML_CLI}: {result.stderr.strip()[-200:]}")
+        pytest.skip(f"npm cannot install {DBML_CLI}: {result.stderr.strip()[-200:]}")
     assert json.loads((folder / "node_modules" / "@dbml" / "cli" / "package.json").read_text())["version"] == DBML_CLI.rpartition("@")[2]
     yield folder / "node_modules" / ".bin" / "dbml2sql"
     shutil.rmtree(folder)
 
 
-def test_dbml_is_read_and_its_sql_gives_the_columns_of_the_migrations(dbml2sql: Path, tmp_path: Path) -> None:
-    for database in described():
-        source = ROOT / "docs" / "db" / f"{database.name}.dbml"
+def test_dbml_creates_the_same_columns_as_the_migrations(dbml2sql: Path, tmp_path: Path) -> None:
+    for database in describe_databases():
+        source = ROOT / "docs" / "db" / f"{database.file_name}.dbml"
         kind = "--postgres" if database.is_warehouse else "--mysql"
         result = subprocess.run([dbml2sql, kind, str(source)], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stdout + result.stderr
-        with filled(database, result.stdout) as ask:
-            assert seen(ask, database, "columns") == seen(migrated(database), database, "columns"), database.alias
-            assert related(ask, database) == related(migrated(database), database)
+        with create_database(database, result.stdout) as query:
+            migrated = query_migrated(database)
+            assert read_catalog(query, database, "columns") == read_catalog(migrated, database, "columns"), database.alias
+            assert read_foreign_keys(query, database) == read_foreign_keys(migrated, database)
 
 
-def related(ask: Ask, database: Database) -> list[tuple[Any, ...]]:
-    """Foreign keys without their names, which DBML does not know."""
+def read_foreign_keys(query: Query, database: Database) -> list[tuple[Any, ...]]:
+    """Return foreign keys without their names, which DBML does not have."""
     if database.is_warehouse:
-        found = [row for row in seen(ask, database, "constraints")["constraints"] if row[2].startswith("FOREIGN KEY")]
+        found = [row for row in read_catalog(query, database, "constraints")["constraints"] if row[2].startswith("FOREIGN KEY")]
         return sorted((row[0], row[2].partition(" DEFERRABLE")[0]) for row in found)
-    found = seen(ask, database, "foreign keys")["foreign keys"]
+    found = read_catalog(query, database, "foreign keys")["foreign keys"]
     return sorted((row[0], *row[2:]) for row in found if row[3])

@@ -5,10 +5,10 @@ from apps.backups.stores.mysql import MySQL
 from apps.backups.stores.postgres import PostgreSQL
 from apps.backups.stores.sqlite import SQLite
 
-STORES: dict[str, type[Store]] = {kind.vendor: kind for kind in (MySQL, PostgreSQL, SQLite)}
+STORES: dict[str, type[Store]] = {store.vendor: store for store in (MySQL, PostgreSQL, SQLite)}
 
-__all__ = ["Store", "store"]
+__all__ = ["Store", "get_store"]
 
 
-def store(alias: str) -> Store:
+def get_store(alias: str) -> Store:
     return STORES[connections[alias].vendor](alias)

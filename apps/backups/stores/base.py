@@ -1,5 +1,6 @@
-"""A database as backups see it. One class for each kind of server; a SQLite file is one too."""
+"""A database as backups use it: dump, load, measure. One class for each kind of server and one for SQLite files."""
 
+import secrets
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -9,14 +10,14 @@ from typing import Any, ClassVar, Self
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from apps.backups.measure import Measures, measure, tables
+from apps.backups.measure import Measures, list_tables, measure_tables
 from techmarket.diagnosis import diagnosed, place, server
 from techmarket.errors import AccessDenied
 
-Told = Callable[[int], None]  # bytes that have been written or read
-PATIENT = 3600  # seconds: a sum over a large table is no hanging server
-# What migrations fill, and beat keeps: a database that has rows there alone has not been used yet.
-OF_MIGRATIONS = (
+ByteCounter = Callable[[int], None]  # called with the number of bytes written or read
+READ_TIMEOUT_S = 3600  # a sum over a large table takes longer than an ordinary query may
+# Tables that migrations and beat fill: a database with rows only there counts as unused.
+FILLED_BY_MIGRATIONS = (
     "auth_group",
     "auth_group_permissions",
     "auth_permission",
@@ -28,7 +29,7 @@ OF_MIGRATIONS = (
 
 
 class Store:
-    """`name`: another database on the same server, with the same user."""
+    """One database. With `name`, another database on the same server, accessed as the same user."""
 
     suffix: ClassVar[str]
     vendor: ClassVar[str]
@@ -39,41 +40,41 @@ class Store:
         self.settings["NAME"] = name or self.settings["NAME"]
         self.place = place(alias)
 
-    # --- What each kind does in its own way ---
+    # --- For each kind of database to implement ---
 
-    def ready(self) -> str:
-        """What its dumps are made with, and the version. Raises Misconfigured where that is missing."""
+    def find_dump_program(self) -> str:
+        """Return the name and version of the program that dumps the database. Raises Misconfigured where it is missing."""
         raise NotImplementedError
 
-    def dump(self, file: Path, told: Told) -> Measures:
-        """All of the database into a new file, as it was at one instant, and the measures of that same instant."""
+    def dump(self, file: Path, progress: ByteCounter) -> Measures:
+        """Dump the database into a new file, as of one instant, and return its measures as of the same instant."""
         raise NotImplementedError
 
-    def load(self, file: Path, told: Told) -> None:
-        """A dump into this database, which has no tables. Where it fails, it has none afterwards either."""
+    def load(self, file: Path, progress: ByteCounter) -> None:
+        """Load a dump into this database, which must have no tables; a failed load leaves none."""
         raise NotImplementedError
 
-    def grant(self, file: Path) -> list[str]:
-        """The rights that the dump knows, as far as their roles exist; the roles that do not."""
+    def restore_grants(self, file: Path) -> list[str]:
+        """Grant the rights in the dump to the roles that exist; return the names of the roles that do not."""
         return []
 
-    def clear(self) -> None:
+    def drop_tables(self) -> None:
         """Drop every table."""
         raise NotImplementedError
 
-    def another(self) -> AbstractContextManager[Self]:
-        """An empty database of another name on the same server, dropped again on the way out."""
+    def create_throwaway(self) -> AbstractContextManager[Self]:
+        """Create an empty database under another name on the same server, and drop it at the end."""
         raise NotImplementedError
 
-    # --- What all do alike ---
+    # --- Common to all ---
 
     @contextmanager
     def session(self) -> Iterator[BaseDatabaseWrapper]:
-        """A connection of its own. What its driver raises comes out as one of our errors."""
+        """Open a connection of its own; the driver's errors are raised as EtlError."""
         connection = connections[self.alias].copy()
         connection.settings_dict = self.settings | {"OPTIONS": dict(self.settings["OPTIONS"])}
         if connection.vendor == "mysql":
-            connection.settings_dict["OPTIONS"]["read_timeout"] = PATIENT
+            connection.settings_dict["OPTIONS"]["read_timeout"] = READ_TIMEOUT_S
         with diagnosed(self.alias), closing(connection):
             yield connection
 
@@ -82,21 +83,67 @@ class Store:
             for statement in statements:
                 cursor.execute(statement)
 
+    def read_server_version(self) -> str:
+        with self.session() as connection:
+            return server(connection)
+
+    def list_tables(self) -> list[str]:
+        with self.session() as connection, connection.cursor() as cursor:
+            return list_tables(cursor)
+
+    def measure(self) -> Measures:
+        with self.session() as connection:
+            return measure_tables(connection)
+
+    def list_used_tables(self) -> list[str]:
+        """Return the tables with rows, without those that migrations fill."""
+        with self.session() as connection, connection.cursor() as cursor:
+            return [table for table in list_tables(cursor) if not table.startswith(FILLED_BY_MIGRATIONS) and has_rows(cursor, table)]
+
+
+class ServerStore(Store):
+    """A database on a server, where databases and tables are created and dropped with SQL."""
+
+    max_name_length: ClassVar[int]
+    limit_lock_wait: ClassVar[str]  # statement before DROP TABLE
+    create_options: ClassVar[str]  # after CREATE DATABASE name
+    drop_options: ClassVar[str] = ""  # after DROP DATABASE IF EXISTS name
+
+    def throwaway_grant(self) -> str:
+        """Return the statement that lets the user create throwaway databases, for an error message."""
+        raise NotImplementedError
+
+    def quote_name(self, name: str) -> str:
+        return connections[self.alias].ops.quote_name(name)
+
+    def drop_tables(self) -> None:
+        if tables := self.list_tables():
+            # Without CASCADE PostgreSQL keeps a table that a view reads; MySQL accepts the word and ignores it.
+            self.execute(self.limit_lock_wait, f"DROP TABLE {', '.join(map(self.quote_name, tables))} CASCADE")
+
     @contextmanager
-    def throwaway(self, create: str, drop: str, how: str) -> Iterator[None]:
-        """Inside, there is what `create` makes. An interrupt may come in the middle of either statement, and does so once."""
+    def create_throwaway(self) -> Iterator[Self]:
+        suffix = f"_verify_{secrets.token_hex(4)}"
+        name = self.settings["NAME"][: self.max_name_length - len(suffix)] + suffix
+        with self._temporary_database(self.quote_name(name)):
+            yield type(self)(self.alias, name)
+
+    @contextmanager
+    def _temporary_database(self, quoted: str) -> Iterator[None]:
+        """Create the database and drop it at the end, also when an interrupt comes during either statement; it comes only once."""
+        drop = f"DROP DATABASE IF EXISTS {quoted} {self.drop_options}"
         try:
-            self.execute(create)
+            self.execute(f"CREATE DATABASE {quoted} {self.create_options}")
         except AccessDenied as error:
             user = self.settings.get("USER")
-            raise AccessDenied(f"{self.place}: user {user!r} may not make a throwaway database. Run {how}.") from error
+            raise AccessDenied(f"{self.place}: user {user!r} may not create a throwaway database. Run {self.throwaway_grant()}.") from error
         except KeyboardInterrupt:
             self.execute(drop)
             raise
         try:
             yield
         except BaseException as error:
-            # A connection that was only half made is let go with its frames; PostgreSQL would wait a minute for it, and drop nothing.
+            # The frames may hold a connection that is half open; PostgreSQL would wait for it for a minute and then drop nothing.
             traceback.clear_frames(error.__traceback__)
             raise
         finally:
@@ -105,23 +152,6 @@ class Store:
             except KeyboardInterrupt:
                 self.execute(drop)
                 raise
-
-    def server(self) -> str:
-        with self.session() as connection:
-            return server(connection)
-
-    def tables(self) -> list[str]:
-        with self.session() as connection, connection.cursor() as cursor:
-            return tables(cursor)
-
-    def measure(self) -> Measures:
-        with self.session() as connection:
-            return measure(connection)
-
-    def used(self) -> list[str]:
-        """The tables with rows that no migration has written."""
-        with self.session() as connection, connection.cursor() as cursor:
-            return [table for table in tables(cursor) if not table.startswith(OF_MIGRATIONS) and has_rows(cursor, table)]
 
 
 def has_rows(cursor: Any, table: str) -> bool:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from apps.console.overview.charts import Chart, Series
 from apps.warehouse.dimensions import NOT_APPLICABLE, UNKNOWN
-from apps.warehouse.kpis import NOTHING, Month, key
+from apps.warehouse.kpis import ZERO_UAH, Month, to_date_key
 from apps.warehouse.report import Report, Share
 from techmarket.formats import localize_count, localize_uah
 
@@ -39,13 +39,17 @@ class Period:
 
     def facts(self, **lookups: Any) -> str:
         """Return the address of the list of its fact rows, narrowed by `lookups`."""
-        period = {"date__gte": self.start and key(self.start), "date__lte": self.end and key(self.end), "region__exact": self.region}
+        period = {
+            "date__gte": self.start and to_date_key(self.start),
+            "date__lte": self.end and to_date_key(self.end),
+            "region__exact": self.region,
+        }
         chosen = {name: value for name, value in (period | lookups).items() if value is not None}
         return f"{reverse('admin:dwh_factsales_changelist')}?{urlencode(chosen)}"
 
     def month_facts(self, year: int, month: int) -> str:
         first, last = date(year, month, 1), date(year, month, monthrange(year, month)[1])
-        return self.facts(date__gte=key(max(first, self.start or first)), date__lte=key(min(last, self.end or last)))
+        return self.facts(date__gte=to_date_key(max(first, self.start or first)), date__lte=to_date_key(min(last, self.end or last)))
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def fill_gaps(months: Sequence[Month]) -> list[Month]:
     """Return the months with empty ones for those without sales, over which the line would run otherwise."""
     sold = {month.year * 12 + month.month - 1: month for month in months}
     numbers = range(min(sold), max(sold) + 1) if sold else ()
-    return [sold.get(number, Month(number // 12, number % 12 + 1, NOTHING, NOTHING, 0)) for number in numbers]
+    return [sold.get(number, Month(number // 12, number % 12 + 1, ZERO_UAH, ZERO_UAH, 0)) for number in numbers]
 
 
 def make_share_figure(title: str, heading: str, shares: Sequence[Share], column: str, period: Period, kind: str) -> Figure:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from django.core.cache import cache
 
 from apps.warehouse.loads import Load
-from apps.warehouse.report import Report, report, sold_between
+from apps.warehouse.report import Report, build_report, find_sales_period
 
 CACHE_S = 86_400
 SalesDates = tuple[date, date] | None
@@ -14,7 +14,7 @@ SalesDates = tuple[date, date] | None
 
 def find_dates() -> SalesDates:
     """Return the first and the last day with a sale, of the shop's calendar."""
-    return cache.get_or_set(f"sales-dates:{find_edition()}", sold_between, CACHE_S)
+    return cache.get_or_set(f"sales-dates:{find_edition()}", find_sales_period, CACHE_S)
 
 
 def read_report(start: date | None, end: date | None, region: str | None) -> Report:
@@ -24,7 +24,7 @@ def read_report(start: date | None, end: date | None, region: str | None) -> Rep
     has a cache of its own in memory: at most two scans for each process and load.
     """
     name = f"kpis:{find_edition()}:{start}:{end}:{quote(region or '')}"
-    found: Report = cache.get(name) or report(start, end, region)
+    found: Report = cache.get(name) or build_report(start, end, region)
     cache.add(name, found, CACHE_S)
     return found
 

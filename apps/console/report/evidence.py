@@ -21,7 +21,7 @@ from apps.orchestration.recent_runs import FinishedRun, finished_runs
 from apps.orchestration.tally import tallies
 from apps.orchestration.window import Window
 from apps.warehouse.loads import Load
-from apps.warehouse.report import report
+from apps.warehouse.report import build_report
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Usage
 
@@ -156,7 +156,7 @@ def personal_columns_by_table() -> dict[str, tuple[str, ...]]:
 def read_kpis(start: date | None, end: date | None) -> dict[str, Any]:
     """Return the KPIs of these days, or of all; none where there are no sales."""
     as_of, days = Load.objects.order_by("-published_at").first(), find_dates()
-    found = report(start, end) if days else None
+    found = build_report(start, end) if days else None
     if not found or not found.totals.orders:
         return {"as_of": as_of, "sales": None}
     return {"as_of": as_of, "sales": days, "numbers": list(list_numbers(found)), "figures": figures(found, Period(start, end))}

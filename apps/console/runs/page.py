@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from apps.console.runs.comparison import compare_with_baseline
 from apps.console.runs.log import build_log
 from apps.console.runs.timeline import draw_timeline
-from apps.etl.tables import FACT_SALES
+from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
 from apps.orchestration.results import document, moved_months
@@ -87,7 +87,7 @@ def build_page(run: Run, user: Any) -> dict[str, Any]:
         "timeline": draw_timeline(tasks),
         "columns": [(name, words[name]) for name in COLUMNS],
         "rows": rows,
-        "facts": next((row.href for row in rows if row.table == FACT_SALES.table), ""),
+        "facts": next((row.href for row in rows if row.table in FACT_TABLES and row.href), ""),
         "checks": sorted(result["checks"], key=lambda check: (check["passed"], not check["blocking"])),
         "rules": [describe_rejects(run, group) for group in result["rejects"]],
         "rejects": list(run.rejects.defer("raw")[:MAX_REJECTS]) if tally.rejected else [],

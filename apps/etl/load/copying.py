@@ -1,4 +1,4 @@
-"""Rows into a table, by the fastest way that cannot misread them."""
+"""Copy Arrow rows into a table in the fastest way that transfers every value exactly."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,12 @@ from django.db import connections, models
 
 from apps.etl.load.binary import TooLarge, encode
 
-# Rows of one executemany or of one COPY: about 2.5 MB of the fact's. What is needed to make them grows with them: with 50 000 rows a
-# load of a million orders held 382 MB at its peak, with 12 000 350, in the same time.
-BLOCK = 12_000
-# Bytes handed to libpq at once. It moves what it could not send yet to the front of its buffer, again and again: in one
-# piece of 8 MB the same COPY took 1.6 times as long.
-PIECE = 262_144
+# Rows of one executemany or of one COPY: about 2.5 MB of a fact. With 50 000 rows a load of a million orders took 382 MB at its peak,
+# with 12 000 350 MB, in the same time.
+ROWS_PER_BLOCK = 12_000
+# Bytes passed to libpq at once. It moves what it could not send yet to the front of its buffer, again and again: in one piece of 8 MB
+# the same COPY took 1.6 times as long.
+BYTES_PER_PIECE = 262_144
 
 
 Pieces = list[memoryview]
@@ -21,37 +21,37 @@ Pieces = list[memoryview]
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of one COPY: in pieces of their binary form, or as they are where they have none. Not both: a slice's are 10 MB either way."""
+    """Rows of one COPY: pieces of their binary form, or the rows where they have none. Not both: a slice takes 10 MB either way."""
 
     names: list[str]
     size: int
     content: pa.RecordBatch | Pieces
 
 
-def packed(rows: pa.Table, binary: bool) -> list[Block]:
-    """Rows made ready to be copied, without a database; for `binary` they are `narrowed`."""
-    blocks = rows.to_batches(max_chunksize=BLOCK)
-    return [Block(rows.schema.names, block.num_rows, pieces(block) if binary else block) for block in blocks]
+def pack(rows: pa.Table, binary: bool) -> list[Block]:
+    """Make rows ready to be copied, without the database. For `binary` they must have passed `fit_integers`."""
+    blocks = rows.to_batches(max_chunksize=ROWS_PER_BLOCK)
+    return [Block(rows.schema.names, block.num_rows, binary_pieces(block) if binary else block) for block in blocks]
 
 
-def narrowed(rows: pa.Table, model: type[models.Model]) -> pa.Table:
-    """Integers as wide as the columns of `model` are; everything else as it is."""
+def fit_integers(rows: pa.Table, model: type[models.Model]) -> pa.Table:
+    """Cast integers to the width of the columns of `model`."""
     narrow = {field.column for field in model._meta.concrete_fields if field.db_type(connections["dwh"]) == "integer"}
     kinds = [pa.int32() if field.name in narrow else field.type for field in rows.schema]
     return rows.cast(pa.schema(zip(rows.schema.names, kinds, strict=True)))
 
 
-def pieces(rows: pa.RecordBatch) -> Pieces | pa.RecordBatch:
-    """The rows themselves where an amount is too large for it."""
+def binary_pieces(rows: pa.RecordBatch) -> Pieces | pa.RecordBatch:
+    """Return the binary form, or the rows themselves where an amount is too large for it."""
     try:
-        return [part[start : start + PIECE] for part in encode(rows) for start in range(0, len(part), PIECE)]
+        return [part[start : start + BYTES_PER_PIECE] for part in encode(rows) for start in range(0, len(part), BYTES_PER_PIECE)]
     except TooLarge:
         return rows
 
 
 def copy(cursor: Any, table: str, rows: pa.Table) -> None:
-    """Append `rows`, whose columns are named as the table's and as wide."""
-    copy_packed(cursor, table, packed(rows, binary=cursor.db.vendor == "postgresql"))
+    """Append `rows`, whose columns have the names and the width of the table's."""
+    copy_packed(cursor, table, pack(rows, binary=cursor.db.vendor == "postgresql"))
 
 
 def copy_packed(cursor: Any, table: str, blocks: list[Block], options: str = "") -> None:
@@ -73,7 +73,7 @@ def insert(cursor: Any, table: str, block: pa.RecordBatch) -> None:
 
 
 def sqlite_values(column: pa.Array) -> list[Any]:
-    """SQLite's adapters know neither decimals nor aware instants; both go as the text that Django writes."""
+    """Return the column's values, decimals and instants as the text that Django writes: SQLite's adapters take neither."""
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
         return [None if value is None else str(value) for value in column.to_pylist()]
     if pa.types.is_timestamp(column.type):
@@ -82,7 +82,7 @@ def sqlite_values(column: pa.Array) -> list[Any]:
 
 
 def copy_values(cursor: Any, table: str, block: pa.RecordBatch) -> None:
-    """psycopg escapes each value. CSV would not do: up to version 17 PostgreSQL takes a line of `\\.` inside quotes for the end."""
+    """Let psycopg escape each value. CSV will not do: up to version 17 PostgreSQL takes a line of `\\.` inside quotes for the end."""
     columns = [column.to_pylist() for column in block.columns]
     with cursor.copy(f"COPY {table} ({', '.join(block.schema.names)}) FROM STDIN") as stream:
         for row in zip(*columns, strict=True):
@@ -95,13 +95,13 @@ def copy_binary(cursor: Any, table: str, names: list[str], pieces: Pieces, optio
             stream.write(piece)
 
 
-def staged_as(cursor: Any, stage: str, table: str, columns: list[str]) -> None:
-    """An empty temporary table with columns of the types of `table`."""
+def create_stage(cursor: Any, stage: str, table: str, columns: list[str]) -> None:
+    """Create an empty temporary table with these columns of `table`."""
     cursor.execute(f"DROP TABLE IF EXISTS {stage}")
     cursor.execute(f"CREATE TEMPORARY TABLE {stage} AS SELECT {', '.join(columns)} FROM {table} WHERE 1 = 0")
 
 
 def analyze(cursor: Any, table: str, *columns: str) -> None:
-    """Nobody analyzes a temporary table by itself, and the planner would take it for a thousand rows. `columns`: those that count."""
+    """Analyze the table, of it only `columns` where given. Autovacuum skips temporary tables, and the planner would assume 1000 rows."""
     if cursor.db.vendor == "postgresql":
         cursor.execute(f"ANALYZE {table}" + (f" ({', '.join(columns)})" if columns else ""))

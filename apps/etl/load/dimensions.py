@@ -1,4 +1,4 @@
-"""Clean batches of a dimension into its table: keys kept, changes written, vanished rows flagged, special and inferred members made."""
+"""Clean batches of a dimension into its table: keep keys, write changes, flag vanished rows, create special and inferred members."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,19 +8,20 @@ import pyarrow as pa
 from django.apps import apps
 
 from apps.etl.counts import Written
-from apps.etl.extract import Bounds, within
-from apps.etl.load.copying import analyze, copy, narrowed, staged_as
+from apps.etl.declarations import Target
+from apps.etl.load.copying import analyze, copy, create_stage, fit_integers
 from apps.etl.load.keys import Keys
 from apps.etl.load.merging import insert_new, update_changed
-from apps.etl.tables import DIM_DATE, DIMENSIONS, TARGETS, Target
+from apps.etl.slices import Bounds, within
+from apps.etl.tables import DIM_DATE, DIMENSIONS, TARGETS
 from apps.etl.transform import calendar
 from apps.warehouse.dimensions import NOT_APPLICABLE, UNKNOWN, Dimension
 
 MODELS: dict[str, type[Dimension]] = {
     model._meta.db_table: model for model in apps.get_app_config("dwh").get_models() if issubclass(model, Dimension)
 }
-FRESH = {"is_deleted": "FALSE", "is_inferred": "FALSE"}
-# Not by NOT EXISTS, which SQLite answers with a search through the stage for each row.
+CURRENT = {"is_deleted": "FALSE", "is_inferred": "FALSE"}
+# EXCEPT and not NOT EXISTS, for which SQLite searches the stage for each row.
 FLAG_VANISHED = """
 UPDATE {table} SET is_deleted = TRUE, run_id = {run} WHERE {key} IN (
     SELECT t.{key} FROM {table} AS t WHERE {where} AND NOT t.is_deleted AND NOT t.is_inferred EXCEPT SELECT {key} FROM {stage}
@@ -29,14 +30,14 @@ UPDATE {table} SET is_deleted = TRUE, run_id = {run} WHERE {key} IN (
 
 
 class Dimensions:
-    """The dimensions during one load: their keys in memory, and what was written to each."""
+    """The dimensions during one load: their keys in memory, and the counts of what was written to each."""
 
     def __init__(self, cursor: Any, run_id: int):
         self.cursor = cursor
         self.run_id = run_id
         self.written = {target.table: Written() for target in DIMENSIONS}
         self.keys: dict[str, Keys] = {}
-        self.repriced: list[int] = []  # products whose facts need another category, or a cost that was unknown
+        self.changed_products: list[int] = []  # keys of products that moved to another category or whose cost became known
         for target in DIMENSIONS:
             self.make_special_members(target)
         cursor.execute("SELECT DISTINCT year FROM dim_date WHERE date_key > 0")
@@ -44,10 +45,10 @@ class Dimensions:
 
     def make_special_members(self, target: Target) -> None:
         self.cursor.execute(f"SELECT {target.key} FROM {target.table} WHERE {target.key} < 0")
-        there = {row[0] for row in self.cursor.fetchall()}
+        present = {row[0] for row in self.cursor.fetchall()}
         for special in (UNKNOWN, NOT_APPLICABLE):
-            if special not in there:
-                self.insert_member(target, MODELS[target.table].member(special) | {target.key: special})
+            if special not in present:
+                self.insert_member(target, MODELS[target.table].build_member(special) | {target.key: special})
 
     def insert_member(self, target: Target, row: dict[str, Any]) -> None:
         row = row | {"run_id": self.run_id}
@@ -56,49 +57,49 @@ class Dimensions:
         self.written[target.table].derived += 1
 
     def read_keys(self, tables: Iterable[str]) -> None:
-        """When they are first needed: most runs touch few dimensions."""
+        """Read the keys that are not in memory yet. Most runs need few dimensions."""
         for target in (TARGETS[table] for table in tables if table not in self.keys and table != DIM_DATE.table):
             self.cursor.execute(
                 f"SELECT {target.natural}, {target.key} FROM {target.table} WHERE {target.key} > 0 ORDER BY {target.natural}"
             )
             self.keys[target.table] = Keys(self.cursor)
 
-    def load(self, target: Target, clean: pa.Table, bounds: Bounds, still_there: Iterable[int]) -> None:
-        """The rows with natural keys within `bounds`. `still_there`: those that were rejected; their rows stay as they were last loaded."""
+    def load(self, target: Target, clean: pa.Table, bounds: Bounds, rejected: Iterable[int]) -> None:
+        """Load the rows with natural keys within `bounds`. Rows of `rejected` natural keys stay as they were last loaded."""
         self.read_keys([target.table, *(reference.dimension for reference in target.references)])
         staged = self.with_keys(target, clean)
         stage = f"stage_{target.table}"
-        staged_as(self.cursor, stage, target.table, staged.schema.names)
-        copy(self.cursor, stage, narrowed(staged, MODELS[target.table]))
+        create_stage(self.cursor, stage, target.table, staged.schema.names)
+        copy(self.cursor, stage, fit_integers(staged, MODELS[target.table]))
         analyze(self.cursor, stage, target.key)
         if target.table == "dim_product":
-            self.repriced = self.products_that_move_facts(stage)
+            self.changed_products = self.find_changed_products(stage)
         columns = [target.natural, *target.columns]
         written = self.written[target.table]
         written.staged += staged.num_rows
-        extra = FRESH | {"run_id": str(self.run_id)}
+        extra = CURRENT | {"run_id": str(self.run_id)}
         written.updated += update_changed(self.cursor, target.table, stage, target.key, columns, extra)
         written.inserted += insert_new(self.cursor, target.table, stage, target.key, columns, extra)
         if target is not DIM_DATE:
-            written.deleted += self.flag_vanished(target, stage, bounds, still_there)
+            written.deleted += self.flag_vanished(target, stage, bounds, rejected)
 
     def with_keys(self, target: Target, clean: pa.Table) -> pa.Table:
-        """The clean batch with surrogate keys in the place of natural ones."""
+        """Return the clean batch with surrogate keys in place of natural ones."""
         if target is DIM_DATE:
             self.years.update(clean["year"].unique().to_pylist())
-            own = pa.array(date_keys(clean["date"]))
+            surrogate = pa.array(date_keys(clean["date"]))
         else:
             keys = self.keys[target.table]
             naturals = clean[target.natural].to_numpy().astype(np.int64)
             keys.add(naturals)
-            own = pa.array(keys.of(naturals))
-        references, inferred = self.references(target, clean)
-        self.infer(inferred)
-        columns = {target.key: own, target.natural: clean[target.natural]} | {name: clean[name] for name in target.attributes}
+            surrogate = pa.array(keys.of(naturals))
+        references, inferred = self.look_up(target, clean)
+        self.insert_inferred(inferred)
+        columns = {target.key: surrogate, target.natural: clean[target.natural]} | {name: clean[name] for name in target.attributes}
         return pa.table(columns | references)
 
-    def references(self, target: Target, clean: pa.Table) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        """The surrogate keys that `target` refers to, by column; and by dimension the natural keys of members to be inferred."""
+    def look_up(self, target: Target, clean: pa.Table) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        """Return the surrogate keys that `target` refers to by column, and by dimension the natural keys of members to infer."""
         found: dict[str, pa.Array] = {}
         inferred: dict[str, Any] = {}
         for reference in target.references:
@@ -109,19 +110,19 @@ class Dimensions:
             found[reference.key], inferred[reference.dimension] = self.keys[reference.dimension].lookup(column, reference.empty)
         return found, inferred
 
-    def infer(self, inferred: dict[str, Any]) -> None:
-        """Members of which nothing but the natural key is known; a later run fills them in."""
+    def insert_inferred(self, inferred: dict[str, Any]) -> None:
+        """Insert members of which only the natural key is known; a later run fills them in."""
         for table, naturals in inferred.items():
             target = TARGETS[table]
             for natural, key in zip(naturals.tolist(), self.keys[table].of(naturals).tolist(), strict=True):
                 named = {target.key: key, target.natural: natural, "is_inferred": True}
-                self.insert_member(target, MODELS[table].member(UNKNOWN) | named)
+                self.insert_member(target, MODELS[table].build_member(UNKNOWN) | named)
 
-    def years_lacking(self, dates: pa.ChunkedArray) -> set[int]:
-        """Years of `dates` that the calendar does not have yet. They are told once: whoever asks writes them."""
-        lacking = set(np.unique(dates.to_numpy().astype("datetime64[Y]").astype(int) + 1970).tolist()) - self.years
-        self.years |= lacking
-        return lacking
+    def add_missing_years(self, dates: pa.ChunkedArray) -> set[int]:
+        """Return the years of `dates` that the calendar lacks, each only once: the caller writes them with `extend_calendar`."""
+        missing = set(np.unique(dates.to_numpy().astype("datetime64[Y]").astype(int) + 1970).tolist()) - self.years
+        self.years |= missing
+        return missing
 
     def extend_calendar(self, years: set[int]) -> None:
         if not years:
@@ -129,17 +130,17 @@ class Dimensions:
         rows = self.with_keys(DIM_DATE, calendar.days(sorted(years)))
         for name, value in (("is_deleted", False), ("is_inferred", False), ("run_id", self.run_id)):
             rows = rows.append_column(name, pa.array([value] * rows.num_rows))
-        copy(self.cursor, DIM_DATE.table, narrowed(rows, MODELS[DIM_DATE.table]))
+        copy(self.cursor, DIM_DATE.table, fit_integers(rows, MODELS[DIM_DATE.table]))
         self.written[DIM_DATE.table].derived += rows.num_rows
 
-    def flag_vanished(self, target: Target, stage: str, bounds: Bounds, still_there: Iterable[int]) -> int:
-        kept = [int(natural) for natural in still_there]
-        rejected = [f"t.{target.natural} NOT IN ({', '.join(map(str, kept))})"] if kept else []
-        due = " AND ".join([f"t.{target.key} > 0", *within(f"t.{target.natural}", bounds), *rejected])
-        self.cursor.execute(FLAG_VANISHED.format(table=target.table, stage=stage, key=target.key, where=due, run=self.run_id))
+    def flag_vanished(self, target: Target, stage: str, bounds: Bounds, rejected: Iterable[int]) -> int:
+        naturals = ", ".join(str(int(natural)) for natural in rejected)
+        not_rejected = [f"t.{target.natural} NOT IN ({naturals})"] if naturals else []
+        where = " AND ".join([f"t.{target.key} > 0", *within(f"t.{target.natural}", bounds), *not_rejected])
+        self.cursor.execute(FLAG_VANISHED.format(table=target.table, stage=stage, key=target.key, where=where, run=self.run_id))
         return int(self.cursor.rowcount)
 
-    def products_that_move_facts(self, stage: str) -> list[int]:
+    def find_changed_products(self, stage: str) -> list[int]:
         self.cursor.execute(
             f"SELECT t.product_key FROM dim_product AS t JOIN {stage} AS s ON s.product_key = t.product_key "
             "WHERE t.category_key <> s.category_key OR (t.cost IS NULL AND s.cost IS NOT NULL)"
@@ -148,7 +149,7 @@ class Dimensions:
 
 
 def date_keys(dates: pa.ChunkedArray) -> Any:
-    """YYYYMMDD of each date."""
+    """Return each date as YYYYMMDD."""
     days = dates.to_numpy().astype("datetime64[D]")
     months = days.astype("datetime64[M]")
     year, month = months.astype("datetime64[Y]").astype(int) + 1970, months.astype(int) % 12 + 1

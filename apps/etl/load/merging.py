@@ -8,7 +8,7 @@ def differs(columns: list[str], one: str, other: str) -> str:
 
 
 def update_changed(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str]) -> int:
-    """Rows of `table` whose `columns` or `extra` are not as staged get them. Returns how many. `extra`: column -> SQL literal."""
+    """Update the rows of `table` whose `columns` or `extra` (column -> SQL literal) differ from the staged ones. Return how many."""
     wanted = {column: f"s.{column}" for column in columns} | extra
     assignments = ", ".join(f"{column} = {value}" for column, value in wanted.items())
     states = [f"t.{column} IS DISTINCT FROM {value}" for column, value in extra.items() if column != "run_id"]

@@ -1,4 +1,4 @@
-"""Clean batches into the star: one transaction that publishes everything, or nothing."""
+"""Publish the clean batches of a run in one warehouse transaction: everything, or nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,164 +14,161 @@ from django.db import connections, transaction
 from apps.etl import checks
 from apps.etl.checks import Result
 from apps.etl.counts import Counts, Written
-from apps.etl.extract import TOUCHED, Bounds, Window
-from apps.etl.fingerprints import Slice, kept_with
-from apps.etl.interrupts import stoppable
-from apps.etl.load import facts
-from apps.etl.load.ahead import ahead
+from apps.etl.declarations import Fact, Target
+from apps.etl.extract.fingerprints import SliceFingerprint, merge_fingerprints
+from apps.etl.interrupts import interruptible
 from apps.etl.load.dimensions import Dimensions
-from apps.etl.load.facts import Facts, stage_touched
-from apps.etl.metadata import noted
-from apps.etl.session import Session, SessionName
-from apps.etl.tables import DIMENSIONS, FACT_SALES, Target
+from apps.etl.load.facts import FactLoader, stage_touched_ids, touched_stage
+from apps.etl.load.prefetch import prefetch
+from apps.etl.metadata import get_metadata
+from apps.etl.money import sql_sum
+from apps.etl.session import Session, SessionId
+from apps.etl.slices import Bounds
+from apps.etl.tables import DIMENSIONS, FACT_SALES, FACTS
+from apps.etl.window import ChangeWindow
 from apps.warehouse.loads import Load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ChecksRefused, Unbalanced
 from techmarket.messages import Message, message
 
 WAREHOUSE = "dwh"
-# Any number, as long as nothing else in the warehouse uses it: only one load at a time, whoever started it.
-LOCK = 7_301_015
+# The advisory lock that admits one load at a time, whoever started it. Any number that nothing else in the warehouse uses.
+LOAD_LOCK = 7_301_015
 SHOWN_CHECKS = 3  # failed checks named in the error
 LOCK_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be published, for which run. `batches` yields the clean batches of a table, or of TOUCHED, with the slice's bounds."""
+class PublishRequest:
+    """What to publish for which run. `batches` yields the clean batches of a table, or a fact's `touched`, with the slices' bounds."""
 
     run_id: int
     run_uuid: UUID
     mode: str
-    window: Window | None
-    mark: datetime | None
+    window: ChangeWindow | None
+    high_water_mark: datetime | None
     dry_run: bool
     batches: Callable[[str], Iterable[tuple[Bounds, pa.Table]]]
     counts: Mapping[str, Counts]
-    rejected_ids: Mapping[str, Iterable[int]]  # by source table: rows that are still there, though not clean
+    rejected_ids: Mapping[str, Iterable[int]]  # by source table of a dimension: rejected rows, which the source still has
     before_commit: Callable[[], AbstractContextManager[None]]  # entered before the commit, left after it
-    opened: Callable[[SessionName | None], None]  # told which session of the warehouse loads
-    report: Callable[[str, int], None]  # table, rows more
+    on_session: Callable[[SessionId | None], None]  # called with the warehouse session of the load
+    report: Callable[[str, int], None]  # called with a table and the number of rows just loaded
 
 
 @dataclass
 class Published:
     written: dict[str, Written] = field(default_factory=dict)
-    fingerprints: dict[str, list[Slice]] = field(default_factory=dict)  # of the dimensions that were loaded
+    fingerprints: dict[str, list[SliceFingerprint]] = field(default_factory=dict)  # of the dimensions that were loaded
     checks: list[Result] = field(default_factory=list)
-    net_by_month: dict[str, tuple[str, str]] = field(default_factory=dict)  # dry run: month -> UAH before, after
+    net_by_month: dict[str, tuple[str, str]] = field(default_factory=dict)  # of a dry run: month -> UAH before and after
 
 
-def publish(order: Order) -> Published:
-    """Raises ChecksRefused where a blocking check failed; then nothing was written."""
+def publish(request: PublishRequest) -> Published:
+    """Load, check and commit. Raises ChecksRefused where a blocking check failed; then nothing was written."""
     published = Published()
-    with diagnosed(WAREHOUSE), transaction_of(order) as cursor:
-        before = net_by_month(cursor) if order.dry_run else {}
-        staged = load_all(order, cursor, published)
-        published.checks = run_checks(order, cursor, published, staged)
-        refuse(published)
-        if order.dry_run:
+    with diagnosed(WAREHOUSE), publishing_transaction(request) as cursor:
+        before = net_by_month(cursor) if request.dry_run else {}
+        sums = load_all(request, cursor, published)
+        published.checks = run_checks(request, cursor, published, sums)
+        refuse_failed_checks(published)
+        if request.dry_run:
             after = net_by_month(cursor)
             published.net_by_month = {month: (before.get(month, "0.00"), after.get(month, "0.00")) for month in sorted({*before, *after})}
             transaction.set_rollback(True, using=WAREHOUSE)
         else:
-            write_load(order, published)
+            insert_load(request, published)
     return published
 
 
 @contextmanager
-def transaction_of(order: Order) -> Iterator[Any]:
-    """The publishing transaction. `before_commit` is entered last, so that what it holds is held until the commit is done."""
-    with ExitStack() as held, transaction.atomic(using=WAREHOUSE), connections[WAREHOUSE].cursor() as cursor:
+def publishing_transaction(request: PublishRequest) -> Iterator[Any]:
+    """Open the transaction. `before_commit` is entered last and left after the commit, so that its locks cover the commit."""
+    with ExitStack() as until_committed, transaction.atomic(using=WAREHOUSE), connections[WAREHOUSE].cursor() as cursor:
         session = Session(cursor)
-        order.opened(session.name)
-        with stoppable(session.stop):
+        request.on_session(session.id)
+        with interruptible(session.stop):
             if cursor.db.vendor == "postgresql":
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-                cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")  # a key of two million rows is sorted in memory
-                cursor.execute("SET LOCAL jit = off")  # compiling took 10 ms, for each slice anew
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+                cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")  # sorts a key of two million rows in memory
+                cursor.execute("SET LOCAL jit = off")  # compiling took 10 ms per slice
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
             try:
                 yield cursor
             except Exception:
-                session.let_go()
+                session.close_if_lost()
                 raise
-        held.enter_context(order.before_commit())
+        until_committed.enter_context(request.before_commit())
 
 
-@dataclass
-class Staged:
-    """What the fact's clean batches held, by their own account, beside what was written of them."""
-
-    written: Written
-    net: int = 0
-    paid: int = 0
+FactSums = dict[str, dict[str, int]]  # fact -> money column -> kopiykas
 
 
-def load_all(order: Order, cursor: Any, published: Published) -> Staged:
-    """What was published of the dimensions goes to `published`. A dimension without a clean batch is as it was."""
-    dimensions = Dimensions(cursor, order.run_id)
+def load_all(request: PublishRequest, cursor: Any, published: Published) -> FactSums:
+    """Load dimensions, then facts, and return the sums that the facts' batches stated. A dimension without a batch stays as it was."""
+    dimensions = Dimensions(cursor, request.run_id)
     for target in DIMENSIONS:
-        load_dimension(order, dimensions, target, published)
-    staged = load_facts(order, cursor, dimensions)
-    published.written = dimensions.written | {FACT_SALES.table: staged.written}
-    return staged
+        load_dimension(request, dimensions, target, published)
+    sums = {fact.table: load_fact(request, cursor, dimensions, fact, published) for fact in FACTS}
+    published.written = dimensions.written | published.written
+    return sums
 
 
-def load_dimension(order: Order, dimensions: Dimensions, target: Target, published: Published) -> None:
-    rejected = order.rejected_ids.get(target.source.table, ()) if target.sources else ()
-    for bounds, clean in order.batches(target.table):
+def load_dimension(request: PublishRequest, dimensions: Dimensions, target: Target, published: Published) -> None:
+    rejected = request.rejected_ids.get(target.source.table, ()) if target.sources else ()
+    for bounds, clean in request.batches(target.table):
         dimensions.load(target, clean, bounds, rejected)
-        published.fingerprints.setdefault(target.table, []).append((*bounds, noted(clean, "fingerprint")))
-        order.report(target.table, clean.num_rows)
+        published.fingerprints.setdefault(target.table, []).append((*bounds, get_metadata(clean, "fingerprint")))
+        request.report(target.table, clean.num_rows)
 
 
-def load_facts(order: Order, cursor: Any, dimensions: Dimensions) -> Staged:
-    if order.window:
-        stage_touched(cursor, [touched for _, touched in order.batches(TOUCHED)])
-    loading = Facts(cursor, order.run_id, dimensions, due(order))
-    staged = Staged(Written())
-    if order.counts[FACT_SALES.table].loaded:  # now: while slices are prepared ahead the connection is not to be shared
-        dimensions.read_keys(reference.dimension for reference in FACT_SALES.references)
-    for bounds, slice in ahead((bounds, loading.prepared(clean)) for bounds, clean in order.batches(FACT_SALES.table)):
-        loading.add(slice, bounds)
-        staged.net += slice.net
-        staged.paid += slice.paid
-        order.report(FACT_SALES.table, slice.rows)
-    staged.written = loading.finish()
-    return staged
+def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact: Fact, published: Published) -> dict[str, int]:
+    if request.window:
+        stage_touched_ids(cursor, fact, (touched for _, touched in request.batches(fact.touched)))
+    loader = FactLoader(cursor, fact, request.run_id, dimensions, rows_in_scope(request, fact))
+    if request.counts[fact.table].loaded:  # before slices are prefetched: their thread must not share this connection
+        dimensions.read_keys(reference.dimension for reference in fact.references)
+    sums = {each.column: 0 for each in fact.reconciliations}
+    slices = ((bounds, loader.prepare(clean)) for bounds, clean in request.batches(fact.table))
+    for bounds, prepared in prefetch(slices):
+        loader.add(prepared, bounds)
+        for column, kopiykas in prepared.kopiykas.items():
+            sums[column] += kopiykas
+        request.report(fact.table, prepared.rows)
+    published.written[fact.table] = loader.finish()
+    return sums
 
 
-def due(order: Order) -> str:
-    """SQL for the fact's rows that the run is to bring up to date."""
-    return f"order_id IN (SELECT order_id FROM {facts.TOUCHED})" if order.window else "1 = 1"
+def rows_in_scope(request: PublishRequest, fact: Fact) -> str:
+    """Return SQL for the fact's rows that the run replaces."""
+    return f"{fact.sliced_by} IN (SELECT {fact.sliced_by} FROM {touched_stage(fact)})" if request.window else "1 = 1"
 
 
-def run_checks(order: Order, cursor: Any, published: Published, staged: Staged) -> list[Result]:
-    loaded = order.counts[FACT_SALES.table].loaded
-    asked: list[checks.Check] = [
-        *checks.dimension_checks(published.fingerprints),
-        *checks.relationships(due(order)),
-        checks.fact_checks(cursor.db.vendor, due(order), loaded, staged.net, staged.paid),
-        *(
-            checks.Share(message("check.share_rejected"), table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
-            for table, count in order.counts.items()
-        ),
-        share_deleted(cursor, staged.written),
+def run_checks(request: PublishRequest, cursor: Any, published: Published, sums: FactSums) -> list[Result]:
+    todo = checks.dimension_checks(published.fingerprints)
+    for fact in FACTS:
+        scope = rows_in_scope(request, fact)
+        rows = request.counts[fact.table].loaded
+        todo += checks.relationship_checks(fact, scope)
+        todo += [checks.fact_check(cursor.db.vendor, fact, scope, rows, sums[fact.table])]
+    todo += [
+        checks.Share(message("check.share_rejected"), table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
+        for table, count in request.counts.items()
     ]
-    return [*checks.balance(order.counts, published.written), *(result for check in asked for result in check.run(cursor))]
+    todo += [check_share_deleted(cursor, fact, published.written[fact.table]) for fact in FACTS]
+    return [*checks.balance(request.counts, published.written), *(result for check in todo for result in check.run(cursor))]
 
 
-def share_deleted(cursor: Any, written: Written) -> checks.Share:
-    """Of the fact as it was. Where next to nothing was deleted its rows need not be counted."""
+def check_share_deleted(cursor: Any, fact: Fact, written: Written) -> checks.Share:
+    """Compare with the fact as it was before the load. Its rows are counted only where enough were deleted for the check to count."""
     rows = 0
-    if written.deleted >= checks.ENOUGH:
-        cursor.execute("SELECT COUNT(*) FROM fact_sales")
+    if written.deleted >= checks.MIN_ROWS_FOR_SHARE:
+        cursor.execute(f"SELECT COUNT(*) FROM {fact.table}")
         rows = int(cursor.fetchone()[0]) + written.deleted - written.inserted
-    return checks.Share(message("check.share_deleted"), FACT_SALES.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
+    return checks.Share(message("check.share_deleted"), fact.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
 
 
-def refuse(published: Published) -> None:
+def refuse_failed_checks(published: Published) -> None:
     failed = [result for result in published.checks if result.blocking and not result.passed]
     if not failed:
         return
@@ -187,23 +184,23 @@ def refuse(published: Published) -> None:
     raise error
 
 
-def write_load(order: Order, published: Published) -> None:
+def insert_load(request: PublishRequest, published: Published) -> None:
     before = Load.objects.order_by("-published_at").first()
     Load.objects.create(
-        run_uuid=order.run_uuid,
-        run_id=order.run_id,
-        mode=order.mode,
-        window_start=order.window.start if order.window else None,
-        window_end=order.window.end if order.window else None,
-        high_water_mark=order.mark,
+        run_uuid=request.run_uuid,
+        run_id=request.run_id,
+        mode=request.mode,
+        window_start=request.window.start if request.window else None,
+        window_end=request.window.end if request.window else None,
+        high_water_mark=request.high_water_mark,
         counts={table: written.by_name() for table, written in published.written.items()},
-        fingerprints=kept_with(published.fingerprints, before.fingerprints if before else {}),
+        fingerprints=merge_fingerprints(published.fingerprints, before.fingerprints if before else {}),
         published_at=datetime.now(UTC),
     )
 
 
 def net_by_month(cursor: Any) -> dict[str, str]:
-    """Net revenue in UAH by business month, YYYY-MM."""
-    total = checks.money(cursor.db.vendor, "net_amount")
-    cursor.execute(f"SELECT date_key / 100 AS month, {total} FROM fact_sales GROUP BY date_key / 100")
+    """Return net revenue in UAH by month of the shop's calendar, YYYY-MM."""
+    total = sql_sum(cursor.db.vendor, "net_amount")
+    cursor.execute(f"SELECT date_key / 100 AS month, {total} FROM {FACT_SALES.table} GROUP BY date_key / 100")
     return {f"{month // 100}-{month % 100:02}": str(net) for month, net in cursor.fetchall()}

@@ -1,18 +1,18 @@
-"""Sharing an amount out to the last kopiyka."""
+"""Allocate an amount to rows exactly to the kopiyka."""
 
 from typing import Any
 
 import numpy as np
 
-# Products of two int64 must stay below 2**63; above, Python's own integers take over (slower, as exact).
+# Products of int64 must stay below 2**63; above, Python integers are used, which are slower and as exact.
 SAFE = 2**62
 
 
 def allocate(group: Any, weight: Any, amount: Any) -> Any:
-    """Each row's share of its group's amount, in proportion to its weight, by largest remainder; evenly where all weights are 0.
+    """Return each row's share of its group's amount in proportion to its weight, by largest remainder; evenly where all weights are 0.
 
     `group`: ids, equal ones adjacent; `weight`: int64, 0 or more; `amount`: int64, the group's amount repeated in each of its rows, of
-    either sign. The shares of a group add up to its amount. Of equal remainders the earlier row takes the kopiyka.
+    either sign. The shares of a group add up to its amount. Of equal remainders the earlier row gets the kopiyka.
     """
     if len(group) == 0:
         return np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""dim_date: one row for each calendar day."""
+"""dim_date. Grain: one calendar day."""
 
 from datetime import date, timedelta
 from functools import cache
@@ -15,13 +15,13 @@ MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augus
 
 
 def transform(today: date) -> Outcome:
-    """The calendar from 2020 to the end of the year two years ahead of `today`."""
+    """Return the calendar from 2020 to the end of the second year after `today`."""
     clean = days(range(FIRST_YEAR, today.year + YEARS_AHEAD + 1))
     return Outcome("dim_date", clean, counts={"dim_date": Counts(read=clean.num_rows, loaded=clean.num_rows)})
 
 
 def days(years: range | list[int]) -> pa.Table:
-    """All days of the years, as a clean batch of dim_date."""
+    """Return all days of the years as a clean batch of dim_date."""
     return pa.Table.from_pylist([row(day) for year in years for day in days_of(year)])
 
 
@@ -48,5 +48,5 @@ def row(day: date) -> dict[str, object]:
 
 @cache
 def public_holidays(year: int) -> frozenset[date]:
-    """Public holidays of Ukraine; under martial law, since March 2022, they are working days and still holidays."""
+    """Return the public holidays of Ukraine, also those that are working days under martial law, since March 2022."""
     return frozenset(holidays.country_holidays("UA", years=year, categories=("public", "workday")))

@@ -17,7 +17,7 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
 
 
 def with_roots(categories: Rows) -> pd.DataFrame:
-    """The accepted categories and `root_name`: the parent's name, or the category's own where it has no parent. Two levels."""
+    """Return the accepted categories with `root_name`: the parent's name, or their own where there is no parent. Two levels."""
     clean = categories.clean()
     parents = clean[["id", "name"]].rename(columns={"id": "parent_id", "name": "root_name"})
     rooted = clean.merge(parents, "left", "parent_id", validate="many_to_one")

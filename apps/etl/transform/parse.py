@@ -1,6 +1,6 @@
-"""Raw columns to typed columns. Each parser gives the values (empty where they cannot be read) and which rows could not be.
+"""Raw columns to typed columns. Every parser returns the values, empty where they are unreadable, and a mask of the unreadable rows.
 
-A column is parsed whole; only where that fails, value by value, so that clean batches cost nothing for the dirty ones.
+A column is parsed at once, and value by value only where that fails, so that a clean batch pays nothing for dirty ones.
 """
 
 import re
@@ -14,13 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apps.etl.tables import Column, Kind
+from apps.etl.declarations import Column, Kind
+from apps.etl.money import MAX_KOPIYKAS
 
 Mask = npt.NDArray[np.bool_]
 Parsed = tuple[pa.Array, Mask]
 
-# The largest amount of DECIMAL(12,2), in kopiykas.
-LARGEST = 999_999_999_999
 AMOUNT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 DAY = re.compile(rb"([0-9]{4}-[0-9]{2}-[0-9]{2})([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?)?")
 SHORTEST_INSTANT = len("2024-01-31 10:00:00")
@@ -35,11 +34,11 @@ def parse(values: pa.ChunkedArray, column: Column) -> Parsed:
 def integers(raw: pa.Array, column: Column) -> Parsed:
     if pa.types.is_integer(raw.type):
         return raw, none(raw)
-    return whole_or_each(raw, lambda: in_digits(raw), one_integer, pa.int64())
+    return parse_column(raw, lambda: parse_digits(raw), one_integer, pa.int64())
 
 
-def in_digits(raw: pa.Array) -> pa.Array:
-    """Arrow alone takes 0x10 for sixteen."""
+def parse_digits(raw: pa.Array) -> pa.Array:
+    """Parse decimal digits only: Arrow alone takes 0x10 for sixteen."""
     words = raw.cast(pa.string())
     if pc.any(pc.match_substring(words, "x", ignore_case=True)).as_py():
         raise pa.ArrowInvalid
@@ -47,34 +46,34 @@ def in_digits(raw: pa.Array) -> pa.Array:
 
 
 def kopiykas(raw: pa.Array, column: Column) -> Parsed:
-    """UAH amounts as whole kopiykas. Not one: anything outside DECIMAL(12,2), a third decimal included."""
+    """Parse UAH amounts as whole kopiykas. Unreadable: anything outside DECIMAL(12,2), a third decimal included."""
     if pa.types.is_integer(raw.type):
         values, bad = raw, none(raw)
     else:
-        values, bad = whole_or_each(raw, lambda: in_kopiykas(raw), one_amount, pa.int64())
-    outside = mask(pc.greater(pc.abs(values), LARGEST))
+        values, bad = parse_column(raw, lambda: parse_kopiykas(raw), one_amount, pa.int64())
+    outside = mask(pc.greater(pc.abs(values), MAX_KOPIYKAS))
     return blanked(values, outside), bad | outside
 
 
-def in_kopiykas(raw: pa.Array) -> pa.Array:
+def parse_kopiykas(raw: pa.Array) -> pa.Array:
     amounts = raw.cast(pa.string()).cast(pa.decimal128(20, 2))
     return pc.cast(pc.multiply(amounts, pa.scalar(Decimal(100), pa.decimal128(3, 0))), pa.int64())
 
 
 def instants(raw: pa.Array, column: Column) -> Parsed:
-    """Naive UTC, microseconds."""
-    return whole_or_each(raw, lambda: in_full(raw), one_instant, pa.timestamp("us"))
+    """Parse naive UTC instants with microseconds."""
+    return parse_column(raw, lambda: parse_full_instants(raw), one_instant, pa.timestamp("us"))
 
 
-def in_full(raw: pa.Array) -> pa.Array:
-    """Arrow alone takes a date for its midnight."""
+def parse_full_instants(raw: pa.Array) -> pa.Array:
+    """Parse instants with a time: Arrow alone takes a date for its midnight."""
     if pc.any(pc.less(pc.binary_length(raw), SHORTEST_INSTANT)).as_py():
         raise pa.ArrowInvalid
     return raw.cast(pa.string()).cast(pa.timestamp("us"))
 
 
 def dates(raw: pa.Array, column: Column) -> Parsed:
-    return whole_or_each(raw, lambda: raw.cast(pa.string()).cast(pa.date32()), one_date, pa.date32())
+    return parse_column(raw, lambda: raw.cast(pa.string()).cast(pa.date32()), one_date, pa.date32())
 
 
 def flags(raw: pa.Array, column: Column) -> Parsed:
@@ -85,8 +84,8 @@ def flags(raw: pa.Array, column: Column) -> Parsed:
 
 
 def texts(raw: pa.Array, column: Column) -> Parsed:
-    """Not one: bytes that are no UTF-8, more characters than the warehouse's column holds, or a NUL, which PostgreSQL cannot store."""
-    values, bad = whole_or_each(raw, lambda: raw.cast(pa.string()), one_text, pa.string())
+    """Parse texts. Unreadable: invalid UTF-8, more characters than the warehouse's column holds, a NUL, which PostgreSQL cannot store."""
+    values, bad = parse_column(raw, lambda: raw.cast(pa.string()), one_text, pa.string())
     wrong = mask(pc.or_(pc.greater(pc.utf8_length(values), column.length), pc.match_substring(values, "\0")))
     return blanked(values, wrong), bad | wrong
 
@@ -101,11 +100,11 @@ PARSERS: dict[Kind, Callable[[pa.Array, Column], Parsed]] = {
 }
 
 
-def whole_or_each(raw: pa.Array, whole: Callable[[], pa.Array], one: Callable[[bytes], Any], kind: pa.DataType) -> Parsed:
+def parse_column(raw: pa.Array, at_once: Callable[[], pa.Array], one_by_one: Callable[[bytes], Any], kind: pa.DataType) -> Parsed:
     try:
-        return whole(), none(raw)
+        return at_once(), none(raw)
     except pa.ArrowInvalid:
-        values = [None if value is None else one(value) for value in raw.to_pylist()]
+        values = [None if value is None else one_by_one(value) for value in raw.to_pylist()]
     bad = np.array([value is None for value in values], dtype=bool) & ~mask(pc.is_null(raw))
     return pa.array(values, kind), bad
 
@@ -119,7 +118,7 @@ def one_amount(value: bytes) -> int | None:
         return None
     amount = Decimal(value.decode()) * 100
     whole = int(amount)
-    return whole if whole == amount and abs(whole) <= LARGEST else None
+    return whole if whole == amount and abs(whole) <= MAX_KOPIYKAS else None
 
 
 def one_instant(value: bytes) -> datetime | None:
@@ -153,7 +152,7 @@ def none(values: pa.Array) -> Mask:
 
 
 def mask(values: Any) -> Mask:
-    """An Arrow boolean as numpy; empty counts as no."""
+    """Return an Arrow boolean as numpy, with empty as False."""
     return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 

@@ -4,22 +4,26 @@ from datetime import date
 
 import pyarrow as pa
 
+from apps.etl.tables import DIM_CATEGORY, DIM_CUSTOMER, DIM_DATE, DIM_EMPLOYEE, DIM_PRODUCT, DIM_REGION, FACT_SALES
 from apps.etl.transform import calendar, category, customer, employee, product, region, sales
 from apps.etl.transform.rows import Outcome
 
 DIMENSIONS = {
-    "dim_region": region.transform,
-    "dim_category": category.transform,
-    "dim_product": product.transform,
-    "dim_customer": customer.transform,
-    "dim_employee": employee.transform,
+    DIM_REGION.table: region.transform,
+    DIM_CATEGORY.table: category.transform,
+    DIM_PRODUCT.table: product.transform,
+    DIM_CUSTOMER.table: customer.transform,
+    DIM_EMPLOYEE.table: employee.transform,
+}
+FACTS = {
+    FACT_SALES.table: sales.transform,
 }
 
 
 def transform(table: str, batches: dict[str, pa.Table], zone: str, today: date) -> Outcome:
-    """The clean batch of one table of the warehouse from its raw batches by source table. `zone`: the shop's; `today`: its date there."""
-    if table == "fact_sales":
-        return sales.transform(batches, zone)
-    if table == "dim_date":
+    """Transform the raw batches (by source table) of one table of the warehouse. `zone`: the shop's time zone; `today`: its date there."""
+    if table == DIM_DATE.table:
         return calendar.transform(today)
+    if table in FACTS:
+        return FACTS[table](batches, zone)
     return DIMENSIONS[table](batches)

@@ -1,4 +1,4 @@
-"""A raw batch being cleaned: typed columns, the rules it is held to, and what broke them."""
+"""A raw batch while it is validated: typed columns, and the first rule that each row breaks."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +8,9 @@ import pandas as pd
 import pyarrow as pa
 
 from apps.etl.counts import Counts
-from apps.etl.tables import Column, Kind, Source
-from apps.etl.transform.parse import LARGEST, Mask, parse
+from apps.etl.declarations import Column, Kind, Source
+from apps.etl.money import MAX_KOPIYKAS, uah
+from apps.etl.transform.parse import Mask, parse
 from apps.etl.transform.rules import render_reason
 
 UNREADABLE = {
@@ -36,13 +37,13 @@ class RejectedRow:
 
     @property
     def reason(self) -> str:
-        """In English."""
+        """Why the row was rejected, in English."""
         return render_reason(self.rule, self.params)
 
 
 @dataclass
 class Outcome:
-    """What a transform gives: the clean batch of a warehouse table, the rejects, the counts of every table read, and warnings."""
+    """The result of a transform: the clean batch of a warehouse table, the rejects, the counts of every table read, and warnings."""
 
     table: str
     clean: pa.Table
@@ -52,7 +53,10 @@ class Outcome:
 
 
 class Rows:
-    """`frame` holds the typed columns (Arrow-backed; money in whole kopiykas, instants naive UTC), one row for each raw row."""
+    """The rows of a raw batch under validation.
+
+    `frame` holds the typed columns (Arrow-backed; money in whole kopiykas, instants in naive UTC), one row per raw row.
+    """
 
     def __init__(self, source: Source, raw: pa.Table):
         self.source = source
@@ -75,6 +79,11 @@ class Rows:
     def reject_missing(self, column: str, rule: str = "missing_value") -> None:
         self.reject(self.frame[column].isna().to_numpy(), rule, column=column)
 
+    def reject_amounts_below(self, column: str, least: int) -> None:
+        """Reject amounts of less than `least` kopiykas."""
+        where = self.numbers(column) < least
+        self.reject(where, "bad_money", column=column, least=str(uah(least)), greatest=str(uah(MAX_KOPIYKAS)))
+
     def reject_unlisted(self, column: str, allowed: tuple[str, ...], rule: str) -> None:
         where = ~self.frame[column].isin(allowed).to_numpy(dtype=bool)
         self.reject(where, rule, column=column, allowed=", ".join(allowed))
@@ -93,7 +102,7 @@ class Rows:
         return self.frame[self.accepted].reset_index(drop=True)
 
     def numbers(self, column: str) -> Any:
-        """A column of integers as numpy int64, 0 where empty."""
+        """Return a column of integers as numpy int64, 0 where empty."""
         return numbers(self.frame[column])
 
     def counts(self, filtered: int = 0) -> Counts:
@@ -106,7 +115,7 @@ class Rows:
         return [self.rejected_row(raw, self.rules[self.broken[at] - 1]) for at, raw in zip(found, raws, strict=True)]
 
     def rejected_row(self, raw: dict[str, Any], rule: tuple[str, Parameters]) -> RejectedRow:
-        shown = {name: readable(value, self.source.kind(name)) for name, value in raw.items()}
+        shown = {name: spell(value, self.source.kind(name)) for name, value in raw.items()}
         return RejectedRow(self.source.table, (shown["id"] or "")[:40], *rule, shown)
 
 
@@ -114,7 +123,7 @@ def unreadable_parameters(column: Column) -> Parameters:
     """What the reason says of a value that `column` cannot hold."""
     params = {"column": column.name}
     if column.kind is Kind.MONEY:
-        params |= {"least": spell_amount(-LARGEST), "greatest": spell_amount(LARGEST)}
+        params |= {"least": str(uah(-MAX_KOPIYKAS)), "greatest": str(uah(MAX_KOPIYKAS))}
     elif column.kind is Kind.TEXT:
         params["length"] = str(column.length)
     elif column.kind in DATE_FORMATS:
@@ -126,22 +135,28 @@ def numbers(values: "pd.Series[Any]") -> Any:
     return values.fillna(0).to_numpy(dtype=np.int64)
 
 
-def readable(value: bytes | int | None, kind: Kind) -> str | None:
-    """A raw value as a person would write it; bytes that are no text as escapes."""
+def spell(value: bytes | int | None, kind: Kind) -> str | None:
+    """Spell a raw value for a person; bytes that are not UTF-8 as escapes."""
     if value is None:
         return None
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-    return spell_amount(value) if kind is Kind.MONEY else str(value)
+    return str(uah(value)) if kind is Kind.MONEY else str(value)
 
 
-def spell_amount(kopiykas: int) -> str:
-    """-12345 kopiykas as -123.45."""
-    sign, whole = "-" if kopiykas < 0 else "", abs(kopiykas)
-    return f"{sign}{whole // 100}.{whole % 100:02}"
+def to_batch(frame: pd.DataFrame, source: Source) -> pa.Table:
+    """Turn clean rows into a batch, with money columns of `source` as DECIMAL(24,2) UAH and its instants in UTC."""
+    batch = pa.Table.from_pandas(frame)
+    for column in source.columns:
+        at = batch.schema.get_field_index(column.name)
+        if column.kind is Kind.MONEY:
+            batch = batch.set_column(at, column.name, decimals(numbers(frame[column.name]), frame[column.name].isna().to_numpy()))
+        elif column.kind is Kind.INSTANT:
+            batch = batch.set_column(at, column.name, batch[column.name].cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC")))
+    return batch
 
 
 def decimals(kopiykas: Any, empty: Mask | None = None) -> pa.Array:
-    """Whole kopiykas as DECIMAL(24,2) UAH, exactly: the integers are the unscaled values."""
+    """Turn whole kopiykas into DECIMAL(24,2) UAH exactly: the integers are the unscaled values."""
     units = pa.array(kopiykas, pa.int64(), mask=empty).cast(pa.decimal128(24, 0))
     return pa.Array.from_buffers(pa.decimal128(24, 2), len(units), units.buffers(), units.null_count)

@@ -1,7 +1,7 @@
-"""The rules that source rows are held to: for every code a short label, and the reason that a rejected row shows.
+"""The rules for source rows: for every code a short label, and the reason that is shown for a rejected row.
 
-A reason is a template. Rows.reject gives its parameters, the ledger stores code and parameters, and a page renders them in the reader's
-language. To add a rule, add it here and reject by its code in the transform of the table.
+A reason is a template. The transform rejects by code with the template's parameters, the ledger stores both, and a page renders them in
+the language of its reader. To add a rule, add it here and reject by its code in the transform of the table.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 def _(text: str) -> str:
-    """Mark text for makemessages. The transform knows no Django, so whoever renders it translates it."""
+    """Mark text for makemessages; it is translated where it is rendered, since the transform does without Django."""
     return text
 
 

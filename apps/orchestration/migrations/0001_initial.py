@@ -182,7 +182,7 @@ class Migration(migrations.Migration):
                 ("table", models.CharField(max_length=40)),
                 ("row_id", models.CharField(max_length=40)),
                 ("rule", models.CharField(max_length=40)),
-                ("reason", models.TextField()),
+                ("params", models.JSONField(default=dict)),
                 ("raw", models.JSONField()),
                 ("run", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="rejects", to="orchestration.run")),
                 ("task", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="rejects", to="orchestration.task")),

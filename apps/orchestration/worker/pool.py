@@ -14,7 +14,7 @@ from typing import Self
 from django.conf import settings
 from django.db import connections
 
-from apps.etl.tables import FACT_SALES
+from apps.etl.tables import FACT_TABLES
 from apps.orchestration.models import Run, Stage, State
 from techmarket.messages import message
 
@@ -43,7 +43,7 @@ class LocalWorkerPool:
 
     def start_workers(self) -> None:
         """Start the other processes if the run is large enough. SQLite takes one writer at a time: there they could not help."""
-        slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table).count()
+        slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject__in=FACT_TABLES).count()
         if slices < MIN_SLICES or connections["default"].vendor == "sqlite":
             return
         level = logging.root.manager.disable  # up to which `--quiet` silences the log, here and there

@@ -4,10 +4,10 @@ import logging
 import select
 import sys
 
-from techmarket.environment import set_up
+from techmarket.environment import set_up_django
 
 if __name__ == "__main__":
-    set_up()
+    set_up_django()
 
 import structlog
 

@@ -17,12 +17,15 @@ from django.db.models import F, Sum
 from apps.etl.batch import decode
 from apps.etl.checks import Result, Warned
 from apps.etl.counts import Counts, Written
-from apps.etl.extract import Bounds, extract_dimension, extract_sales
-from apps.etl.fingerprints import known
-from apps.etl.load import Order, publish
-from apps.etl.metadata import note, noted
-from apps.etl.session import SessionName
-from apps.etl.tables import FACT_SALES, TARGETS
+from apps.etl.declarations import Fact
+from apps.etl.extract.dimensions import extract_dimension
+from apps.etl.extract.facts import extract_fact
+from apps.etl.extract.fingerprints import find_fingerprint
+from apps.etl.load import PublishRequest, publish
+from apps.etl.metadata import get_metadata, set_metadata
+from apps.etl.session import SessionId
+from apps.etl.slices import Bounds
+from apps.etl.tables import DIMENSIONS, TARGETS
 from apps.etl.transform.registry import transform
 from apps.etl.transform.rows import RejectedRow
 from apps.orchestration.models import Batch, Mode, Reject, RowCount, Run, Stage, State, Task
@@ -55,10 +58,11 @@ def plan_stage(task: Task, report: Report) -> Landed:
 
 
 def extract_stage(task: Task, report: Report) -> Landed:
-    if task.subject == FACT_SALES.table:
-        batches = extract_sales((task.low, task.high), window_of(task.run))
+    target = TARGETS[task.subject]
+    if isinstance(target, Fact):
+        batches = extract_fact(target, (task.low, task.high), window_of(task.run))
     else:
-        batches = extract_dimension(TARGETS[task.subject], (task.low, task.high), known_fingerprint(task))
+        batches = extract_dimension(target, (task.low, task.high), known_fingerprint(task))
     report(task.subject, sum(batch.num_rows for batch in batches.values()))
     return Landed(batches=batches)
 
@@ -72,7 +76,7 @@ def transform_stage(task: Task, report: Report) -> Landed:
     outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, today)
     report(task.subject, outcome.counts[task.subject].read)
     warnings = [Warned(check_name(code, task), outcome.table, tuple(rows)).result() for code, rows in outcome.warnings.items()]
-    clean = note(outcome.clean, fingerprint=found)
+    clean = set_metadata(outcome.clean, fingerprint=found)
     return Landed({outcome.table: clean}, outcome.counts, rejects=outcome.rejects, checks=warnings)
 
 
@@ -86,7 +90,7 @@ def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | N
     sources = TARGETS[task.subject].sources
     if not sources:
         return f"calendar of {today.year}"
-    return noted(raw[sources[0].table], "fingerprint") if raw else None
+    return get_metadata(raw[sources[0].table], "fingerprint") if raw else None
 
 
 def known_fingerprint(task: Task) -> str:
@@ -95,7 +99,7 @@ def known_fingerprint(task: Task) -> str:
         return ""
     with diagnosed("dwh"):
         latest = Load.objects.order_by("-published_at").first()
-    return known(latest.fingerprints, task.subject, (task.low, task.high)) if latest else ""
+    return find_fingerprint(latest.fingerprints, task.subject, (task.low, task.high)) if latest else ""
 
 
 def batches_of(task: Task) -> list[Batch]:
@@ -111,18 +115,18 @@ def load_stage(task: Task, report: Report) -> Landed:
     if load:  # an earlier attempt committed, and the connection broke before the answer
         return Landed(written={table: read_written(counts) for table, counts in load.counts.items()})
     published = publish(
-        Order(
+        PublishRequest(
             run_id=run.pk,
             run_uuid=run.uuid,
             mode=run.mode,
             window=window_of(run),
-            mark=run.high_water_mark,
+            high_water_mark=run.high_water_mark,
             dry_run=run.dry_run,
             batches=partial(clean_batches, run),
             counts=sum_counts(run),
             rejected_ids=rejected_ids(run),
             before_commit=partial(hold_claim, task),
-            opened=partial(record_session, task),
+            on_session=partial(record_session, task),
             report=report,
         )
     )
@@ -179,7 +183,7 @@ def sum_counts(run: Run) -> dict[str, Counts]:
 
 def rejected_ids(run: Run) -> dict[str, set[int]]:
     """Return by dimension table the rejected rows, which are still in the source. (A rejected line leaves the fact.)"""
-    tables = [target.source.table for target in TARGETS.values() if target.sources and target is not FACT_SALES]
+    tables = [target.source.table for target in DIMENSIONS if target.sources]
     found = defaultdict(set)
     for table, row_id in Reject.objects.filter(run=run, table__in=tables).values_list("table", "row_id"):
         if row_id.isdecimal():
@@ -187,7 +191,7 @@ def rejected_ids(run: Run) -> dict[str, set[int]]:
     return dict(found)
 
 
-def record_session(task: Task, name: SessionName | None) -> None:
+def record_session(task: Task, name: SessionId | None) -> None:
     """Record the warehouse session for the reaper: one whose worker is gone may hold its locks for ever."""
     Task.objects.filter(pk=task.pk, claim=task.claim).update(session=name)
 

@@ -1,4 +1,4 @@
-"""auth_db: who may do what."""
+"""auth_db: accounts, their roles and access tokens."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -20,17 +20,17 @@ class RoleName(models.TextChoices):
 
 
 class User(SourceRow):
-    """An account; of a customer, of an employee, or of neither (an administrator)."""
+    """An account of a customer, of an employee, or of neither (an administrator)."""
 
     personal = ("email",)
 
-    email = models.CharField(_("email"), max_length=254, unique=True, help_text=_("what the person logs in with"))
-    status = models.CharField(_("status"), max_length=20, choices=UserStatus, help_text=_("whether the person may log in"))
+    email = models.CharField(_("email"), max_length=254, unique=True, help_text=_("login name"))
+    status = models.CharField(_("status"), max_length=20, choices=UserStatus, help_text=_("whether the account can sign in"))
     customer_id = models.BigIntegerField(
-        _("customer id"), null=True, blank=True, db_index=True, help_text=_("customers.id in orders_db; empty: not a customer's")
+        _("customer id"), null=True, blank=True, db_index=True, help_text=_("customers.id in orders_db; empty if not a customer")
     )
     employee_id = models.BigIntegerField(
-        _("employee id"), null=True, blank=True, db_index=True, help_text=_("employees.id in orders_db; empty: not an employee's")
+        _("employee id"), null=True, blank=True, db_index=True, help_text=_("employees.id in orders_db; empty if not an employee")
     )
 
     class Meta:
@@ -43,12 +43,12 @@ class User(SourceRow):
 
 
 class Credential(SourceRow):
-    """The password of one account, as a hash."""
+    """The password of an account, stored as a hash."""
 
-    user = models.OneToOneField(User, models.CASCADE, verbose_name=_("user"), help_text=_("whose password it is"))
-    password_hash = models.CharField(_("password hash"), max_length=255, help_text=_("with its salt; the ETL does not read it"))
-    algo = models.CharField(_("algorithm"), max_length=40, help_text=_("how the hash was made"))
-    password_updated_at = models.DateTimeField(_("password updated at"), help_text=_("when the password was last set"))
+    user = models.OneToOneField(User, models.CASCADE, verbose_name=_("user"), help_text=_("account of the password"))
+    password_hash = models.CharField(_("password hash"), max_length=255, help_text=_("includes the salt; not read by the ETL"))
+    algo = models.CharField(_("algorithm"), max_length=40, help_text=_("hash algorithm"))
+    password_updated_at = models.DateTimeField(_("password updated at"), help_text=_("when the password was last changed"))
 
     class Meta:
         db_table = "auth_credentials"
@@ -57,21 +57,17 @@ class Credential(SourceRow):
 
 
 class Token(SourceRow):
-    """One access token of an account, as a hash."""
+    """An access token of an account, stored as a hash."""
 
-    user = models.ForeignKey(User, models.CASCADE, verbose_name=_("user"), help_text=_("whose token it is"))
-    token_hash = models.CharField(
-        _("token hash"), max_length=64, unique=True, help_text=_("SHA-256, hexadecimal; the ETL does not read it")
-    )
-    issued_at = models.DateTimeField(_("issued at"), help_text=_("when it was given out"))
-    expires_at = models.DateTimeField(_("expires at"), help_text=_("good until then, excluded"))
-    revoked = models.BooleanField(_("revoked"), default=False, help_text=_("taken back before its time"))
-    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True, help_text=_("empty: never"))
-    user_agent = models.CharField(
-        _("user agent"), max_length=255, blank=True, help_text=_("the program that asked for it, as it names itself")
-    )
-    ip = models.CharField(_("IP"), max_length=45, blank=True, help_text=_("the address it was asked for from, IPv4 or IPv6"))
-    scopes = models.CharField(_("scopes"), max_length=255, blank=True, help_text=_("what it allows, by name, joined with spaces"))
+    user = models.ForeignKey(User, models.CASCADE, verbose_name=_("user"), help_text=_("account of the token"))
+    token_hash = models.CharField(_("token hash"), max_length=64, unique=True, help_text=_("SHA-256, hexadecimal; not read by the ETL"))
+    issued_at = models.DateTimeField(_("issued at"), help_text=_("when the token was issued"))
+    expires_at = models.DateTimeField(_("expires at"), help_text=_("when the token expires, exclusive"))
+    revoked = models.BooleanField(_("revoked"), default=False, help_text=_("whether the token was revoked early"))
+    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True, help_text=_("empty if never used"))
+    user_agent = models.CharField(_("user agent"), max_length=255, blank=True, help_text=_("client program, as it identifies itself"))
+    ip = models.CharField(_("IP"), max_length=45, blank=True, help_text=_("client address, IPv4 or IPv6"))
+    scopes = models.CharField(_("scopes"), max_length=255, blank=True, help_text=_("granted scopes, separated by spaces"))
 
     class Meta:
         db_table = "auth_tokens"
@@ -80,10 +76,10 @@ class Token(SourceRow):
 
 
 class Role(SourceRow):
-    """One of the four roles that an account may have."""
+    """A role that accounts can have; there are four."""
 
-    name = models.CharField(_("name"), max_length=20, choices=RoleName, unique=True, help_text=_("by which programs know it"))
-    comment = models.CharField(_("comment"), max_length=255, blank=True, help_text=_("what it is for, to people"))
+    name = models.CharField(_("name"), max_length=20, choices=RoleName, unique=True, help_text=_("unique name, used by programs"))
+    comment = models.CharField(_("comment"), max_length=255, blank=True, help_text=_("description for people"))
 
     class Meta:
         db_table = "roles"
@@ -95,10 +91,10 @@ class Role(SourceRow):
 
 
 class UserRole(SourceRow):
-    """That an account has a role."""
+    """A role of an account."""
 
-    user = models.ForeignKey(User, models.CASCADE, verbose_name=_("user"), help_text=_("the account"))
-    role = models.ForeignKey(Role, models.CASCADE, verbose_name=_("role"), help_text=_("the role it has"))
+    user = models.ForeignKey(User, models.CASCADE, verbose_name=_("user"), help_text=_("account that has the role"))
+    role = models.ForeignKey(Role, models.CASCADE, verbose_name=_("role"), help_text=_("role of the account"))
 
     class Meta:
         db_table = "user_roles"

@@ -1,4 +1,4 @@
-"""catalog_db: what is sold."""
+"""catalog_db: categories and products."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -12,11 +12,11 @@ class ProductStatus(models.TextChoices):
 
 
 class Category(SourceRow):
-    """A category of products: a root, or a child of a root; two levels."""
+    """A product category on one of two levels: a root, or the child of a root."""
 
-    name = models.CharField(_("name"), max_length=120, help_text=_("no two of one parent have the same"))
+    name = models.CharField(_("name"), max_length=120, help_text=_("unique within the parent"))
     parent = models.ForeignKey(
-        "self", models.PROTECT, null=True, blank=True, verbose_name=_("parent"), help_text=_("the category above; empty: a root")
+        "self", models.PROTECT, null=True, blank=True, verbose_name=_("parent"), help_text=_("parent category; empty for a root")
     )
 
     class Meta:
@@ -30,14 +30,14 @@ class Category(SourceRow):
 
 
 class Product(SourceRow):
-    """What the shop sells, at today's price and cost."""
+    """A product with its current price and cost."""
 
-    name = models.CharField(_("name"), max_length=200, help_text=_("as customers see it"))
-    sku = models.CharField(_("SKU"), max_length=40, unique=True, help_text=_("stock keeping unit: the shop's own number of the product"))
-    category = models.ForeignKey(Category, models.PROTECT, verbose_name=_("category"), help_text=_("where it stands in the catalog"))
-    price = models.DecimalField(_("price"), max_digits=12, decimal_places=2, help_text=_("of one piece today, UAH"))
-    cost = models.DecimalField(_("cost"), max_digits=12, decimal_places=2, help_text=_("what one piece costs the shop today, UAH"))
-    status = models.CharField(_("status"), max_length=20, choices=ProductStatus, help_text=_("whether it is on sale"))
+    name = models.CharField(_("name"), max_length=200, help_text=_("name shown to customers"))
+    sku = models.CharField(_("SKU"), max_length=40, unique=True, help_text=_("stock keeping unit, the shop's product code"))
+    category = models.ForeignKey(Category, models.PROTECT, verbose_name=_("category"), help_text=_("category of the product"))
+    price = models.DecimalField(_("price"), max_digits=12, decimal_places=2, help_text=_("current price of one piece, UAH"))
+    cost = models.DecimalField(_("cost"), max_digits=12, decimal_places=2, help_text=_("current cost of one piece to the shop, UAH"))
+    status = models.CharField(_("status"), max_length=20, choices=ProductStatus, help_text=_("whether the product is on sale"))
 
     class Meta:
         db_table = "products"

@@ -1,4 +1,4 @@
-"""orders_db: who bought what, through whom, where."""
+"""orders_db: regions, employees, customers, orders and their lines."""
 
 from django.db import models
 from django.utils.translation import gettext
@@ -15,10 +15,10 @@ class OrderStatus(models.TextChoices):
 
 
 class Region(SourceRow):
-    """A region that the shop sells in."""
+    """A sales region."""
 
-    code = models.CharField(_("code"), max_length=10, unique=True, help_text=_("short and stable, for filters"))
-    name = models.CharField(_("name"), max_length=120, help_text=_("as people call it"))
+    code = models.CharField(_("code"), max_length=10, unique=True, help_text=_("short stable code for filters"))
+    name = models.CharField(_("name"), max_length=120, help_text=_("display name"))
 
     class Meta:
         db_table = "regions"
@@ -32,7 +32,7 @@ class Region(SourceRow):
 class Person(SourceRow):
     first_name = models.CharField(_("first name"), max_length=80, help_text=_("given name"))
     last_name = models.CharField(_("last name"), max_length=80, help_text=_("family name"))
-    email = models.CharField(_("email"), max_length=254, unique=True, help_text=_("where the person is written to"))
+    email = models.CharField(_("email"), max_length=254, unique=True, help_text=_("contact address"))
 
     class Meta:
         abstract = True
@@ -42,11 +42,11 @@ class Person(SourceRow):
 
 
 class Employee(Person):
-    """Who sells."""
+    """An employee in sales."""
 
     region = models.ForeignKey(Region, models.PROTECT, verbose_name=_("region"), help_text=_("where the employee works"))
-    hired_at = models.DateField(_("hired at"), help_text=_("first day at work"))
-    is_manager = models.BooleanField(_("is manager"), default=False, help_text=_("leads others"))
+    hired_at = models.DateField(_("hired at"), help_text=_("first working day"))
+    is_manager = models.BooleanField(_("is manager"), default=False, help_text=_("whether the employee leads others"))
 
     class Meta:
         db_table = "employees"
@@ -55,12 +55,12 @@ class Employee(Person):
 
 
 class Customer(Person):
-    """Who buys."""
+    """A customer of the shop."""
 
     personal = ("first_name", "last_name", "email", "phone")
 
     region = models.ForeignKey(Region, models.PROTECT, verbose_name=_("region"), help_text=_("where the customer lives"))
-    phone = models.CharField(_("phone"), max_length=40, blank=True, help_text=_("as the customer wrote it"))
+    phone = models.CharField(_("phone"), max_length=40, blank=True, help_text=_("as the customer entered it"))
 
     class Meta:
         db_table = "customers"
@@ -69,16 +69,18 @@ class Customer(Person):
 
 
 class Order(SourceRow):
-    """One purchase. `customer` and `order_date` may be NULL in the database for other programs write it; the ETL rejects such an order."""
+    """An order. `customer` and `order_date` are nullable, because other programs write to the table; the ETL rejects such orders."""
 
-    customer = models.ForeignKey(Customer, models.PROTECT, null=True, verbose_name=_("customer"), help_text=_("who bought"))
+    customer = models.ForeignKey(Customer, models.PROTECT, null=True, verbose_name=_("customer"), help_text=_("buyer"))
     employee = models.ForeignKey(
-        Employee, models.PROTECT, null=True, blank=True, help_text=_("who sold; empty for a web order"), verbose_name=_("employee")
+        Employee, models.PROTECT, null=True, blank=True, help_text=_("seller; empty for a web order"), verbose_name=_("employee")
     )
-    region = models.ForeignKey(Region, models.PROTECT, verbose_name=_("region"), help_text=_("where it was sold"))
-    order_date = models.DateTimeField(_("order date"), null=True, help_text=_("when it was ordered, kept in UTC"))
-    status = models.CharField(_("status"), max_length=20, choices=OrderStatus, help_text=_("a sale is what is paid or shipped"))
-    total_amount = models.DecimalField(_("total amount"), max_digits=12, decimal_places=2, help_text=_("UAH, its lines after discount"))
+    region = models.ForeignKey(Region, models.PROTECT, verbose_name=_("region"), help_text=_("region of the sale"))
+    order_date = models.DateTimeField(_("order date"), null=True, help_text=_("when the order was placed, UTC"))
+    status = models.CharField(_("status"), max_length=20, choices=OrderStatus, help_text=_("paid and shipped orders count as sales"))
+    total_amount = models.DecimalField(
+        _("total amount"), max_digits=12, decimal_places=2, help_text=_("sum of the lines after discount, UAH")
+    )
 
     class Meta:
         db_table = "orders"
@@ -90,13 +92,17 @@ class Order(SourceRow):
 
 
 class OrderItem(SourceRow):
-    """One line of an order: one product."""
+    """A line of an order: one product with its quantity and price."""
 
-    order = models.ForeignKey(Order, models.CASCADE, verbose_name=_("order"), help_text=_("whose line it is"))
+    order = models.ForeignKey(Order, models.CASCADE, verbose_name=_("order"), help_text=_("order of the line"))
     product_id = models.BigIntegerField(_("product id"), db_index=True, help_text=_("products.id in catalog_db"))
-    quantity = models.IntegerField(_("quantity"), help_text=_("pieces, 1 or more"))
-    unit_price = models.DecimalField(_("unit price"), max_digits=12, decimal_places=2, help_text=_("UAH a piece, before discount"))
-    discount = models.DecimalField(_("discount"), max_digits=12, decimal_places=2, default=0, help_text=_("UAH off the whole line"))
+    quantity = models.IntegerField(_("quantity"), help_text=_("number of pieces, 1 or more"))
+    unit_price = models.DecimalField(
+        _("unit price"), max_digits=12, decimal_places=2, help_text=_("price of one piece before discount, UAH")
+    )
+    discount = models.DecimalField(
+        _("discount"), max_digits=12, decimal_places=2, default=0, help_text=_("discount on the whole line, UAH")
+    )
 
     class Meta:
         db_table = "order_items"

@@ -1,4 +1,4 @@
-"""payments_db: what was paid."""
+"""payments_db: payments and refunds."""
 
 from django.db import models
 from django.utils.translation import gettext
@@ -22,15 +22,17 @@ class PaymentStatus(models.TextChoices):
 
 
 class Payment(SourceRow):
-    """One attempt to pay, or one refund. A refund is a row of its own; the captured row that it gives back stays captured."""
+    """A payment attempt or a refund. A refund is a row of its own; the payment that it returns stays captured."""
 
     order_id = models.BigIntegerField(_("order id"), db_index=True, help_text=_("orders.id in orders_db"))
-    method = models.CharField(_("method"), max_length=20, choices=PaymentMethod, help_text=_("how it was paid"))
+    method = models.CharField(_("method"), max_length=20, choices=PaymentMethod, help_text=_("payment method"))
     status = models.CharField(
-        _("status"), max_length=20, choices=PaymentStatus, help_text=_("captured: the money came; refunded: this row gives money back")
+        _("status"), max_length=20, choices=PaymentStatus, help_text=_("captured: money received; refunded: money returned by this row")
     )
-    amount = models.DecimalField(_("amount"), max_digits=12, decimal_places=2, help_text=_("UAH, always positive"))
-    paid_at = models.DateTimeField(_("paid at"), null=True, blank=True, help_text=_("when the money came or went; empty until then"))
+    amount = models.DecimalField(_("amount"), max_digits=12, decimal_places=2, help_text=_("always positive, UAH"))
+    paid_at = models.DateTimeField(
+        _("paid at"), null=True, blank=True, help_text=_("when the money was received or returned; empty until then")
+    )
 
     class Meta:
         db_table = "payments"

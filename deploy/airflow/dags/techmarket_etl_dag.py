@@ -1,7 +1,7 @@
-"""TechMarket's two schedules for Airflow 3. docs/AIRFLOW.md says how to use them.
+"""TechMarket's two schedules for Airflow 3; docs/AIRFLOW.md describes their use.
 
-Airflow has an environment of its own, so that TechMarket is asked through its command line: TECHMARKET_MANAGE is what `manage.py` is where
-the tasks run, as one would type it. NOTIFY_URL is told (POST, JSON) when a run fails and when the next one succeeds.
+Airflow has its own virtual environment, so the tasks run TechMarket's command line: TECHMARKET_MANAGE is the command for `manage.py` on the
+machine of the tasks. A failed run and the next successful one are reported to NOTIFY_URL (POST, JSON).
 """
 
 import json
@@ -16,12 +16,12 @@ from airflow.sdk.exceptions import AirflowFailException
 
 MANAGE = os.environ.get("TECHMARKET_MANAGE", "/srv/techmarket/.venv/bin/python /srv/techmarket/manage.py")
 NOTIFY_URL = os.environ.get("NOTIFY_URL", "")
-SKIPPED = 3  # run_etl's exit code when another run is active: a normal outcome, that nobody is woken for
+SKIPPED = 3  # run_etl's exit code when another run is active: not a failure
 CHECK_LIMIT = timedelta(minutes=5)
 
 
-def etl(name: str, cron: str, mode: str, limit: timedelta) -> DAG:
-    """check_sources >> check_warehouse >> run >> notify."""
+def make_dag(name: str, cron: str, mode: str, limit: timedelta) -> DAG:
+    """Make a DAG: check_sources >> check_warehouse >> run >> notify."""
     with DAG(
         dag_id=name,
         description=f"TechMarket: {mode} run of the ETL",
@@ -32,44 +32,45 @@ def etl(name: str, cron: str, mode: str, limit: timedelta) -> DAG:
         default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
         tags=["techmarket"],
     ) as dag:
-        sources = command("check_sources", "wait --sources --seconds 10", CHECK_LIMIT)
-        warehouse = command("check_warehouse", "wait --seconds 10", CHECK_LIMIT)
-        run = command("run", f"run_etl --mode {mode}", limit)
-        sources >> warehouse >> run >> notify()
+        check_sources = make_command("check_sources", "wait --sources --seconds 10", CHECK_LIMIT)
+        check_warehouse = make_command("check_warehouse", "wait --seconds 10", CHECK_LIMIT)
+        run = make_command("run", f"run_etl --mode {mode}", limit)
+        check_sources >> check_warehouse >> run >> notify()
     return dag
 
 
-def command(name: str, words: str, limit: timedelta) -> BashOperator:
-    """`manage.py` with these words. At the limit it gets SIGTERM, on which a run tidies up and says so in the ledger."""
-    return BashOperator(task_id=name, bash_command=f"exec {MANAGE} {words}", skip_on_exit_code=SKIPPED, execution_timeout=limit)
+def make_command(name: str, arguments: str, limit: timedelta) -> BashOperator:
+    """Make a task that runs `manage.py`. At the limit it gets SIGTERM, and a run then ends as cancelled in the ledger."""
+    return BashOperator(task_id=name, bash_command=f"exec {MANAGE} {arguments}", skip_on_exit_code=SKIPPED, execution_timeout=limit)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0)
 def notify() -> None:
-    """The last task decides what the whole is: where one before it has failed, it fails too, once it has told."""
+    """Send a notice of a failure or a recovery. Airflow takes the state of the last task for the DAG run, so it fails after a failure."""
     context: Any = get_current_context()
     instance, dag_run = context["ti"], context["dag_run"]
     states = instance.get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])[dag_run.run_id]
     failed = [name for name in ("check_sources", "check_warehouse", "run") if states[name] == "failed"]
     before = instance.get_previous_dagrun()
     if failed:
-        tell("failed", dag_run, f"{failed[0]} has failed")
-        raise AirflowFailException(f"{failed[0]} has failed; its log says why.")
+        send_notice("failed", dag_run, f"{failed[0]} failed")
+        raise AirflowFailException(f"{failed[0]} failed; see its log for the cause.")
     if states["run"] == "success" and before and before.state == "failed":
-        tell("recovered", dag_run, "the run has succeeded again")
+        send_notice("recovered", dag_run, "the run succeeded again")
 
 
-def tell(event: str, dag_run: Any, what: str) -> None:
-    words = {"event": event, "text": f"{dag_run.dag_id} {event}: {what}", "schedule": dag_run.dag_id, "run": dag_run.run_id}
-    print(words["text"])
+def send_notice(event: str, dag_run: Any, message: str) -> None:
+    """Print the notice and send it to NOTIFY_URL; a refusal there is only printed."""
+    notice = {"event": event, "text": f"{dag_run.dag_id} {event}: {message}", "schedule": dag_run.dag_id, "run": dag_run.run_id}
+    print(notice["text"])
     if not NOTIFY_URL:
         return
     try:
-        request = Request(NOTIFY_URL, json.dumps(words).encode(), {"Content-Type": "application/json"})  # noqa: S310  the operator's own
+        request = Request(NOTIFY_URL, json.dumps(notice).encode(), {"Content-Type": "application/json"})  # noqa: S310  the operator sets the address
         urlopen(request, timeout=5).close()  # noqa: S310
     except (OSError, ValueError) as error:
-        print(f"NOTIFY_URL does not take the notice: {type(error).__name__}")
+        print(f"The notice could not be sent to NOTIFY_URL: {type(error).__name__}")
 
 
-daily = etl("techmarket_etl_daily", "0 2 * * *", "incremental", timedelta(hours=2))
-weekly = etl("techmarket_etl_weekly_full", "0 3 * * 0", "full", timedelta(hours=4))
+daily = make_dag("techmarket_etl_daily", "0 2 * * *", "incremental", timedelta(hours=2))
+weekly = make_dag("techmarket_etl_weekly_full", "0 3 * * 0", "full", timedelta(hours=4))

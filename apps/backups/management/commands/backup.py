@@ -1,4 +1,4 @@
-"""manage.py backup: every database into one folder."""
+"""manage.py backup: dump every database into one folder, or verify a backup."""
 
 from pathlib import Path
 from typing import Any
@@ -7,68 +7,69 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from apps.backups import folders
-from apps.backups.backup import make
-from apps.backups.restore import check, verify
-from apps.backups.terminal import progress, show
+from apps.backups.backup import make_backup
+from apps.backups.restore import check_backup, verify_backup
+from apps.backups.terminal import print_manifest, show_progress
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop, whole_number
 from techmarket.errors import BackupDamaged, Usage
 
-NEW = ""
-SHOWN = 5
+NEW_BACKUP = ""
+DIFFERENCES_SHOWN = 5
 
 
 class Command(BaseCommand):
     help = (
-        "Dump all databases into a new folder with a manifest, and remove the oldest backups. "
-        "Exit codes: 0 done, 1 failed or what --verify found differs, 2 usage, 3 skipped because another backup is being made, "
+        "Dump all databases into a new folder with a manifest, then remove the oldest backups. "
+        "Exit codes: 0 done, 1 failed or --verify found a difference, 2 wrong usage, 3 skipped because another backup is in progress, "
         "4 a server does not answer, a client program is missing or the folder cannot be written, 130 cancelled."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--to", metavar="FOLDER", help="where backups are kept (default: BACKUP_DIR)")
-        parser.add_argument("--keep", type=whole_number(1, 10_000), metavar="N", help="how many are kept (default: BACKUP_KEEP)")
+        parser.add_argument("--to", metavar="FOLDER", help="folder for backups (default: BACKUP_DIR)")
+        parser.add_argument("--keep", type=whole_number(1, 10_000), metavar="N", help="number of backups to keep (default: BACKUP_KEEP)")
         parser.add_argument(
             "--verify",
             nargs="?",
-            const=NEW,
+            const=NEW_BACKUP,
             metavar="NAME",
-            help="restore it into throwaway databases and compare; with a name, that backup, and make no new one",
+            help="restore the new backup into throwaway databases and compare; with NAME, verify that backup and make none",
         )
 
     def handle(self, **options: Any) -> None:
         top = Path(options["to"]).absolute() if options["to"] else settings.BACKUP_DIR
         if options["verify"]:
             if options["keep"]:
-                raise Usage("--keep is for a new backup: give it without the name of one to verify.")
-            return self.verify(folders.find(top, options["verify"]), options["verbosity"])
+                raise Usage("--keep applies to a new backup. Remove it, or the name after --verify.")
+            return self.verify(folders.find_backup(top, options["verify"]), options["verbosity"])
         try:
-            with folders.alone(top):
+            with folders.lock_folder(top):
                 self.make(top, options)
-        except folders.Busy as error:
+        except folders.BackupInProgress as error:
             stop(str(error), ExitCode.SKIPPED)
         return None
 
     def make(self, top: Path, options: dict[str, Any]) -> None:
-        with progress("dump") as listener:
-            folder, written = make(top, listener)
+        with show_progress("dump") as progress:
+            folder, manifest = make_backup(top, progress)
         if options["verbosity"]:
-            show(written)
+            print_manifest(manifest)
             self.stdout.write(f"Backup: {folder}")
         if options["verify"] is not None:
             self.verify(folder, options["verbosity"])
-        removed = folders.prune(top, options["keep"] or settings.BACKUP_KEEP)
+        removed = folders.remove_oldest(top, options["keep"] or settings.BACKUP_KEEP)
         if removed and options["verbosity"]:
             self.stdout.write(f"Removed: {', '.join(removed)}")
 
     def verify(self, folder: Path, verbosity: int) -> None:
-        chosen = check(folder)
-        with progress("verify") as listener:
-            wrong = verify(folder, chosen, listener)
-        if wrong:
-            more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-            raise BackupDamaged(f"{folder.name} restored is not what its manifest says: {'; '.join(wrong[:SHOWN])}{more}.")
+        manifest = check_backup(folder)
+        with show_progress("verify") as progress:
+            differences = verify_backup(folder, manifest, progress)
+        if differences:
+            shown, more = differences[:DIFFERENCES_SHOWN], len(differences) - DIFFERENCES_SHOWN
+            rest = f"; and {more} more" if more > 0 else ""
+            raise BackupDamaged(f"{folder.name}: the restored databases differ from the manifest: {'; '.join(shown)}{rest}.")
         if not verbosity:
             return
-        tables = sum(len(dump.tables) for dump in chosen.databases.values())
-        self.stdout.write(f"Verified: {folder.name} restored is equal, in {tables} tables of {len(chosen.databases)} databases.")
+        tables = sum(len(dump.tables) for dump in manifest.databases.values())
+        self.stdout.write(f"Verified: {folder.name} was restored and is equal: {tables} tables in {len(manifest.databases)} databases.")

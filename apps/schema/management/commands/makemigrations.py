@@ -1,4 +1,4 @@
-"""Django's makemigrations, which leaves labels out of a migration."""
+"""manage.py makemigrations: Django's command, with migrations that contain no labels."""
 
 from django.core.management.commands import makemigrations
 

@@ -1,4 +1,4 @@
-"""manage.py migrate: Django's, for one database and the apps that live there."""
+"""manage.py migrate: Django's command, for the apps that belong to the database."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ class Command(migrate.Command):
     autodetector = Autodetector
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """A service's database and the warehouse each hold one app, whose label is the alias: the other 39 migrations are not for them."""
+        """Migrate only the app whose label is the alias in a source or the warehouse: the other 39 migrations do not belong there."""
         alias = options["database"]
         if options["app_label"] is None and alias in settings.DATABASES and alias != "default":
             options |= {"app_label": alias, "run_syncdb": False}

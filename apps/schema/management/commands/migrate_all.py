@@ -16,31 +16,36 @@ from techmarket.migrations import count_pending_migrations
 
 
 class Command(BaseCommand):
-    help = "Migrate all six databases, waiting for servers that are still starting."
+    help = "Migrate all six databases; wait for servers that are still starting."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--wait", type=whole_number(0, 3600), default=30, metavar="SECONDS", help="for a server to answer (default 30)")
+        parser.add_argument(
+            "--wait", type=whole_number(0, 3600), default=30, metavar="SECONDS", help="how long to wait for the servers (default 30)"
+        )
 
     def handle(self, **options: Any) -> None:
-        until = time.monotonic() + options["wait"]
+        deadline = time.monotonic() + options["wait"]
         for alias in settings.DATABASES:
             with diagnosed(alias):
-                wait_for(alias, until)
-                steps = count_pending_migrations(alias)
+                wait_for_database(alias, deadline)
+                count = count_pending_migrations(alias)
                 call_command("migrate", database=alias, verbosity=0, interactive=False, skip_checks=True)
             if options["verbosity"]:
-                done = f"{steps} migration{'' if steps == 1 else 's'} applied" if steps else "nothing to do"
+                done = f"{count} migration{'' if count == 1 else 's'} applied" if count else "nothing to do"
                 self.stdout.write(f"{place(alias)}: {done}")
 
 
-def wait_for(alias: str, until: float) -> None:
-    """Raises Unreachable when the time is up; a server that refuses the user or lacks the database is not waited for."""
+def wait_for_database(alias: str, deadline: float) -> None:
+    """Wait until the database accepts a connection; `deadline` is a time of time.monotonic().
+
+    Raises Unreachable or ConnectionLost at the deadline, and at once where the server refuses the user or has no such database.
+    """
     while True:
         try:
             with diagnosed(alias):
                 connections[alias].ensure_connection()
             return
         except (Unreachable, ConnectionLost):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(1)

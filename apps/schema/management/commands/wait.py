@@ -1,4 +1,4 @@
-"""manage.py wait: what a container does before its process starts."""
+"""manage.py wait: wait for the databases, as a container does before it starts its process."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from apps.etl.preflight import check_source
 from apps.etl.tables import SOURCES
-from apps.schema.management.commands.migrate_all import wait_for
+from apps.schema.management.commands.migrate_all import wait_for_database
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
 from techmarket.diagnosis import diagnosed
@@ -17,36 +17,40 @@ from techmarket.migrations import require_migrations
 
 
 class Command(BaseCommand):
-    help = "Wait until the control database and the warehouse answer and are migrated; or, with --sources, until the sources answer."
+    help = "Wait until the control database and the warehouse answer and are migrated; with --sources, until the sources answer."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--seconds", type=whole_number(0, 3600), default=60, help="after which it is given up (default 60)")
+        parser.add_argument("--seconds", type=whole_number(0, 3600), default=60, help="how long to wait (default 60)")
         parser.add_argument(
-            "--sources", action="store_true", help="instead for the sources, and see that a run may read all it reads there"
+            "--sources",
+            action="store_true",
+            help="wait for the sources instead, and check that a run can read every table and column it needs",
         )
 
     def handle(self, **options: Any) -> None:
-        until = time.monotonic() + options["seconds"]
+        deadline = time.monotonic() + options["seconds"]
         if options["sources"]:
-            return wait_for_sources(until)
+            return wait_for_sources(deadline)
         for alias in settings.WAREHOUSE:
             with diagnosed(alias):
-                wait_for(alias, until)
-                wait_for_migrations(alias, until)
+                wait_for_database(alias, deadline)
+                wait_for_migrations(alias, deadline)
         return None
 
 
-def wait_for_sources(until: float) -> None:
+def wait_for_sources(deadline: float) -> None:
     for source in SOURCES.values():
-        wait_for(source.alias, until)
+        wait_for_database(source.alias, deadline)
         check_source(source)
 
 
-def wait_for_migrations(alias: str, until: float) -> None:
+def wait_for_migrations(alias: str, deadline: float) -> None:
+    """Wait until all migrations are applied. Raises NotMigrated at the deadline."""
     while True:
         try:
-            return require_migrations(alias)
+            require_migrations(alias)
+            return
         except NotMigrated:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
         time.sleep(1)

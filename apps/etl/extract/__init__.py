@@ -1,0 +1,1 @@
+"""Sources to raw batches: survey cuts the work into slices, facts and dimensions read one slice in consistent snapshots."""

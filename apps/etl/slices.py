@@ -1,0 +1,30 @@
+"""Slices: half-open ranges of ids by which large tables are read, transformed and loaded. No database."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+Bounds = tuple[int | None, int | None]  # from, included; to, excluded; None: open
+Slices = tuple[Bounds, ...]
+
+EVERYTHING: Bounds = (None, None)
+
+
+def cut(ids: Iterable[int]) -> Slices:
+    """Return the slices that begin at these ascending ids. The first and the last slice are open, so no id falls outside."""
+    return tuple(pairwise([None, *ids, None]))
+
+
+def within(column: str, bounds: Bounds) -> list[str]:
+    """Return the SQL conditions, to be joined with AND, that keep `column` within `bounds`."""
+    low, high = bounds
+    return [f"{column} {sign} {edge}" for sign, edge in ((">=", low), ("<", high)) if edge is not None]
+
+
+def overlap(one: Bounds, other: Bounds) -> bool:
+    """Return True if some id may lie within both."""
+    return starts_before_end(one, other) and starts_before_end(other, one)
+
+
+def starts_before_end(one: Bounds, other: Bounds) -> bool:
+    low, high = one[0], other[1]
+    return low is None or high is None or low < high

@@ -1,0 +1,602 @@
+"""The loaded warehouse, row by row, against a second implementation of the contract."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+
+from apps.demo import changes, faults, shop
+from apps.etl.load.copying import create_stage
+from apps.etl.load.dimensions import FLAG_VANISHED
+from apps.etl.load.fact_merge import DELETE_VANISHED, FactMerge
+from apps.etl.tables import FACT_SALES
+from apps.orchestration.models import Batch, CheckResult, Mode, Reject, RowCount, Run, Task
+from apps.orchestration.results import document
+from apps.orchestration.window import Window, today
+from apps.sources.auth.models import User, UserRole
+from apps.sources.catalog.models import Category, Product
+from apps.sources.orders.models import Customer, Order, OrderItem
+from apps.sources.payments.models import Payment
+from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimProduct, FactSales, Load
+from tests import oracle
+from tests.etl import warehouse_rows
+from tests.etl.warehouse_rows import compare, expected_rows, run, written
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+@pytest.fixture
+def demo() -> None:
+    shop.generate(600, 42)
+
+
+@pytest.fixture
+def small() -> None:
+    shop.generate(60, 7)
+
+
+def make_old() -> None:
+    """The shop stands still since January 2026; what happens from here on is the only thing in a window."""
+    for alias, tables in oracle.TABLES.items():
+        with connections[alias].cursor() as cursor:
+            for table in tables:
+                cursor.execute(f"UPDATE {table} SET updated_at = '2026-01-15 12:00:00.000000'")
+
+
+def stamp(model: Any, pk: int, instant: str) -> None:
+    with connections[model._meta.app_label].cursor() as cursor:
+        cursor.execute(f"UPDATE {model._meta.db_table} SET updated_at = %s WHERE id = %s", [instant, pk])
+
+
+def a_sale(lines: int = 1, after: int = 0) -> Order:
+    """A paid order with at least so many lines."""
+    for order in Order.objects.filter(status="paid", id__gt=after).order_by("id"):
+        if order.orderitem_set.count() >= lines:
+            return order
+    raise AssertionError("no such order")
+
+
+# --- Full ---
+
+
+def test_the_demo_shop_is_loaded_as_the_contract_says(demo: None) -> None:
+    done = run()
+    expected = expected_rows()
+    compare(expected)
+    warehouse_rows.compare_ledger(expected, done)
+    warehouse_rows.assert_balanced(done)
+    assert len(expected.facts) > 1000 and not expected.rejects
+    paid = sum((row["paid_amount"] for row in warehouse_rows.facts().values()), Decimal(0))
+    assert paid == sum(row["amount"] for row in Payment.objects.filter(status="captured").values("amount"))
+    assert not Load.objects.exclude(run_uuid=done.uuid).exists() and Load.objects.get().high_water_mark == done.high_water_mark
+
+
+def test_slices_of_orders_give_the_same_rows(demo: None, settings: Any) -> None:
+    settings.ETL_BATCH_ORDERS = 37
+    done = run()
+    assert Task.objects.filter(run=done, subject="fact_sales").count() > 20
+    expected = expected_rows()
+    compare(expected)
+    warehouse_rows.compare_ledger(expected, done)
+
+
+RULES = {
+    "quantity 0": "bad_quantity",
+    "quantity negative": "bad_quantity",
+    "quantity not whole": "not_whole",
+    "price negative": "negative_price",
+    "discount negative": "negative_discount",
+    "discount over gross": "discount_over_gross",
+    "price too large": "bad_money",
+    "gross too large": "bad_money",
+    "price not a number": "bad_money",
+    "quantity 0, cancelled order": "bad_quantity",
+    "no order date": "missing_date",
+    "zero date": "bad_date",
+    "date too early": "date_out_of_range",
+    "date in the future": "date_out_of_range",
+    "order status unknown": "unknown_status",
+    "no customer": "missing_customer",
+    "payment method unknown": "unknown_method",
+    "payment status unknown": "unknown_status",
+    "payment of 0": "bad_money",
+    "payment negative": "bad_money",
+    "product not UTF-8": "bad_text",
+    "customer not UTF-8": "bad_text",
+    "text too long": "bad_text",
+    "second account": "duplicate",
+}
+
+
+@pytest.mark.parametrize("slices", [20_000, 50])
+def test_every_planted_fault_is_rejected_and_nothing_else(demo: None, settings: Any, slices: int) -> None:
+    settings.ETL_BATCH_ORDERS = slices
+    planted = faults.plant()
+    done = run()
+    expected = expected_rows()
+    compare(expected)
+    warehouse_rows.compare_ledger(expected, done)
+    warehouse_rows.assert_balanced(done)
+    spoilt = [fault for fault in planted if fault.rejected]
+    rules = {(table, row_id): rule for table, row_id, rule in Reject.objects.values_list("table", "row_id", "rule")}
+    for fault in spoilt:
+        row_id = fault.row_id
+        if fault.kind == "second account":  # the newer one stays
+            customer = User.objects.get(id=row_id).customer_id
+            row_id = User.objects.filter(customer_id=customer).order_by("id")[0].id
+        assert rules.pop((fault.table, str(row_id))) == RULES[fault.kind], fault
+    orders = [fault.row_id for fault in spoilt if fault.table == "orders"]
+    with_them = OrderItem.objects.filter(order_id__in=orders).values_list("id", flat=True)
+    assert rules == {("order_items", str(line)): "order_rejected" for line in with_them}
+
+
+def test_an_unparsable_email_is_loaded_and_warned_about(small: None) -> None:
+    customer = Customer.objects.order_by("id")[4]
+    Customer.objects.filter(id=customer.id).update(email="nobody at example.com")
+    done = run()
+    assert DimCustomer.objects.get(customer_id=customer.id).email == "nobody at example.com"
+    [warning] = CheckResult.objects.filter(run=done, passed=False)
+    assert (warning.name, warning.table, warning.blocking, warning.observed) == (
+        "e-mail can be parsed",
+        "dim_customer",
+        False,
+        f"1 row (id {customer.id})",
+    )
+
+
+def test_a_raw_row_is_kept_with_its_reject(small: None) -> None:
+    line = OrderItem.objects.order_by("id")[3]
+    OrderItem.objects.filter(id=line.id).update(quantity=-4, unit_price=Decimal("0.10"), discount=Decimal("3.50"))
+    run()
+    reject = Reject.objects.get()
+    assert (reject.table, reject.row_id, reject.rule, reject.reason) == (
+        "order_items",
+        str(line.id),
+        "bad_quantity",
+        "quantity is not between 1 and 2147483647",
+    )
+    assert reject.raw == {
+        "id": str(line.id),
+        "order_id": str(line.order_id),
+        "product_id": str(line.product_id),
+        "quantity": "-4",
+        "unit_price": "0.1" if connections["orders_db"].vendor == "sqlite" else "0.10",  # SQLite keeps a number, not its decimals
+        "discount": "3.5" if connections["orders_db"].vendor == "sqlite" else "3.50",
+    }
+
+
+def test_the_calendar_is_whole_and_right(small: None) -> None:
+    Order.objects.filter(id=a_sale().id).update(order_date=datetime(2016, 2, 29, 22, 30, tzinfo=UTC))
+    run()
+    days = {row["date"]: row for row in DimDate.objects.filter(pk__gt=0).values()}
+    last = today().year + 2
+    expected = [date(2016, 1, 1) + timedelta(days=n) for n in range(366)]
+    expected += [date(2020, 1, 1) + timedelta(days=n) for n in range((date(last, 12, 31) - date(2020, 1, 1)).days + 1)]
+    assert sorted(days) == expected
+    for day, row in days.items():
+        assert row["date_key"] == int(day.strftime("%Y%m%d"))
+        assert f"{row['year']}-{row['month']}-{row['day']}-{row['day_of_week']}" == day.strftime("%Y-%-m-%-d-%u")
+        assert (row["iso_week"], row["quarter"]) == (int(day.strftime("%V")), (day.month - 1) // 3 + 1)
+        assert row["is_weekend"] == (day.strftime("%u") in "67")
+    assert FactSales.objects.filter(date_id=20160301).exists(), "half past midnight in Kyiv"
+
+
+def test_special_members_exist_and_stay(small: None) -> None:
+    run()
+    for model, key in ((DimCategory, "name"), (DimProduct, "name"), (DimCustomer, "email")):
+        assert dict(model.objects.filter(pk__lt=0).values_list("pk", key)) == {-1: "Unknown", -2: "Not applicable"}
+    assert dict(DimDate.objects.filter(pk__lt=0).values_list("pk", "month_name")) == {-1: "Unknown", -2: "Not applicable"}
+    assert run("full").state == "succeeded"
+    assert DimCategory.objects.filter(pk__lt=0).count() == 2
+
+
+# --- Again ---
+
+
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_a_second_run_writes_nothing(demo: None, mode: str) -> None:
+    faults.plant()
+    run()
+    before = warehouse_rows.whole_warehouse()
+    done = run(mode)
+    assert written(done) == {}
+    warehouse_rows.assert_balanced(done)
+    after = warehouse_rows.whole_warehouse()
+    assert after.pop("etl_load")[0] and before.pop("etl_load")
+    assert after == before
+
+
+def test_changes_arrive_round_by_round_and_equal_a_full_load_of_an_empty_warehouse(demo: None) -> None:
+    run()
+    costs = dict(FactSales.objects.values_list("pk", "cost_amount"))
+    for number in range(3):
+        keys = warehouse_rows.surrogate_keys()
+        changes.apply(60, seed=number)
+        done = run("incremental")
+        assert document(done)["window"]["start"] is not None
+        warehouse_rows.assert_balanced(done)
+        compare(expected_rows())
+        later = warehouse_rows.surrogate_keys()
+        assert all(later[table][natural] == key for table, theirs in keys.items() for natural, key in theirs.items())
+    assert costs and written(run("full")) == {}
+    with_changes = {table: warehouse_rows.dimension(table) for table in warehouse_rows.DIMENSIONS} | {"fact_sales": warehouse_rows.facts()}
+    for model in (FactSales, *[model for model, _ in reversed(warehouse_rows.DIMENSIONS.values())], Load):
+        model.objects.all().delete()
+    run()
+    anew = {table: warehouse_rows.dimension(table) for table in warehouse_rows.DIMENSIONS} | {"fact_sales": warehouse_rows.facts()}
+    assert anew == with_changes
+
+
+def test_later_faults_leave_the_fact_and_corrected_rows_return(demo: None) -> None:
+    run()
+    planted = faults.plant()
+    done = run("incremental")
+    compare(expected_rows())
+    assert Reject.objects.filter(run=done).count() >= len([fault for fault in planted if fault.rejected])
+    spoilt = next(fault for fault in planted if fault.kind == "no customer")
+    Order.objects.filter(id=spoilt.row_id).update(customer_id=1)
+    run("incremental")
+    compare(expected_rows())
+    assert FactSales.objects.filter(order_id=spoilt.row_id).exists()
+
+
+# --- Costs and products ---
+
+
+def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small: None) -> None:
+    run()
+    order = a_sale(lines=2)
+    line, other = order.orderitem_set.order_by("id")[:2]
+    before = dict(FactSales.objects.values_list("pk", "cost_amount"))
+    unit = before[line.id] / line.quantity
+    Product.objects.all().update(cost=Decimal("12.34"))
+    OrderItem.objects.filter(id=line.id).update(quantity=line.quantity + 7, discount=0)
+    for mode in ("incremental", "full"):
+        run(mode)
+        costs = dict(FactSales.objects.values_list("pk", "cost_amount"))
+        assert costs.pop(line.id) == unit * (line.quantity + 7)
+        assert costs == {pk: cost for pk, cost in before.items() if pk != line.id}
+        assert DimProduct.objects.get(product_id=other.product_id).cost == Decimal("12.34")
+    fact = FactSales.objects.get(pk=line.id)
+    assert fact.margin_amount == fact.net_amount - fact.cost_amount == line.unit_price * (line.quantity + 7) - unit * (line.quantity + 7)
+
+
+def test_cost_is_kept_where_a_line_moves_to_an_order_of_another_slice(small: None, settings: Any) -> None:
+    settings.ETL_BATCH_ORDERS = 10
+    run()
+    line = a_sale().orderitem_set.order_by("id")[0]
+    before = FactSales.objects.get(pk=line.id)
+    Product.objects.all().update(cost=Decimal("12.34"))
+    OrderItem.objects.filter(id=line.id).update(order=Order.objects.filter(status="paid").order_by("-id")[0])
+    run("full")
+    fact = FactSales.objects.get(pk=line.id)
+    assert (fact.order_id == before.order_id, fact.cost_amount, fact.margin_amount) == (False, before.cost_amount, before.margin_amount)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        DELETE_VANISHED.format(fact="fact_sales", key="order_item_id", changed="changed_fact_sales"),
+        FLAG_VANISHED.format(table="dim_product", stage="stage_dim_product", key="product_key", where="1 = 1", run=1),
+    ],
+)
+def test_vanished_rows_are_found_without_a_search_per_row(small: None, statement: str) -> None:
+    """SQLite has no index of a staging table: a search in it for each of 130 000 rows took hours."""
+    run()
+    with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
+        FactMerge(cursor, FACT_SALES, 1, "1 = 1")
+        create_stage(cursor, "stage_dim_product", "dim_product", ["product_key"])
+        explain = "EXPLAIN" if cursor.db.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+        cursor.execute(f"{explain} {statement}")
+        plan = "\n".join(str(row) for row in cursor.fetchall())
+    assert "CORRELATED" not in plan and "SubPlan" not in plan.replace("hashed SubPlan", ""), plan
+
+
+def test_a_line_with_another_product_takes_its_cost(small: None) -> None:
+    run()
+    line = a_sale().orderitem_set.order_by("id")[0]
+    taken = list(OrderItem.objects.filter(order_id=line.order_id).values_list("product_id", flat=True))
+    other = Product.objects.exclude(id__in=taken).order_by("-id")[0]
+    OrderItem.objects.filter(id=line.id).update(product_id=other.id)
+    run("incremental")
+    fact = FactSales.objects.get(pk=line.id)
+    assert (fact.product.product_id, fact.cost_amount) == (other.id, other.cost * line.quantity)
+    compare(expected_rows())
+
+
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_an_unknown_product_costs_nothing_known_until_it_appears(small: None, mode: str) -> None:
+    line, second = OrderItem.objects.filter(order__status="paid").order_by("id")[:2]
+    OrderItem.objects.filter(id=line.id).update(product_id=777)
+    OrderItem.objects.filter(id=second.id).update(product_id=778)
+    run()
+    compare(expected_rows())
+    before = FactSales.objects.get(pk=line.id)
+    assert (before.cost_amount, before.margin_amount, before.category_id) == (None, None, -1)
+    inferred = DimProduct.objects.get(product_id=777)
+    assert inferred.is_inferred and inferred.name == "Unknown"
+    make_old()
+    category = Category.objects.order_by("id")[3]
+    Product.objects.create(id=777, name="Новинка", sku="NEW-777", category=category, price=200, cost=Decimal("99.99"), status="active")
+    done = run(mode)
+    compare(expected_rows())
+    fact = FactSales.objects.get(pk=line.id)
+    assert (fact.cost_amount, fact.product_id) == (Decimal("99.99") * line.quantity, inferred.pk)
+    assert fact.margin_amount == fact.net_amount - fact.cost_amount
+    assert written(done)["dim_product"] == {"inserted": 0, "updated": 1, "deleted": 0, "derived": 0}
+    assert written(run(mode)) == {}
+
+
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_facts_follow_a_product_that_moves_to_another_category(small: None, mode: str) -> None:
+    run()
+    make_old()
+    product = Product.objects.get(id=OrderItem.objects.filter(order__status="paid").order_by("id")[0].product_id)
+    target = Category.objects.exclude(id=product.category_id).order_by("-id")[0]
+    Product.objects.filter(id=product.id).update(category=target)
+    done = run(mode)
+    compare(expected_rows())
+    moved = FactSales.objects.filter(product__product_id=product.id)
+    assert {fact.category.category_id for fact in moved} == {target.id}
+    assert sum(written(done)["fact_sales"].values()) == moved.count() > 0
+    assert set(moved.values_list("run_id", flat=True)) == {done.pk}
+    assert written(run(mode)) == {}
+
+
+# --- Orders that change ---
+
+
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_orders_leave_and_enter(small: None, mode: str) -> None:
+    run()
+    make_old()
+    cancelled, shortened = a_sale(), a_sale(lines=2, after=a_sale().id)
+    deleted = a_sale(after=shortened.id)
+    entering = Order.objects.filter(status="new").order_by("id")[0]
+    lines = {order.id: set(order.orderitem_set.values_list("id", flat=True)) for order in (cancelled, shortened, deleted, entering)}
+    Order.objects.filter(id=cancelled.id).update(status="cancelled")
+    Order.objects.filter(id=entering.id).update(status="paid")
+    gone = min(lines[shortened.id])
+    OrderItem.objects.filter(id=gone).delete()
+    Order.objects.filter(id=shortened.id).update(total_amount=1)
+    Payment.objects.create(order_id=deleted.id, method="card", status="refunded", amount=1)
+    OrderItem.objects.filter(order_id=deleted.id).delete()
+    Order.objects.filter(id=deleted.id).delete()
+    done = run(mode)
+    compare(expected_rows())
+    loaded = set(FactSales.objects.values_list("pk", flat=True))
+    assert not loaded & (lines[cancelled.id] | lines[deleted.id] | {gone})
+    assert lines[entering.id] | lines[shortened.id] - {gone} <= loaded
+    assert written(done)["fact_sales"]["deleted"] == len(lines[cancelled.id] | lines[deleted.id]) + 1
+    assert written(done)["fact_sales"]["inserted"] == len(lines[entering.id])
+
+
+@pytest.mark.parametrize("table", ["orders", "order_items", "payments"])
+def test_a_change_in_any_of_the_three_tables_brings_its_order(small: None, table: str) -> None:
+    run()
+    make_old()
+    order = a_sale()
+    if table == "orders":
+        Order.objects.filter(id=order.id).update(status="shipped")
+    elif table == "order_items":
+        OrderItem.objects.filter(id=order.orderitem_set.order_by("id")[0].id).update(quantity=9)
+    else:
+        Payment.objects.create(order_id=order.id, method="cash", status="captured", amount=Decimal("0.01"), paid_at=datetime.now(UTC))
+    done = run("incremental")
+    compare(expected_rows())
+    assert document(done)["sources"]["orders"]["read"] == 1
+    assert document(done)["tables"]["fact_sales"]["read"] == order.orderitem_set.count()
+    assert written(done)["fact_sales"]["updated"] > 0
+
+
+def test_vanished_dimension_rows_are_flagged_and_come_back(small: None) -> None:
+    run()
+    keys = warehouse_rows.surrogate_keys()
+    product = Product.objects.order_by("-id")[0]
+    facts = set(FactSales.objects.values_list("pk", "cost_amount"))
+    Product.objects.filter(id=product.id).delete()
+    done = run("incremental")
+    row = DimProduct.objects.get(product_id=product.id)
+    assert row.is_deleted and (row.name, row.run_id) == (product.name, done.pk)
+    assert written(done) == {"dim_product": {"inserted": 0, "updated": 0, "deleted": 1, "derived": 0}}
+    assert written(run("full")) == {}
+    assert set(FactSales.objects.values_list("pk", "cost_amount")) == facts
+    product.save(force_insert=True)
+    run("full")
+    assert not DimProduct.objects.get(product_id=product.id).is_deleted
+    assert warehouse_rows.surrogate_keys() == keys
+    compare(expected_rows())
+
+
+def test_a_rejected_dimension_row_stays_as_it_was_last_loaded(small: None) -> None:
+    run()
+    product = Product.objects.order_by("id")[0]
+    Product.objects.filter(id=product.id).update(status="sold out", name="Зіпсовано")
+    done = run("incremental")
+    row = DimProduct.objects.get(product_id=product.id)
+    assert (row.name, row.status, row.is_deleted) == (product.name, "active", False)
+    assert written(done) == {}
+    assert [(row.table, row.row_id) for row in Reject.objects.filter(run=done)] == [("products", str(product.id))]
+
+
+def test_dangling_references_get_inferred_members(small: None) -> None:
+    order = a_sale()
+    for alias in ("orders_db", "auth_db"):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("PRAGMA foreign_keys = OFF" if cursor.db.vendor == "sqlite" else "SET foreign_key_checks = 0")
+    with connections["orders_db"].cursor() as cursor:
+        cursor.execute(f"UPDATE orders SET customer_id = 9001, employee_id = 9002, region_id = 9003 WHERE id = {order.id}")
+        cursor.execute("UPDATE customers SET region_id = 9004 WHERE id = 1")
+    UserRole.objects.all().delete()
+    done = run()
+    expected = expected_rows()
+    compare(expected)
+    assert {natural for rows in expected.dimensions.values() for natural, row in rows.items() if row["is_inferred"]} == {
+        9001,
+        9002,
+        9003,
+        9004,
+    }
+    warehouse_rows.compare_ledger(expected, done)
+    assert written(run("full")) == {}
+    Customer.objects.create(id=9001, first_name="Нова", last_name="Людина", email="new@example.com", region_id=1)
+    keys = warehouse_rows.surrogate_keys()
+    run("incremental")
+    compare(expected_rows())
+    assert warehouse_rows.surrogate_keys() == keys
+    for alias in ("orders_db", "auth_db"):
+        connections[alias].close()
+
+
+# --- Windows and the mark ---
+
+
+def mark() -> datetime | None:
+    return Load.objects.exclude(high_water_mark=None).order_by("-high_water_mark").values_list("high_water_mark", flat=True).first()
+
+
+def test_the_first_incremental_run_is_a_full_one(small: None) -> None:
+    done = run("incremental")
+    assert (done.mode, done.window_start) == (Mode.FULL, None)
+    compare(expected_rows())
+
+
+def test_without_arguments_from_the_mark_less_the_overlap(small: None, settings: Any) -> None:
+    settings.ETL_OVERLAP_MINUTES = 10
+    first = run()
+    assert first.high_water_mark is not None
+    second = run("incremental")
+    assert (second.mode, second.window_start, second.window_end) == (Mode.INCREMENTAL, first.high_water_mark - timedelta(minutes=10), None)
+    assert second.high_water_mark is not None and second.high_water_mark > first.high_water_mark
+    assert mark() == second.high_water_mark
+
+
+def test_a_window_of_shop_days_includes_its_last_day_in_kyiv(small: None) -> None:
+    run()
+    make_old()
+    orders = list(Order.objects.filter(status="paid").order_by("id")[:4])
+    Order.objects.filter(id__in=[order.id for order in orders]).update(status="shipped")
+    # 2026-03-29 has 23 hours in Kyiv: from 22:00 UTC of the 28th to 21:00 UTC.
+    stamps = ("2026-03-28 21:59:59.999999", "2026-03-28 22:00:00.000000", "2026-03-29 20:59:59.999999", "2026-03-29 21:00:00.000000")
+    for order, instant in zip(orders, stamps, strict=True):
+        stamp(Order, order.id, instant)
+    run("incremental", Window.between(date(2026, 3, 29), date(2026, 3, 29)))
+    shipped = set(FactSales.objects.filter(order_status="shipped").values_list("order_id", flat=True))
+    assert shipped & {order.id for order in orders} == {orders[1].id, orders[2].id}
+
+
+def test_days_counts_today(small: None) -> None:
+    run()
+    make_old()
+    window = Window.last_days(3)
+    start, end = window.start, window.end
+    assert start and end
+    assert (
+        (end - start) >= timedelta(days=3) - timedelta(hours=1)
+        and start < datetime.now(UTC) - timedelta(days=2)
+        and end > datetime.now(UTC)
+    )
+    inside, outside = Order.objects.filter(status="paid").order_by("id")[:2]
+    Order.objects.filter(id__in=[inside.id, outside.id]).update(status="shipped")
+    stamp(Order, inside.id, start.strftime("%Y-%m-%d %H:%M:%S.%f"))
+    stamp(Order, outside.id, (start - timedelta(microseconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f"))
+    run("incremental", window)
+    shipped = set(FactSales.objects.filter(order_status="shipped").values_list("order_id", flat=True))
+    assert inside.id in shipped and outside.id not in shipped
+
+
+def test_the_mark_never_moves_back_and_forward_only_without_a_gap(small: None) -> None:
+    first = run().high_water_mark
+    old = run("incremental", Window.between(date(2026, 1, 1), date(2026, 1, 2)))
+    assert old.high_water_mark == first == mark(), "a window that ends before the mark leaves it"
+    Load.objects.update(high_water_mark=datetime(2026, 2, 1, tzinfo=UTC))
+    gap = run("incremental", Window.between(date(2026, 2, 2), date(2026, 2, 20)))
+    assert gap.high_water_mark == datetime(2026, 2, 1, tzinfo=UTC) == mark(), "what changed between mark and window was not read"
+    joined = run("incremental", Window.between(date(2026, 2, 1), date(2026, 2, 20)))
+    assert joined.high_water_mark == datetime(2026, 2, 20, 22, tzinfo=UTC) == mark()
+    to_now = run("incremental", Window.last_days(400))
+    assert to_now.window_end is not None and to_now.high_water_mark is not None
+    assert datetime.now(UTC) - timedelta(minutes=5) < to_now.high_water_mark <= datetime.now(UTC) < to_now.window_end
+    assert mark() == to_now.high_water_mark
+
+
+def test_a_window_on_an_empty_warehouse_sets_no_mark(small: None) -> None:
+    done = run("incremental", Window.last_days(1))
+    assert done.high_water_mark is None and mark() is None
+    assert run("incremental").mode == Mode.FULL
+    compare(expected_rows())
+
+
+# --- Dry run ---
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("mode", ["full", "incremental"])
+def test_a_dry_run_changes_nothing_but_its_own_row(small: None, mode: str, loaded: bool) -> None:
+    if loaded:
+        run()
+        changes.apply(30, seed=3)
+    faults.plant()
+    ledger = [model.objects.count() for model in (Task, RowCount, Batch, Reject, CheckResult)]
+    before, runs = warehouse_rows.whole_warehouse(), Run.objects.count()
+    done = run(mode, dry_run=True)
+    assert warehouse_rows.whole_warehouse() == before
+    assert [model.objects.count() for model in (Task, RowCount, Batch, Reject, CheckResult)] == ledger
+    assert Run.objects.count() == runs + 1
+    promised = written(done)
+    assert promised and done.result is not None and done.result["net_by_month"]
+    assert written(run(mode)) == promised, "it said what a run does"
+    compare(expected_rows())
+
+
+# --- PostgreSQL ---
+
+
+def test_views_and_grants_survive_the_swap_of_a_built_table(small: None) -> None:
+    if connections["dwh"].vendor != "postgresql":
+        pytest.skip("SQLite has neither grants nor the swap")
+    with connections["dwh"].cursor() as cursor:
+        cursor.execute("CREATE VIEW net_of_sales AS SELECT SUM(net_amount) AS net FROM fact_sales")
+        cursor.execute("DROP ROLE IF EXISTS bi_viewer_of_tests")
+        cursor.execute("CREATE ROLE bi_viewer_of_tests")
+        cursor.execute("GRANT SELECT ON fact_sales TO bi_viewer_of_tests")
+        try:
+            for _ in range(2):
+                run()
+                expected = sum((row["net_amount"] for row in warehouse_rows.facts().values()), Decimal(0))
+                cursor.execute("SET ROLE bi_viewer_of_tests")
+                cursor.execute("SELECT SUM(net_amount) FROM fact_sales")
+                assert cursor.fetchone() == (expected,)
+                cursor.execute("RESET ROLE")
+                cursor.execute("SELECT net FROM net_of_sales")
+                assert cursor.fetchone() == (expected,)
+                cursor.execute(
+                    "SELECT count(*) FROM pg_indexes WHERE tablename = (SELECT relname FROM pg_class c, pg_inherits i "
+                    "WHERE i.inhrelid = c.oid AND i.inhparent = 'fact_sales'::regclass)"
+                )
+                assert cursor.fetchone() == (4,)
+                FactSales.objects.all().delete()
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP VIEW net_of_sales")
+            cursor.execute("DROP OWNED BY bi_viewer_of_tests")
+            cursor.execute("DROP ROLE bi_viewer_of_tests")
+
+
+# --- Amounts at the edge ---
+
+
+def test_the_largest_amounts_are_exact_and_reload_unchanged(small: None) -> None:
+    """Gross of the largest DECIMAL(12,2), one kopiyka a piece two billion times over, a refund above what was captured."""
+    first, second, third = OrderItem.objects.filter(order__status="paid").order_by("order_id", "id")[:3]
+    OrderItem.objects.filter(id=first.id).update(quantity=1, unit_price=Decimal("9999999999.99"), discount=Decimal("0.01"))
+    OrderItem.objects.filter(id=second.id).update(quantity=2**31 - 1, unit_price=Decimal("0.01"), discount=0)
+    Product.objects.filter(id=second.product_id).update(cost=Decimal("4321.09"))
+    Payment.objects.create(order_id=third.order_id, method="card", status="refunded", amount=Decimal("9999999999.99"))
+    run()
+    compare(expected_rows())
+    assert FactSales.objects.get(pk=second.id).cost_amount == Decimal("4321.09") * (2**31 - 1)
+    assert min(FactSales.objects.filter(order_id=third.order_id).values_list("paid_amount", flat=True)) < 0
+    assert written(run()) == {}

@@ -1,0 +1,145 @@
+"""What makes no sense is refused with 2, in one sentence, before any database is asked (pytest refuses the access without its mark)."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.test import override_settings
+
+from apps.orchestration.management.commands.run_etl import parse_window
+from apps.orchestration.window import MAX_DAYS, today
+from techmarket.commands import ExitCode, whole_number
+
+# Said only when the test runs: the suite may go on over midnight.
+TOMORROW = "TOMORROW"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        # 2: modes
+        ("--mode FULL", "'FULL'"),
+        ("--mode", "--mode"),
+        ("--mode=", "--mode"),
+        ("--mode both", "'full', 'incremental'"),
+        # 3: a full run has no window
+        ("--mode full --days 7", "--mode incremental"),
+        ("--mode full --start-date 2024-01-01 --end-date 2024-01-31", "--mode incremental"),
+        # 4 to 9: days
+        *((f"--days {days}", "a whole number from 1 to 3650") for days in ("0", "-1", "1e3", "1_000", "７", "٣", "1.0", "+7", "x", "3651")),
+        ("--days 99999999999", "a whole number from 1 to 3650"),
+        ("--days " + "9" * 5000, "a whole number from 1 to 3650"),
+        ("--days " + "0" * 5000, "a whole number from 1 to 3650"),
+        ("--days", "--days"),
+        ("--days=", "a whole number from 1 to 3650"),
+        # 10 to 15: days of the calendar
+        ("--start-date 2024-02-30 --end-date 2024-03-01", "no day 2024-02-30"),
+        ("--start-date 2023-02-29 --end-date 2024-03-01", "no day 2023-02-29"),
+        ("--start-date 2024-01-01 --end-date 2024-13-01", "no day 2024-13-01"),
+        ("--start-date 0000-01-01 --end-date 2024-01-01", "no day 0000-01-01"),
+        *(
+            (f"--start-date {day} --end-date 2024-12-31", "as 2024-01-31")
+            for day in ("2024-1-1", "20240101", "2024-W01-1", "01/02/2024", "２０２４-01-01", "2024-01-01T00:00", "yesterday", "now()")
+        ),
+        # 16 to 21: windows
+        ("--start-date 2024-02-01 --end-date 2024-01-31", "before the start"),
+        ("--start-date 2024-02-01", "--start-date and --end-date go together"),
+        ("--end-date 2024-02-01", "--start-date and --end-date go together"),
+        (f"--start-date {TOMORROW} --end-date {TOMORROW}", "in the future"),
+        (f"--start-date 2024-01-01 --end-date {TOMORROW}", "in the future"),
+        ("--start-date 2024-01-01 --days 7", "not both"),
+        ("--end-date 2024-01-01 --days 7", "not both"),
+        ("--start-date= --days 7", "not both"),
+        ("--start-date= --end-date=", "as 2024-01-31"),
+        ("--start-date 0001-01-01 --end-date 9999-12-31", "in the future"),
+        ("--start-date 0001-01-01 --end-date 2024-01-01", "no orders before 2015-01-01"),
+        # 22 to 27: options that there are not
+        ("--tables fact_sales;drop", "--tables"),
+        ("--run-id not-a-uuid", "--run-id"),
+        ("--force", "--force"),
+        ("full", "unrecognized arguments: full"),
+        ("--day 7", "--day"),
+        ("--dry", "--dry"),
+        ("-v 4", "-v"),
+        # --resume
+        *((f"--resume {run}", "a whole number") for run in ("0", "-1", "x", "1_0", "٣", "last", "9223372036854775808", "1;drop")),
+        ("--resume 1 --mode full", "--resume"),
+        ("--resume 1 --days 7", "--resume"),
+        ("--resume 1 --dry-run", "--resume"),
+        ("--resume", "--resume"),
+        # --cancel
+        ("--cancel x", "a whole number"),
+        ("--cancel 1 --mode full", "--cancel goes with --reason at most"),
+        ("--reason late", "--reason with --cancel alone"),
+        ("--cancel 1 --reason " + "x" * 256, "at most 255 characters"),
+    ],
+)
+def test_usage(arguments: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tomorrow = (today() + timedelta(days=1)).isoformat()
+    refused([tomorrow if word == TOMORROW else word for word in arguments.split(" ")], says, capsys)
+
+
+@pytest.mark.parametrize("day", ["", " 2024-01-01", "2024-01-01 ", "2024-01-01\n", "2024-\x1b[31m01-01"])
+def test_day_with_what_does_not_show(day: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["--start-date", day, "--end-date", "2024-12-31"], "as 2024-01-31", capsys)
+    assert "\x1b" not in said
+
+
+def refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        execute_from_command_line(["manage.py", "run_etl", *arguments])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (ExitCode.USAGE, "")
+    assert says in err and err.count("\n") == 1 and err.endswith(".\n") and len(err) < 6000
+    assert "Traceback" not in err and "Database access" not in err
+    return err
+
+
+def requested(**options: object) -> tuple[datetime | None, datetime | None]:
+    window = parse_window({"mode": None, "days": None, "start_date": None, "end_date": None} | options)
+    return window.start, window.end
+
+
+def test_no_window_is_from_the_mark_on() -> None:
+    assert requested() == (None, None)
+
+
+def test_start_and_end_on_one_day_are_that_day() -> None:
+    """Item 19: the end is included, so the window is not empty. It is Kyiv's day, and as long as that is."""
+    assert requested(start_date="2024-02-29", end_date="2024-02-29") == (
+        datetime(2024, 2, 28, 22, tzinfo=UTC),
+        datetime(2024, 2, 29, 22, tzinfo=UTC),
+    )
+    spring = requested(start_date="2024-03-31", end_date="2024-03-31")
+    assert spring == (datetime(2024, 3, 30, 22, tzinfo=UTC), datetime(2024, 3, 31, 21, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("days", [1, 7, MAX_DAYS])
+def test_the_last_days_include_today(days: int) -> None:
+    start, end = requested(days=days)
+    assert start and end and start <= datetime.now(UTC) < end
+    assert (end.date() - start.date()).days == days
+    assert requested(start_date=(today() - timedelta(days=days - 1)).isoformat(), end_date=today().isoformat()) == (start, end)
+
+
+def test_today_is_the_shops() -> None:
+    """In a zone that is a day ahead, what is tomorrow elsewhere is no future."""
+    with override_settings(SHOP_TIME_ZONE="Pacific/Kiritimati"):
+        ahead = today()
+        assert requested(start_date=ahead.isoformat(), end_date=ahead.isoformat())[0] is not None
+    with override_settings(SHOP_TIME_ZONE="Pacific/Niue"):
+        assert date.today() - today() in (timedelta(days=0), timedelta(days=1), timedelta(days=-1)) and today() < ahead
+
+
+@pytest.mark.parametrize("words", ["1", "3650", "0000000000000007"])
+def test_whole_number_takes_plain_digits(words: str) -> None:
+    assert whole_number(1, MAX_DAYS)(words) == int(words)
+
+
+@pytest.mark.servers
+def test_every_address_has_a_time_after_which_it_is_given_up() -> None:
+    for config in settings.DATABASES.values():
+        if not config["ENGINE"].endswith("sqlite3"):
+            assert config["OPTIONS"]["connect_timeout"] <= 10
+        assert {"read_timeout", "keepalives_count", "timeout"} & set(config["OPTIONS"])

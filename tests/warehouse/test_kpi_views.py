@@ -1,0 +1,215 @@
+"""The KPI views against sums in plain Python, and how they come and go with migrations."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.db import connections
+
+from apps.demo import shop
+from apps.orchestration import api
+from apps.warehouse.facts import FactSales
+from apps.warehouse.kpi_views import KPI_LINES, KPI_ORDERS, VIEWS, View
+from apps.warehouse.kpis import fetch_rows, to_uah
+from apps.warehouse.partition import WHOLE_RANGE
+from apps.warehouse.view_updates import create_views, drop_views, is_current
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+each = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+AMOUNTS = ("gross_amount", "discount_amount", "net_amount", "margin_amount", "paid_amount")
+POSTGRESQL = "postgresql"
+
+
+@pytest.fixture
+def facts(transactional_db: None) -> list[FactSales]:
+    """300 orders; one line without margin, as of an unknown product."""
+    shop.generate(300, 7)
+    assert api.run("full").state == "succeeded"
+    FactSales.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(margin_amount=None, cost_amount=None)
+    return list(FactSales.objects.select_related("date", "region", "employee", "product", "category"))
+
+
+@pytest.fixture
+def restored_views(transactional_db: None) -> Iterator[None]:
+    yield
+    create_views(warehouse(), using="dwh")
+
+
+def warehouse() -> Any:
+    return apps.get_app_config("dwh")
+
+
+def vendor() -> str:
+    return connections["dwh"].vendor
+
+
+def execute(*statements: str) -> None:
+    with connections["dwh"].cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def filters(fact: FactSales) -> tuple[Any, ...]:
+    day = fact.date
+    return (day.date_key, day.date, day.year, day.month, fact.region_id, fact.region.code, fact.region.name)  # type: ignore[attr-defined]
+
+
+def plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def read(view: View) -> list[tuple[Any, ...]]:
+    """All rows; amounts to the kopiyka, days as text, which is what SQLite has."""
+    return [
+        tuple(to_uah(value) if name in AMOUNTS and value is not None else plain(value) for name, value in row.items())
+        for row in fetch_rows(f"SELECT * FROM {view.name}")
+    ]
+
+
+def total(facts: list[FactSales], amount: str) -> Decimal:
+    return sum((getattr(fact, amount) or Decimal(0) for fact in facts), Decimal("0.00"))
+
+
+def expected_orders(facts: list[FactSales]) -> list[tuple[Any, ...]]:
+    groups: dict[tuple[Any, ...], list[FactSales]] = defaultdict(list)
+    for fact in facts:
+        groups[*map(plain, filters(fact)), fact.employee_id, str(fact.employee), fact.payment_method].append(fact)  # type: ignore[attr-defined]
+    return [(*key, len({fact.order_id for fact in some}), *(total(some, amount) for amount in AMOUNTS)) for key, some in groups.items()]
+
+
+def expected_lines(facts: list[FactSales]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            *map(plain, filters(fact)),
+            fact.order_id,
+            fact.product_id,  # type: ignore[attr-defined]
+            fact.product.name,
+            fact.category_id,  # type: ignore[attr-defined]
+            fact.category.name,
+            *(getattr(fact, amount) for amount in AMOUNTS),
+        )
+        for fact in facts
+    ]
+
+
+@pytest.mark.parametrize(("view", "expected"), [(KPI_ORDERS, expected_orders), (KPI_LINES, expected_lines)])
+def test_rows(facts: list[FactSales], view: View, expected: Callable[[list[FactSales]], list[tuple[Any, ...]]]) -> None:
+    assert sorted(read(view), key=repr) == sorted(expected(facts), key=repr)
+
+
+def test_orders_add_up_by_every_column(facts: list[FactSales]) -> None:
+    (row,) = fetch_rows("SELECT sum(orders) AS orders FROM kpi_orders")
+    assert row["orders"] == len({fact.order_id for fact in facts}) < len(facts)
+    for column, of in (("region", lambda fact: fact.region.name), ("payment_method", lambda fact: fact.payment_method)):
+        orders = defaultdict(set)
+        for fact in facts:
+            orders[of(fact)].add(fact.order_id)  # type: ignore[no-untyped-call]
+        found = fetch_rows(f"SELECT {column} AS name, sum(orders) AS orders FROM kpi_orders GROUP BY {column}")
+        assert {row["name"]: row["orders"] for row in found} == {name: len(ids) for name, ids in orders.items()}
+
+
+@each
+def test_every_column_is_described_in_order(view: View) -> None:
+    with connections["dwh"].cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {view.name} LIMIT 0")
+        assert [column[0] for column in cursor.description] == list(view.columns)
+        if vendor() != POSTGRESQL:
+            return
+        cursor.execute("SELECT obj_description(%s::regclass)", [view.name])
+        assert cursor.fetchone() == (view.comment,)
+        cursor.execute("SELECT attname, col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = %s::regclass", [view.name])
+        assert dict(cursor.fetchall()) == view.columns
+
+
+# --- How they come and go ---
+
+
+def test_a_view_that_differs_is_replaced_and_another_is_left_alone(restored_views: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connections["dwh"].cursor() as cursor:
+        assert all(is_current(cursor, view) for view in VIEWS)
+        execute("DROP VIEW kpi_orders", "CREATE VIEW kpi_orders AS SELECT 1 AS one")
+        assert [is_current(cursor, view) for view in VIEWS] == [False, True]
+        call_command("migrate", database="dwh", verbosity=0)
+        assert all(is_current(cursor, view) for view in VIEWS)
+        execute("DROP VIEW kpi_lines")
+        call_command("migrate", database="dwh", verbosity=0)
+        assert all(is_current(cursor, view) for view in VIEWS)
+    replaced: list[Any] = []
+    monkeypatch.setattr("apps.warehouse.view_updates.replace_view", lambda cursor, view: replaced.append(view))
+    call_command("migrate", database="dwh", verbosity=0)
+    assert replaced == []
+
+
+def test_a_changed_comment_is_a_difference(restored_views: None) -> None:
+    if vendor() != POSTGRESQL:
+        pytest.skip("SQLite has no comments")
+    execute("COMMENT ON COLUMN kpi_orders.orders IS 'something else'")
+    with connections["dwh"].cursor() as cursor:
+        assert not is_current(cursor, KPI_ORDERS)
+        create_views(warehouse(), using="dwh")
+        assert is_current(cursor, KPI_ORDERS)
+
+
+def test_a_table_can_be_altered_while_the_views_are_dropped(restored_views: None) -> None:
+    """What a migration of the fact would do; with the views there, both databases refuse it."""
+    migration = type("Migration", (), {"app_label": "dwh"})()
+    drop_views(warehouse(), using="dwh", plan=[])
+    assert fetch_rows("SELECT 1 FROM kpi_orders LIMIT 1") == [], "nothing to migrate: the views stay"
+    drop_views(warehouse(), using="dwh", plan=[(migration, False)])
+    old, new = FactSales._meta.get_field("net_amount"), FactSales._meta.get_field("net_amount").clone()
+    new.max_digits = 26
+    new.set_attributes_from_name("net_amount")
+    new.model = FactSales
+    for before, after in ((old, new), (new, old)):
+        with connections["dwh"].schema_editor() as editor:
+            editor.alter_field(FactSales, before, after)
+    create_views(warehouse(), using="dwh")
+    assert fetch_rows("SELECT 1 FROM kpi_orders LIMIT 1") == []
+
+
+def test_views_survive_the_swap_of_the_partition(facts: list[FactSales]) -> None:
+    """A full load into an empty fact swaps the partition in under them."""
+    if vendor() != POSTGRESQL:
+        pytest.skip("PostgreSQL alone has partitions")
+    before = {view.name: sorted(read(view), key=repr) for view in VIEWS}
+    (partition,) = fetch_rows("SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
+    assert partition["name"] != "fact_sales_0", "the load of the fixture has swapped"
+    execute(
+        f"ALTER TABLE fact_sales DETACH PARTITION {partition['name']}",
+        f"ALTER TABLE fact_sales ATTACH PARTITION {partition['name']} {WHOLE_RANGE}",
+    )
+    assert {view.name: sorted(read(view), key=repr) for view in VIEWS} == before
+
+
+# --- Speed ---
+
+
+@pytest.mark.parametrize(
+    ("condition", "table", "column"),
+    [
+        ("date_key BETWEEN 20250101 AND 20250131", "fact_sales", "date_key"),
+        ("region_key = 1", "fact_sales", "region_key"),
+        ("date BETWEEN '2025-01-01' AND '2025-01-31'", "dim_date", "date"),
+    ],
+)
+def test_a_filter_is_applied_before_the_orders_are_grouped(facts: list[FactSales], condition: str, table: str, column: str) -> None:
+    if vendor() != POSTGRESQL:
+        pytest.skip("a plan of PostgreSQL's")
+    with connections["dwh"].cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT sum(orders) FROM kpi_orders WHERE {condition}")
+        (answer,) = cursor.fetchone()
+    plan = json.loads(answer) if isinstance(answer, str) else answer
+    scans = [node for node in nodes(plan[0]["Plan"]) if str(node.get("Relation Name", "")).startswith(table)]
+    assert any(column in f"{node.get('Index Cond')} {node.get('Filter')} {node.get('Recheck Cond')}" for node in scans), plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
