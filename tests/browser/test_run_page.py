@@ -96,7 +96,7 @@ def test_language_theme_and_width(
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
         assert not grave(page), path
     page.goto(address(runs[0]))
-    title = "Timeline" if language == "en" else "Перебіг"
+    title = "Timeline" if language == "en" else "Часова шкала"
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
     assert page.locator("[role=region]").count() == page.locator("[role=region][tabindex='0']").count() >= 5, "what scrolls takes the focus"
 
