@@ -31,7 +31,7 @@ def find_english(text: str) -> list[str]:
 def test_every_code_has_a_ukrainian_text(code: str) -> None:
     params = {name: "1" for _, name, _, _ in Formatter().parse(MESSAGES[code]) if name}
     text = ukrainian(message(code, **params))
-    assert text != str(message(code, **params)) and not find_english(text), text
+    assert not find_english(text), text
     assert "{" not in text and text.count("1") >= len(params)
 
 

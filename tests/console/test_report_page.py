@@ -16,6 +16,7 @@ from django.utils.formats import number_format
 from apps.console.overview.figures import Period, figures
 from apps.console.report.svg import draw_chart
 from apps.console.templatetags.report import instant
+from apps.etl.transform.rules import render_label
 from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Mode, Reject, Run, State, Trigger
 from apps.orchestration.results import document
@@ -81,7 +82,7 @@ def test_numbers_match_ledger_and_warehouse(star: Run, written: Written) -> None
     ):
         assert number in text
     for reject in result["rejects"]:
-        assert f"{reject['table']} {reject['rule']} {reject['reason']} {reject['rows']}" in text
+        assert f"{reject['table']} {render_label(reject['rule'])} {reject['reason']} {reject['rows']}" in text
 
 
 def test_it_needs_nothing_beside_it_and_runs_nothing(star: Run, written: Written) -> None:
@@ -137,7 +138,7 @@ def test_more_rejects_than_fit_are_counted(star: Run, written: Written, monkeypa
     rows = [Reject(run=star, task=task, table="orders", row_id=f"{at}", rule="bad_date", raw={"id": f"{at}"}) for at in range(9)]
     Reject.objects.bulk_create(rows)
     text = words(written())
-    assert "orders bad_date x 9" in text and f"{Reject.objects.count() - 2} more rows are in the ledger." in text
+    assert "orders Invalid date bad_date 9" in text and f"{Reject.objects.count() - 2} more rows are in the ledger." in text
 
 
 def test_details_that_the_ledger_has_let_go_are_missed(star: Run, written: Written) -> None:

@@ -176,7 +176,7 @@ def test_cancel(came: Came, broker: FakeBroker) -> None:
 
 
 def test_running_run_is_cancelled_once(came: Came, broker: FakeBroker) -> None:
-    row, operator = run_in(State.RUNNING, worker="here:1"), came(OPERATOR)
+    row, operator = run_in(State.RUNNING, executor="local", worker="here:1"), came(OPERATOR)
     answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
     assert "stops within ten seconds" in list_messages(answer)[0] and fresh(row).cancelled_by == OPERATOR
     assert to("cancel") not in operator.get(to("change", row.pk)).content.decode()

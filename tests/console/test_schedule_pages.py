@@ -185,7 +185,7 @@ def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledR
     assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and list_messages(answer)[-1] == "Missed run skipped."
 
 
-@pytest.mark.parametrize("method", ["get", "head", "broker", "put", "delete"])
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
 def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:
     viewer, address = came(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403
