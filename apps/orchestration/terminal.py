@@ -13,7 +13,7 @@ from rich.text import Text
 
 from apps.etl.transform.rules import render_label
 from apps.orchestration.models import Run, Stage, Task
-from apps.orchestration.results import document, changed_months
+from apps.orchestration.results import changed_months, document
 from apps.orchestration.tally import WRITTEN
 from apps.orchestration.worker.loop import Listener, silent
 from techmarket.formats import format_count, format_uah

@@ -20,7 +20,7 @@ from apps.console.runs.timeline import draw_timeline
 from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
-from apps.orchestration.results import document, changed_months
+from apps.orchestration.results import changed_months, document
 from apps.orchestration.tally import WRITTEN, progress, tally_document
 from apps.orchestration.window import describe_window
 
