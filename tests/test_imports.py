@@ -56,5 +56,5 @@ def test_program_imports_no_data_library(program: str, tmp_path: Path) -> None:
 
 
 def test_guard_sees_an_import(tmp_path: Path) -> None:
-    result = run_python("import techmarket.wsgi, apps.etl.transform", tmp_path)
+    result = run_python("import techmarket.wsgi, apps.etl.transform.sales", tmp_path)
     assert result.returncode == 1 and "is imported" in result.stderr

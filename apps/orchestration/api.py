@@ -100,7 +100,7 @@ def readable(batch: pa.Table, money: set[str]) -> pa.Table:
             text = column.cast(pa.string()) if pa.types.is_binary(column.type) else column
             values = pc.multiply(text.cast(pa.decimal128(19, 0)), CENT).cast(wanted) if whole else text.cast(wanted)
         except pa.ArrowInvalid:
-            continue  # what is not text, or no amount, is shown as it is
+            continue  # a value that is no text or no amount is shown as it is
         batch = batch.set_column(position, name, values)
     return batch
 

@@ -61,10 +61,10 @@ def rejects(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def moved_months(done: Mapping[str, Any]) -> list[tuple[str, Decimal, Decimal, Decimal]]:
-    """Of a dry run's document: the months whose net revenue would not stay as it is, in UAH now and then, and the difference."""
-    pairs = {month: (Decimal(now), Decimal(then)) for month, (now, then) in done.get("net_by_month", {}).items()}
-    return [(month, now, then, then - now) for month, (now, then) in pairs.items() if now != then]
+def changed_months(document: Mapping[str, Any]) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+    """Return the months whose net revenue a dry run would change: month, UAH before, UAH after, difference."""
+    pairs = {month: (Decimal(before), Decimal(after)) for month, (before, after) in document.get("net_by_month", {}).items()}
+    return [(month, before, after, after - before) for month, (before, after) in pairs.items() if before != after]
 
 
 def iso(instant: Any) -> str | None:

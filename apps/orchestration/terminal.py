@@ -13,7 +13,7 @@ from rich.text import Text
 
 from apps.etl.transform.rules import render_label
 from apps.orchestration.models import Run, Stage, Task
-from apps.orchestration.results import document, moved_months
+from apps.orchestration.results import changed_months, document
 from apps.orchestration.tally import WRITTEN
 from apps.orchestration.worker.loop import Listener, silent
 from techmarket.formats import format_count, format_uah
@@ -134,7 +134,7 @@ def show_rejects(screen: Console, rejects: list[dict[str, Any]]) -> None:
 
 
 def net_change(result: Mapping[str, Any]) -> Table | str:
-    months = moved_months(result)
+    months = changed_months(result)
     if not months:
         return "Net revenue would stay as it is in every month."
     titles = ("net now, UAH", "net then, UAH", "change")

@@ -20,7 +20,7 @@ from apps.console.runs.timeline import draw_timeline
 from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
-from apps.orchestration.results import document, moved_months
+from apps.orchestration.results import changed_months, document
 from apps.orchestration.tally import WRITTEN, progress, tally_document
 from apps.orchestration.window import describe_window
 
@@ -96,7 +96,7 @@ def build_page(run: Run, user: Any) -> dict[str, Any]:
         "more_tasks": max(len(tasks) - MAX_TASKS, 0),
         "log": build_log(run, tasks, attempts),
         "comparison": compare_with_baseline(run, tally) if run.finished_at and run.state != State.SKIPPED else None,
-        "months": [(date.fromisoformat(f"{month}-01"), *amounts) for month, *amounts in moved_months(result)] if run.dry_run else [],
+        "months": [(date.fromisoformat(f"{month}-01"), *amounts) for month, *amounts in changed_months(result)] if run.dry_run else [],
         "details": list(filter(None, list_details(run))),
     }
 
