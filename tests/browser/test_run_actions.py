@@ -291,7 +291,7 @@ def test_reason_does_no_harm(small: None, page: Page, log_in: LogIn) -> None:
         expect(page.get_by_text(" queued.")).to_be_visible()
     page.goto(f"/admin/orchestration/run/{run.pk}/history/")
     for name in HARM[:5]:
-        expect(page.get_by_text(f"Started again: {name}"[:100])).to_be_visible()
+        expect(page.get_by_text(f"Rerun started: {name}"[:100])).to_be_visible()
     log_in(page, VIEWER)
     page.goto("/admin/orchestration/run/")
     assert page.locator("img[src=x], svg[onload]").count() == 0
