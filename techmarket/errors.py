@@ -44,7 +44,7 @@ class Terminal(EtlError):
 
 
 class Usage(Terminal):
-    """It was asked for in a way that makes no sense."""
+    """The request makes no sense."""
 
     cause_kind = "configuration"
 

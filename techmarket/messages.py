@@ -1,4 +1,4 @@
-"""Every sentence that the ledger keeps, by its code. Rows store code and parameters; the sentence is rendered where it is shown.
+"""Every message of the ledger, by its code. Rows store code and parameters; the text is rendered where it is shown.
 
 Adding one: a line in MESSAGES, `message("its.code", name=value)` where it happens, and its Ukrainian in locale/uk.
 """
@@ -105,7 +105,7 @@ MESSAGES = {
 
 
 class Message(str):
-    """A sentence in English that remembers its code and parameters. A parameter may be a message, or a list of them.
+    """A text in English that remembers its code and parameters. A parameter may be a message, or a list of them.
 
     A code or a parameter that is not known (an old row, a newer version) gives the code itself.
     """
@@ -131,7 +131,7 @@ def message(code: str, **params: Any) -> Message:
 
 
 def render(code: str, params: Mapping[str, Any]) -> str:
-    """Return the sentence in the active language."""
+    """Return the text in the active language."""
     try:
         return gettext(MESSAGES[code]).format(**{name: translate(value) for name, value in params.items()})
     except (KeyError, IndexError):

@@ -264,6 +264,7 @@ STORAGES = {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "techmarket.static.HashedStaticFilesStorage"
     },
 }
+FORMAT_MODULE_PATH = "techmarket.date_formats"  # one date format on all pages: 26 November 2026, 13:50
 LOCALE_PATHS = [BASE_DIR / "techmarket" / "locale"]
 UNFOLD = {
     "SITE_TITLE": "TechMarket",

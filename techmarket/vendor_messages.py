@@ -2,6 +2,7 @@
 
 from django.utils.translation import gettext_noop as _
 
+DJANGO = (_("name"),)  # its own Ukrainian is for people: ім’я
 UNFOLD = (
     _("All applications"),
     _("Apply Filters"),

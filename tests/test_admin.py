@@ -23,7 +23,7 @@ from apps.sources.auth.models import Credential, Token
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
-from tests.orchestration.conftest import post, schedules  # noqa: F401  fixtures
+from tests.orchestration.conftest import broker, schedules  # noqa: F401  fixtures
 from tests.orchestration.harness import ago, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -68,7 +68,7 @@ def test_every_model_of_ours_has_its_page() -> None:
 
 
 def test_every_page_answers(olena: Client, star: Run) -> None:
-    """One test: the star is loaded once. Where a list has rows, its first row is opened."""
+    """One test: the warehouse is loaded once. Where a list has rows, its first row is opened."""
     shown = 0
     assert olena.get("/admin/").status_code == 200
     for model in OURS:
@@ -105,9 +105,9 @@ def test_search_finds(olena: Client, star: Run) -> None:
 
 
 def test_run_page_shows_its_ledger(olena: Client, star: Run) -> None:
-    said = olena.get(page(Run, "change", star.pk)).content.decode()
+    text = olena.get(page(Run, "change", star.pk)).content.decode()
     for words in ("fact_sales", "Succeeded", "reconciliation net", "Incremental"):
-        assert words in said, words
+        assert words in text, words
 
 
 @pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model._meta.label)
@@ -121,8 +121,8 @@ def test_nobody_adds_changes_or_deletes(olena: Client, schedules: None, model: t
         for name in ("delete", "change"):
             assert olena.post(page(model, name, row.pk), {"post": "yes", "state": "succeeded", "cause": "x"}).status_code == 403
         assert fresh(row) == row and getattr(fresh(row), "cause", "") == ""
-    said = olena.post(page(model, "changelist"), {"action": "delete_selected", "_selected_action": ["1"], "post": "yes"})
-    assert said.status_code in (200, 302, 403)
+    text = olena.post(page(model, "changelist"), {"action": "delete_selected", "_selected_action": ["1"], "post": "yes"})
+    assert text.status_code in (200, 302, 403)
     assert not row or fresh(row)
 
 
@@ -143,16 +143,16 @@ def saved(client: Client, **fields: object) -> int:
 
 
 def test_schedules_are_listed_without_beats_own_actions(olena: Client, schedules: None) -> None:  # noqa: F811
-    said = olena.get(page(PeriodicTask, "changelist")).content.decode()
-    assert DAILY in said and "techmarket-etl-weekly-full" in said and "techmarket-reap" not in said
+    text = olena.get(page(PeriodicTask, "changelist")).content.decode()
+    assert DAILY in text and "techmarket-etl-weekly-full" in text and "techmarket-reap" not in text
     for action in ("run_tasks", "enable_tasks", "disable_tasks", "toggle_tasks", "delete_selected"):
-        assert action not in said
+        assert action not in text
         answer = olena.post(page(PeriodicTask, "changelist"), {"action": action, "_selected_action": [str(beat().pk)]})
         assert answer.status_code in (200, 302, 403)
     assert not Run.objects.exists() and beat().enabled
 
 
-def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, post: Any) -> None:  # noqa: F811
+def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, broker: Any) -> None:  # noqa: F811
     assert saved(olena, enabled=None) == 302
     schedule = Schedule.objects.get(name=DAILY)
     assert not beat().enabled and schedule.enabled_since is None and schedule.paused_at

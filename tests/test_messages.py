@@ -1,4 +1,4 @@
-"""Every word of the pages has its Ukrainian, and what is compiled is what is written."""
+"""Every text of the pages has a Ukrainian translation, without fuzzy or obsolete entries, and the compiled catalogues match."""
 
 import io
 import re
@@ -29,6 +29,7 @@ def read(path: Path) -> Catalog:
 @pytest.mark.parametrize("path", CATALOGS, ids=lambda path: path.relative_to(ROOT).parts[-5])
 def test_all_is_translated_and_compiled(path: Path) -> None:
     catalog = read(path)
+    assert not catalog.obsolete, "run `make messages`, then remove what no code has"
     for message in catalog:
         forms = message.string if isinstance(message.string, tuple) else (message.string,)
         assert all(forms) and not (message.fuzzy and message.id), message.id
@@ -41,7 +42,7 @@ def test_all_is_translated_and_compiled(path: Path) -> None:
     assert path.with_suffix(".mo").read_bytes() == compiled.getvalue(), "run `make messages`"
 
 
-def test_no_word_of_the_code_is_missing(tmp_path: Path) -> None:
+def test_no_text_of_the_code_is_missing(tmp_path: Path) -> None:
     needed("xgettext", "gettext")
     for name in ("manage.py", "techmarket", "apps", "templates"):
         source = ROOT / name
@@ -67,10 +68,10 @@ def test_models_and_columns_speak_ukrainian() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "text"),
     [(1, "записано 1 рядок"), (3, "записано 3 рядки"), (11, "записано 11 рядків"), (22, "записано 22 рядки"), (112, "записано 112 рядків")],
 )
-def test_ukrainian_plurals(count: int, said: str) -> None:
+def test_ukrainian_plurals(count: int, text: str) -> None:
     with override("uk"):
-        assert ngettext("%(shown)s row written", "%(shown)s rows written", count) % {"shown": count} == said
+        assert ngettext("%(shown)s row written", "%(shown)s rows written", count) % {"shown": count} == text
         assert gettext("Kyiv") == "Київ"

@@ -46,17 +46,17 @@ def test_viewers_do_not_see_it(star: Run, came: Came) -> None:  # noqa: F811
     viewer, words, hidden = came(VIEWER), personal(), 0
     for page in pages():
         answer = viewer.get(page)
-        said = answer.content.decode()
-        assert answer.status_code == 200 and not [text for text in words if text in said], page
-        hidden += "•••" in said
+        page_text = answer.content.decode()
+        assert answer.status_code == 200 and not [text for text in words if text in page_text], page
+        hidden += "•••" in page_text
     assert hidden >= 10, "most of these pages have something to hide"
 
 
 @pytest.mark.parametrize("group", [OPERATOR, ADMINISTRATOR])
 def test_operators_and_administrators_do(star: Run, came: Came, group: str) -> None:  # noqa: F811
     client, customer = came(group), Customer.objects.earliest("pk")
-    said = client.get(reverse("admin:orders_db_customer_change", args=[customer.pk])).content.decode()
-    assert customer.email in said and customer.phone in said and "•••" not in said
+    page_text = client.get(reverse("admin:orders_db_customer_change", args=[customer.pk])).content.decode()
+    assert customer.email in page_text and customer.phone in page_text and "•••" not in page_text
     assert client.get(reverse("admin:orders_db_customer_changelist"), {"q": customer.email}).context["cl"].result_count == 1
 
 
@@ -99,8 +99,8 @@ def test_hashes_are_shown_to_nobody(star: Run, client: Client) -> None:  # noqa:
     secrets = {Credential.objects.earliest("pk").password_hash, Token.objects.earliest("pk").token_hash}
     account = Credential.objects.earliest("pk").user
     for page in (*pages(), reverse("admin:auth_db_user_change", args=[account.pk]), reverse("admin:auth_user_change", args=[olena.pk])):
-        said = client.get(page).content.decode()
-        assert not [secret for secret in secrets if secret in said] and olena.password.split("$")[-1] not in said
+        page_text = client.get(page).content.decode()
+        assert not [secret for secret in secrets if secret in page_text] and olena.password.split("$")[-1] not in page_text
     for model in ("credential", "token"):
         assert client.get(f"/admin/auth_db/{model}/").status_code == 404
 

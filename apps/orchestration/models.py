@@ -163,7 +163,7 @@ class Run(StateRow):
         _("cancelled by"), max_length=150, blank=True, help_text=_("who requested the cancellation; the run stops within ten seconds")
     )
     result = models.JSONField(
-        _("result"), null=True, blank=True, help_text=_("what a dry run would have changed; nothing else is kept of it")
+        _("result"), null=True, blank=True, help_text=_("what a dry run would have changed; nothing else of it is stored")
     )
 
     class Meta:

@@ -1,4 +1,4 @@
-"""The orders that changed in the last seven business days, today included; first as a dry run.
+"""The orders that changed in the last seven days of the shop's calendar, today included; first as a dry run.
 
 From the checkout: PYTHONPATH=. DJANGO_SETTINGS_MODULE=techmarket.settings .venv/bin/python docs/examples/last_seven_days.py
 """

@@ -105,7 +105,7 @@ def test_what_we_change_is_changed_in_place_and_what_people_change_stays(metabas
     # Other words: everything of ours with words in it, and what people put on the dashboard stays on it.
     placed = {each["card_id"]: each["id"] for each in metabase.dashcards[board]}
     seed("--language", "uk")
-    assert "Чистий виторг, грн" in cards(metabase) and revenue["name"] == "Чистий виторг, грн"
+    assert "Чиста виручка, грн" in cards(metabase) and revenue["name"] == "Чиста виручка, грн"
     assert {kind: set(rows) for kind, rows in metabase.rows.items()} == ids
     assert {each["card_id"]: each["id"] for each in metabase.dashcards[board]} == placed, "the same places, theirs among them"
     assert {"text": "hello"} in [each["visualization_settings"] for each in metabase.dashcards[board]]

@@ -1,4 +1,4 @@
-"""The first page in a browser: both languages, both themes, filters, live progress, and names that want to harm."""
+"""The overview in a browser: both languages and themes, filters, live progress, and hostile names."""
 
 import re
 
@@ -44,7 +44,7 @@ def test_language_theme_and_width(star: Run, open_page: OpenPage, log_in: LogIn,
     page = open_page(language, theme, width)
     log_in(page, VIEWER)
     page.goto("/admin/")
-    title, fresh = ("First page", "On schedule") if language == "en" else ("Головна", "За розкладом")
+    title, fresh = ("Overview", "On schedule") if language == "en" else ("Огляд", "За розкладом")
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(page.get_by_text(fresh, exact=False).first).to_be_visible()
     assert page.locator("html").get_attribute("lang") == language
@@ -58,7 +58,7 @@ def test_switch_of_language(star: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/?start=&end=&region=KV")
     page.get_by_role("button", name="Українська").click()
-    expect(page.get_by_role("heading", name="Виторг і маржа за місяцями")).to_be_visible()
+    expect(page.get_by_role("heading", name="Виручка й маржа за місяцями")).to_be_visible()
     assert page.url.endswith("/admin/?start=&end=&region=KV"), "where one was"
     expect(page.get_by_text(re.compile(r"\d[\s\u00a0]\d{3} грн")).first).to_be_visible()
     page.goto("/admin/dwh/factsales/")
@@ -72,17 +72,17 @@ def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/")
     page.get_by_label("From", exact=True).fill("2025-01-01")
-    page.get_by_label("To, included").fill("2025-03-31")
+    page.get_by_label("To (inclusive)").fill("2025-03-31")
     page.get_by_label("Region", exact=True).select_option("KV")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Apply").click()
     expect(page).to_have_url(re.compile(r"start=2025-01-01&end=2025-03-31&region=KV"))
     figure = page.locator("details", has=page.get_by_role("columnheader", name="Month", include_hidden=True))
-    figure.get_by_text("The numbers").click()
+    figure.get_by_text("Show table").click()
     expect(figure.get_by_role("rowheader")).to_have_text(["Jan 2025", "Feb 2025", "Mar 2025"])
     figure.get_by_role("link", name="Feb 2025").click()
     expect(page).to_have_url(re.compile(r"date__gte=20250201&date__lte=20250228&region__exact=\d+"))
     page.goto("/admin/?start=2025-03-01&end=2025-01-01")
-    expect(page.get_by_role("alert")).to_have_text("The end is before the start.")
+    expect(page.get_by_role("alert")).to_have_text("The end date is before the start date.")
 
 
 def test_progress_without_reloading(star: Run, page: Page, log_in: LogIn) -> None:

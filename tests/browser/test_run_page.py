@@ -1,4 +1,4 @@
-"""The run list and the page of a run in a browser: a run that is followed to its end, both themes, and values that want to harm."""
+"""The run list and the page of a run in a browser: live progress, both themes, and hostile values."""
 
 import re
 from datetime import timedelta
@@ -25,7 +25,7 @@ def address(run: Run) -> str:
 
 @pytest.fixture
 def half_done(transactional_db: None) -> Run:
-    """A run at work: 40 checks said, so that their table scrolls; half of its 30 tasks done, one tried again."""
+    """A run at work: 40 checks, so that their table scrolls; half of its 30 tasks done, one tried again."""
     began = timezone.now() - timedelta(seconds=90)
     run = Run.objects.create(
         mode=Mode.FULL, trigger=Trigger.CLI, requested_by="olena", state=State.RUNNING, created_at=began, started_at=began
@@ -64,7 +64,7 @@ def test_a_run_is_followed_to_its_end_without_reloading(half_done: Run, page: Pa
     Run.objects.filter(pk=half_done.pk).update(state=State.SUCCEEDED, finished_at=timezone.now())
     expect(page.get_by_text("Succeeded", exact=True).first).to_be_visible()
     expect(status).to_contain_text("7 rows written")
-    expect(page.get_by_text("No run of this mode has succeeded before it.")).to_be_visible()
+    expect(page.get_by_text("No earlier run of this mode succeeded.")).to_be_visible()
     expect(link).to_be_focused()
     assert page.evaluate("window.untouched"), "it was not loaded anew"
     assert page.locator("#run-poll[hx-trigger]").count() == 0, "and asks no more"
@@ -96,7 +96,7 @@ def test_language_theme_and_width(
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
         assert not grave(page), path
     page.goto(address(runs[0]))
-    title = "Timeline" if language == "en" else "Перебіг у часі"
+    title = "Timeline" if language == "en" else "Часова шкала"
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
     assert page.locator("[role=region]").count() == page.locator("[role=region][tabindex='0']").count() >= 5, "what scrolls takes the focus"
 
@@ -114,8 +114,8 @@ def test_harmful_values_do_no_harm(half_done: Run, page: Page, log_in: LogIn) ->
         )
         Task.objects.create(run=half_done, stage=Stage.LOAD, subject=short, state=State.FAILED, worker=harm[:120], cause=harm)
     RowCount.objects.create(run=half_done, task=half_done.tasks.latest("pk"), table=HARM[1][:40], read=len(HARM), rejected=len(HARM))
-    said = " ".join(HARM)
-    fields = {"cause": said * 20, "reason": said[:255], "requested_by": said[:150], "worker": said[:120], "code_version": said[:40]}
+    text = " ".join(HARM)
+    fields = {"cause": text * 20, "reason": text[:255], "requested_by": text[:150], "worker": text[:120], "code_version": text[:40]}
     Run.objects.filter(pk=half_done.pk).update(state=State.FAILED, cause_kind="data", finished_at=timezone.now(), **fields)
     log_in(page, VIEWER)
     for path in (address(half_done), LIST, f"{LIST}?q=%3Cscript%3Ealert(5)%3C/script%3E&state__exact=%22%3E%3Cimg%20src%3Dx%3E"):

@@ -42,7 +42,7 @@ def test_by_the_schedule(later: timedelta, light: str, missed: int) -> None:
     assert (found.light, found.missed, found.age, found.as_of) == (light, missed, later, WEDNESDAY)
 
 
-def test_a_run_at_work_on_a_due_instant_is_not_missed() -> None:
+def test_a_run_at_work_on_a_scheduled_instant_is_not_missed() -> None:
     loaded(WEDNESDAY)
     now = WEDNESDAY + timedelta(hours=24, minutes=40)
     at_work = run(State.RUNNING, WEDNESDAY + timedelta(hours=24))

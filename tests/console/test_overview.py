@@ -26,13 +26,13 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 INDEX = "/admin/"
 
 
-def words(client: Client, address: str = INDEX, **asked: str) -> str:
-    answer = client.get(address, asked)
+def words(client: Client, address: str = INDEX, **query: str) -> str:
+    answer = client.get(address, query)
     assert answer.status_code == 200
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
 
 
-def test_numbers_are_those_of_the_ledger_the_json_and_the_star(star: Run, came: Came, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_match_ledger_json_and_warehouse(star: Run, came: Came, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     call_command("run_etl", "--mode", "full", "--json")
     document = json.loads(capsys.readouterr().out)
@@ -43,17 +43,17 @@ def test_numbers_are_those_of_the_ledger_the_json_and_the_star(star: Run, came: 
     passed = sum(check["passed"] for check in document["checks"])
     assert rejected == Reject.objects.filter(run=last).count() == 1
     assert rejected == sum(row["rejected"] for row in document["tables"].values())
-    said = words(came(VIEWER))
-    assert f"Run {last.pk} (full) succeeded" in said and f"{localize_count(written)} rows written" in said
-    assert f"{passed} of {len(document['checks'])} checks passed" in said
+    text = words(came(VIEWER))
+    assert f"Run {last.pk} (full) succeeded" in text and f"{localize_count(written)} rows written" in text
+    assert f"{passed} of {len(document['checks'])} checks passed" in text
     assert passed == CheckResult.objects.filter(run=last, passed=True).count()
-    assert f"{rejected} row rejected since the last full run" in said
+    assert f"{rejected} row rejected since the last full run" in text
     first = tallies([star])[star.pk].written
-    assert f"Succeeded {localize_count(first)} " in said and first > 1000, "the run before stands in the table of the latest"
+    assert f"Succeeded {localize_count(first)} " in text and first > 1000, "the run before stands in the table of the latest"
 
 
-def test_kpis_are_those_of_the_star(star: Run, came: Came) -> None:
-    said = words(came(VIEWER), start="", end="")
+def test_kpis_match_the_warehouse(star: Run, came: Came) -> None:
+    text = words(came(VIEWER), start="", end="")
     found = read_totals()
     for number in (
         localize_rounded_uah(found.net),
@@ -62,9 +62,9 @@ def test_kpis_are_those_of_the_star(star: Run, came: Came) -> None:
         localize_uah(found.margin),
         f"{found.margin_percent} %",
     ):
-        assert number in said, number
+        assert number in text, number
     for month in read_months():
-        assert f"{localize_uah(month.net)} {localize_uah(month.margin)} {month.orders}" in said
+        assert f"{localize_uah(month.net)} {localize_uah(month.margin)} {month.orders}" in text
 
 
 def test_every_kpi_leads_to_the_rows_behind_it(star: Run, came: Came) -> None:
@@ -94,17 +94,17 @@ BAD: list[dict[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("asked", BAD, ids=lambda asked: repr(asked)[:30])
-def test_a_bad_filter_is_answered_in_words(star: Run, came: Came, asked: dict[str, str]) -> None:
-    answer = came(VIEWER).get(INDEX, asked)
+@pytest.mark.parametrize("query", BAD, ids=lambda query: repr(query)[:30])
+def test_invalid_filter_gets_a_message(star: Run, came: Came, query: dict[str, str]) -> None:
+    answer = came(VIEWER).get(INDEX, query)
     assert answer.status_code == 200
-    said = answer.content.decode()
-    assert 'role="alert"' in said or "report" in answer.context, "a message, or it was no bad value"
-    assert "<script>alert" not in said
+    text = answer.content.decode()
+    assert 'role="alert"' in text or "report" in answer.context, "a message, or it was no bad value"
+    assert "<script>alert" not in text
     assert FactSales.objects.exists()
 
 
-def test_nothing_asked_is_the_last_year_with_sales(star: Run, came: Came) -> None:
+def test_no_query_is_the_last_year_with_sales(star: Run, came: Came) -> None:
     context = came(VIEWER).get(INDEX).context
     start, end = context["filters"].cleaned_data["start"], context["filters"].cleaned_data["end"]
     assert end == context["sales_dates"][1] and (end - start).days == 364
@@ -140,27 +140,27 @@ def test_queries_do_not_grow_with_the_runs(star: Run, came: Came) -> None:
 
 
 def test_an_empty_warehouse_has_a_page(came: Came) -> None:
-    said = words(came(VIEWER))
-    assert "No data yet" in said and "Sales figures appear here" in said and "No run has ended yet." in said
+    text = words(came(VIEWER))
+    assert "No data yet" in text and "Sales figures appear here" in text and "No run has ended yet." in text
 
 
-def test_a_warehouse_that_is_away_is_said(star: Run, came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_warehouse_is_reported(star: Run, came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that is gone, as after a restore that was not migrated."""
     with connections["dwh"].cursor() as cursor:
         cursor.execute("ALTER TABLE etl_load RENAME TO etl_load_away")
     try:
-        said = words(came(VIEWER))
+        text = words(came(VIEWER))
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
-    assert "lacks a table" in said and "migrate_all" in said and f"Run {star.pk} (full)" in said
+    assert "lacks a table" in text and "migrate_all" in text and f"Run {star.pk} (full)" in text
 
 
 # --- The part that asks for itself again ---
 
 
-def now(client: Client, **asked: str) -> Any:
-    return client.get(reverse("console:now"), asked)
+def now(client: Client, **query: str) -> Any:
+    return client.get(reverse("console:now"), query)
 
 
 def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
@@ -168,12 +168,12 @@ def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     for number in range(4):
         Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
-    said = now(client, seen=client.get(INDEX).context["edition"])
-    assert f"Run {run.pk} (full)" in " ".join(said.content.decode().split()) and 'value="75"' in said.content.decode()
-    assert "every 2s" in said.content.decode() and "HX-Refresh" not in said
+    text = now(client, seen=client.get(INDEX).context["edition"])
+    assert f"Run {run.pk} (full)" in " ".join(text.content.decode().split()) and 'value="75"' in text.content.decode()
+    assert "every 2s" in text.content.decode() and "HX-Refresh" not in text
 
 
-def test_the_page_is_due_anew_once_a_run_has_published(star: Run, came: Came) -> None:
+def test_the_page_reloads_once_a_run_has_published(star: Run, came: Came) -> None:
     client = came(VIEWER)
     seen = client.get(INDEX).context["edition"]
     assert "HX-Refresh" not in now(client, seen=seen)
@@ -188,5 +188,5 @@ def test_who_may_not_see_runs_is_sent_away(star: Run, came: Came, client: Client
 
 def test_people_of_no_group_see_nothing(star: Run, client: Client, django_user_model: Any) -> None:
     client.force_login(django_user_model.objects.create_user("petro", is_staff=True))
-    said = words(client)
-    assert "You have no access yet." in said and "Run 1" not in said and "UAH" not in said
+    text = words(client)
+    assert "You have no access yet." in text and "Run 1" not in text and "UAH" not in text

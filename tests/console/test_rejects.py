@@ -36,8 +36,8 @@ def found(client: Client, **where: Any) -> list[int]:
 def lines(client: Client, **where: Any) -> list[list[str]]:
     answer = client.get(reverse(FILE), where)
     assert answer.streaming and "rejects.csv" in answer.headers["Content-Disposition"]
-    said = b"".join(answer).decode("utf-8-sig")
-    return list(csv.reader(io.StringIO(said)))
+    text = b"".join(answer).decode("utf-8-sig")
+    return list(csv.reader(io.StringIO(text)))
 
 
 def test_a_reject_of_an_older_release_shows_its_code(came: Came) -> None:

@@ -51,7 +51,7 @@ def person(*rights: str) -> Client:
     return client
 
 
-def said(answer: Any) -> list[str]:
+def list_messages(answer: Any) -> list[str]:
     return [str(message) for message in answer.context["messages"]]
 
 
@@ -85,7 +85,7 @@ def test_each_button_has_a_right_of_its_own(broker: FakeBroker, verb: str) -> No
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_post_without_its_token_is_refused(came: Came, verb: str) -> None:
+def test_request_without_csrf_token_is_refused(came: Came, verb: str) -> None:
     row = run_in(FITS[verb]) if verb in FITS else None
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = came(OPERATOR).cookies
@@ -122,10 +122,10 @@ def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, broker: FakeBr
     viewers = came(VIEWER).get(to("change", row.pk)).content.decode()
     assert not [verb for verb in FITS if f"{to(verb)}?run=" in viewers]
     for verb in set(FITS) - SHOWN[state]:
-        asking = operator.get(to(verb), {"run": row.pk})
-        assert f"run {row.pk} " in asking.content.decode().lower() and not asking.context["possible"], verb
+        page_of_action = operator.get(to(verb), {"run": row.pk})
+        assert f"run {row.pk} " in page_of_action.content.decode().lower() and not page_of_action.context["possible"], verb
         answer = operator.post(to(verb), {"run": row.pk, "reason": "all the same"}, follow=True)
-        assert len(said(answer)) == 1 and f"run {row.pk} " in said(answer)[0].lower(), verb
+        assert len(list_messages(answer)) == 1 and f"run {row.pk} " in list_messages(answer)[0].lower(), verb
         assert Run.objects.count() == 1 and fresh(row).state == state and not fresh(row).cancelled_by and not broker.sent
     assert not LogEntry.objects.exists()
 
@@ -143,7 +143,7 @@ def test_what_is_stale_is_not_resumed(came: Came, broker: FakeBroker) -> None:
     Load.objects.create(**counts, published_at=row.created_at + timedelta(seconds=1))
     assert to("resume") not in operator.get(to("change", row.pk)).content.decode()
     answer = operator.post(to("resume"), {"run": row.pk}, follow=True)
-    assert "its batches are stale" in said(answer)[0] and fresh(row).state == State.FAILED
+    assert "its batches are stale" in list_messages(answer)[0] and fresh(row).state == State.FAILED
 
 
 # --- What each does ---
@@ -153,9 +153,9 @@ def test_rerun(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
     run = Run.objects.get(rerun_of=row)
-    assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in said(answer)[0]
+    assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in list_messages(answer)[0]
     assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
-    assert run.worker == "" and broker.take() == [run.tasks.get().pk], "the workers carry it out"
+    assert run.worker == "" and broker.take() == [run.tasks.get().pk], "executed by workers"
     assert "Rerun started: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
     assert "Started: the price list is mended" in history(operator, run)
 
@@ -175,12 +175,12 @@ def test_cancel(came: Came, broker: FakeBroker) -> None:
     assert "Cancelled: not today" in history(operator, row)
 
 
-def test_cancel_of_what_is_being_carried_out_is_asked_for_once(came: Came, broker: FakeBroker) -> None:
-    row, operator = run_in(State.RUNNING, worker="here:1"), came(OPERATOR)
+def test_running_run_is_cancelled_once(came: Came, broker: FakeBroker) -> None:
+    row, operator = run_in(State.RUNNING, executor="local", worker="here:1"), came(OPERATOR)
     answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
-    assert "stops within ten seconds" in said(answer)[0] and fresh(row).cancelled_by == OPERATOR
+    assert "stops within ten seconds" in list_messages(answer)[0] and fresh(row).cancelled_by == OPERATOR
     assert to("cancel") not in operator.get(to("change", row.pk)).content.decode()
-    assert "has already requested the cancellation" in said(operator.post(to("cancel"), {"run": row.pk}, follow=True))[0]
+    assert "has already requested the cancellation" in list_messages(operator.post(to("cancel"), {"run": row.pk}, follow=True))[0]
     assert LogEntry.objects.count() == 1
 
 
@@ -199,13 +199,13 @@ def test_reason_has_a_limit(came: Came, broker: FakeBroker) -> None:
     assert Run.objects.count() == 1
 
 
-def test_a_broker_that_is_away_is_said(came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_broker_is_reported(came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*args: Any, **options: Any) -> None:
         raise OSError("no broker")
 
     monkeypatch.setattr(delivery.app, "send_task", away)
     answer = came(OPERATOR).post(to("start"), {"mode": "full"}, follow=True)
-    assert "The message broker is unavailable" in said(answer)[0]
+    assert "The message broker is unavailable" in list_messages(answer)[0]
     run = Run.objects.get()
     page = answer.content.decode()
     assert run.state == State.QUEUED and "No worker has taken this run yet" not in page
@@ -216,7 +216,7 @@ def test_a_broker_that_is_away_is_said(came: Came, monkeypatch: pytest.MonkeyPat
 # --- Several at once ---
 
 
-def test_bulk_tells_of_each(came: Came, broker: FakeBroker) -> None:
+def test_bulk_reports_each(came: Came, broker: FakeBroker) -> None:
     """Of three runs one makes no sense, one is started, and one finds the other active."""
     runs, operator = [failed(), run_in(State.RUNNING), failed()], came(OPERATOR)
     Run.objects.filter(pk=runs[1].pk).update(state=State.SUCCEEDED)
@@ -224,7 +224,7 @@ def test_bulk_tells_of_each(came: Came, broker: FakeBroker) -> None:
     page = operator.post(to("changelist"), chosen, follow=True)
     assert page.status_code == 200 and [refusal for _run, refusal in page.context["rows"]][1] and broker.sent == []
     answer = operator.post(to("resume"), {"run": [run.pk for run in runs], "reason": "all"}, follow=True)
-    first, second, third = said(answer)
+    first, second, third = list_messages(answer)
     assert f"Run {runs[0].pk} resumed." in first and "has succeeded already" in second
     assert f"run {runs[0].pk} requested by" in third and answer.redirect_chain == [(to("changelist"), 302)]
     assert [fresh(run).state for run in runs] == [State.QUEUED, State.SUCCEEDED, State.FAILED]
@@ -299,7 +299,7 @@ def test_start_queues_a_run(came: Came, broker: FakeBroker, settings: Settings) 
     assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
     assert broker.take() == [run.tasks.get().pk] and not run.dry_run
     second = came("administrator").post(to("start"), wanted(), follow=True)
-    assert f"was skipped: run {run.pk} is active" in said(second)[0]
+    assert f"was skipped: run {run.pk} is active" in list_messages(second)[0]
 
 
 def test_start_is_filled_in_from_its_address(came: Came) -> None:
@@ -322,7 +322,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBr
     Run.objects.filter(pk=dry.pk).update(created_at=ago(seconds=11))
     assert "No worker has taken this run yet" in operator.get(preview).content.decode()
     refused = operator.post(preview, {"reason": "now"}, follow=True)
-    assert "has not succeeded" in said(refused)[0] and Run.objects.count() == 2
+    assert "has not succeeded" in list_messages(refused)[0] and Run.objects.count() == 2
     broker.work()
     ended = operator.get(preview)
     page = ended.content.decode()

@@ -45,8 +45,8 @@ def address(run: Run, name: str = "change") -> str:
     return reverse(f"admin:orchestration_run_{name}", args=[run.pk])
 
 
-def words(client: Client, path: str, **asked: str) -> str:
-    answer = client.get(path, asked)
+def words(client: Client, path: str, **query: str) -> str:
+    answer = client.get(path, query)
     assert answer.status_code == 200
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
 
@@ -81,19 +81,21 @@ def test_list_page_json_and_ledger_say_the_same(viewer: Client, capsys: pytest.C
     faults.plant()
     capsys.readouterr()
     call_command("run_etl", "--mode", "full", "--json")
-    told = json.loads(capsys.readouterr().out)
-    run = Run.objects.get(pk=told["run"])
+    expected = json.loads(capsys.readouterr().out)
+    run = Run.objects.get(pk=expected["run"])
     page = seen(viewer, run)
-    said = {row.table: {name: count for name, count in row.counts if count is not None} for row in page["rows"]}
-    assert said == {table: {name: row[name] for name in said[table]} for table, row in (told["tables"] | told["sources"]).items()}
-    assert set(said["dim_date"]) == set(told["tables"]["dim_date"])
-    assert sorted(check["name"] for check in page["checks"]) == sorted(check["name"] for check in told["checks"])
-    assert [check["passed"] for check in page["checks"]] == sorted(check["passed"] for check in told["checks"]), "what failed comes first"
+    text = {row.table: {name: count for name, count in row.counts if count is not None} for row in page["rows"]}
+    assert text == {table: {name: row[name] for name in text[table]} for table, row in (expected["tables"] | expected["sources"]).items()}
+    assert set(text["dim_date"]) == set(expected["tables"]["dim_date"])
+    assert sorted(check["name"] for check in page["checks"]) == sorted(check["name"] for check in expected["checks"])
+    assert [check["passed"] for check in page["checks"]] == sorted(check["passed"] for check in expected["checks"]), (
+        "what failed comes first"
+    )
     assert [(rule["table"], rule["rule"], rule["rows"]) for rule in page["rules"]] == [
-        (rule["table"], rule["rule"], rule["rows"]) for rule in told["rejects"]
+        (rule["table"], rule["rule"], rule["rows"]) for rule in expected["rejects"]
     ]
     tally = tallies([run])[run.pk]
-    assert page["tally"] == tally == tally_document(told) and tally.rejected == run.rejects.count() > 10 and tally.warnings
+    assert page["tally"] == tally == tally_document(expected) and tally.rejected == run.rejects.count() > 10 and tally.warnings
     assert f"{localize_count(tally.written)} rows written in " in words(viewer, address(run))
     assert f"{localize_count(tally.written)} {localize_count(tally.rejected)} {tally.passed} of {tally.checks}" in words(viewer, LIST)
 
@@ -122,10 +124,10 @@ def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
     assert run.result
     moved = [(before, after) for before, after in run.result["net_by_month"].values() if before != after]
     assert len(moved) == 1
-    said = words(viewer, address(run))
+    text = words(viewer, address(run))
     before, after = (localize_uah(amount) for amount in moved[0])
-    assert f"{before} {after} +" in said and "would be written. The warehouse is unchanged." in said
-    assert "Timeline" not in said and "Tasks and attempts" not in said
+    assert f"{before} {after} +" in text and "would be written. The warehouse is unchanged." in text
+    assert "Timeline" not in text and "Tasks and attempts" not in text
     assert re.search(
         rf" {run.pk} Succeeded Full, dry run everything .* {localize_count(tallies([run])[run.pk].written)} ", words(viewer, LIST)
     )
@@ -135,35 +137,35 @@ def test_a_dry_run_shows_what_would_change(viewer: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause_kind", "said"), [("data", "Cause: data."), ("machine", "Cause: infrastructure."), ("configuration", "Cause: configuration.")]
+    ("cause_kind", "text"), [("data", "Cause: data."), ("machine", "Cause: infrastructure."), ("configuration", "Cause: configuration.")]
 )
-def test_a_failed_run_shows_cause_and_advice(viewer: Client, cause_kind: str, said: str) -> None:
+def test_a_failed_run_shows_cause_and_advice(viewer: Client, cause_kind: str, text: str) -> None:
     run = ended(State.FAILED, cause="orders_db does not answer.", cause_kind=cause_kind)
     page = words(viewer, address(run))
-    assert f"Failed orders_db does not answer. {said}" in page
+    assert f"Failed orders_db does not answer. {text}" in page
     assert "orders_db does not answer." in words(viewer, LIST)
 
 
-def test_each_state_has_its_sentence(viewer: Client) -> None:
+def test_each_state_has_a_summary(viewer: Client) -> None:
     skipped = ended(State.SKIPPED, cause="Skipped: overlaps run 1.", overlaps=ended())
-    said = words(viewer, address(skipped))
-    assert f"Skipped: overlaps run 1. Run {skipped.overlaps_id}" in said and "Timeline" not in said
+    text = words(viewer, address(skipped))
+    assert f"Skipped: overlaps run 1. Run {skipped.overlaps_id}" in text and "Timeline" not in text
     lost = ended(State.LOST, cause="vm:1 stopped sending heartbeats.", cause_kind="machine")
     assert "Lost vm:1 stopped sending heartbeats. Cause: infrastructure" in words(viewer, address(lost))
     active = ended(State.QUEUED, finished_at=None, started_at=None)
     assert "Waiting for a worker." in words(viewer, address(active))
     Run.objects.filter(pk=active.pk).update(state=State.RUNNING, cancelled_by="petro")
-    said = words(viewer, address(active))
-    assert "0 of 0 tasks done" in said and "petro requested cancellation" in said
+    text = words(viewer, address(active))
+    assert "0 of 0 tasks done" in text and "petro requested cancellation" in text
     cancelled = ended(State.CANCELLED, cause="Cancelled by petro. Nothing was published.", cancelled_by="petro", reason="wrong day")
-    said = words(viewer, address(cancelled))
-    assert "Cancelled Cancelled by petro." in said and "Reason wrong day" in said and "Cancelled by petro" in said
+    text = words(viewer, address(cancelled))
+    assert "Cancelled Cancelled by petro." in text and "Reason wrong day" in text and "Cancelled by petro" in text
 
 
 def test_a_run_whose_details_are_forgotten_makes_none_up(viewer: Client) -> None:
     run = ended(seconds=3)
-    said = words(viewer, address(run))
-    assert "Succeeded in 3.0 s. Details are deleted after 365 days" in said and "0 rows" not in said and "Timeline" not in said
+    text = words(viewer, address(run))
+    assert "Succeeded in 3.0 s. Details are deleted after 365 days" in text and "0 rows" not in text and "Timeline" not in text
     assert re.search(rf" {run.pk} Succeeded Full everything olena Command line .* 3.0 s – – –", words(viewer, LIST))
 
 
@@ -187,12 +189,12 @@ def test_earlier_attempts_and_the_log(viewer: Client, monkeypatch: pytest.Monkey
     lines = [line.text for line in page["log"].lines]
     assert lines[0].startswith("Requested by ") and lines[-1] == f"Run {run.pk}: Succeeded."
     worker = run.worker
-    told = [f"Load: attempt {n} on {worker} failed. Attempt {n} lost the warehouse." for n in (1, 2)]
-    assert [line.text for line in page["log"].lines if line.is_failure] == told
+    expected = [f"Load: attempt {n} on {worker} failed. Attempt {n} lost the warehouse." for n in (1, 2)]
+    assert [line.text for line in page["log"].lines if line.is_failure] == expected
     loaded, written = lines[-2], document(run)["tables"]["fact_sales"]["inserted"]
     assert loaded.startswith("Load: done in ") and f"fact_sales: inserted {localize_count(written)}" in loaded
     assert any(line.startswith("Extract fact_sales: done in ") and "rows extracted: " in line for line in lines)
-    assert lines[-3] == told[1] and told[0] in words(viewer, address(run))
+    assert lines[-3] == expected[1] and expected[0] in words(viewer, address(run))
 
 
 def test_a_failed_task_tells_of_its_last_attempt_itself(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +246,7 @@ def test_what_changed_since_the_last_good_run(viewer: Client) -> None:
 def test_filters_search_and_dates(viewer: Client) -> None:
     old = ended(created_at=datetime(2024, 3, 5, 12, tzinfo=UTC), requested_by="petro", trigger=Trigger.ADMIN)
     new = ended(State.FAILED, mode=Mode.INCREMENTAL, cause="No space.", reason="the auditor asked")
-    for asked, found in (
+    for query, found in (
         ({"state__exact": "failed"}, [new]),
         ({"mode__exact": "full"}, [old]),
         ({"trigger__exact": "admin"}, [old]),
@@ -255,7 +257,7 @@ def test_filters_search_and_dates(viewer: Client) -> None:
         ({"created_at__year": "2024", "created_at__month": "3", "created_at__day": "5"}, [old]),
         ({}, [new, old]),
     ):
-        assert list(viewer.get(LIST, asked).context["cl"].result_list) == found, asked
+        assert list(viewer.get(LIST, query).context["cl"].result_list) == found, query
     assert "March 5" in words(viewer, LIST, created_at__year="2024", created_at__month="3")
 
 
@@ -277,10 +279,10 @@ def test_queries_of_the_list_do_not_grow_and_count_nothing(viewer: Client) -> No
     for _ in range(2):
         for _ in range(20):
             with_rows(ended())
-        with CaptureQueriesContext(connections["default"]) as asked:
+        with CaptureQueriesContext(connections["default"]) as query:
             assert viewer.get(LIST).status_code == 200
-        counts.append(len(asked))
-        counted = [query["sql"] for query in asked.captured_queries if "COUNT(" in query["sql"]]
+        counts.append(len(query))
+        counted = [query["sql"] for query in query.captured_queries if "COUNT(" in query["sql"]]
         assert not [sql for sql in counted if 'FROM "orchestration_run"' in sql], "no run is counted"
     assert counts[0] == counts[1] <= 12, counts
 
@@ -289,28 +291,28 @@ def test_queries_of_a_page_do_not_grow(viewer: Client) -> None:
     counts = []
     for tasks in (2, 120):
         run = with_rows(ended(), tasks)
-        with CaptureQueriesContext(connections["default"]) as asked:
+        with CaptureQueriesContext(connections["default"]) as query:
             assert viewer.get(address(run)).status_code == 200
-        counts.append(len(asked))
+        counts.append(len(query))
     assert counts[0] + 2 >= counts[1] <= 20, counts
     assert "and 20 more tasks" in words(viewer, address(run))
 
 
-# --- The part that is asked for again ---
+# --- The refresh ---
 
 
-def test_the_page_is_asked_for_again_until_the_run_has_ended(viewer: Client) -> None:
+def test_page_refreshes_until_the_run_has_ended(viewer: Client) -> None:
     run = with_rows(ended(State.RUNNING, finished_at=None))
     path = address(run, "now")
     whole_page = viewer.get(address(run)).content.decode()
     assert f'hx-get="{path}?seen=running"' in whole_page and "hx-swap-oob" not in whole_page
     answer = viewer.get(path, {"seen": "running"})
-    said = answer.content.decode()
-    assert "<html" not in said and "every 2s" in said and "no-store" in answer["Cache-Control"]
-    assert re.search(r'id="run-timeline"[^>]+hx-swap-oob', said) and 'id="run-buttons">' in said, "buttons stay as long as the state"
+    text = answer.content.decode()
+    assert "<html" not in text and "every 2s" in text and "no-store" in answer["Cache-Control"]
+    assert re.search(r'id="run-timeline"[^>]+hx-swap-oob', text) and 'id="run-buttons">' in text, "buttons stay as long as the state"
     Run.objects.filter(pk=run.pk).update(state=State.SUCCEEDED, finished_at=timezone.now())
-    said = viewer.get(path, {"seen": "running"}).content.decode()
-    assert "every 2s" not in said and 'id="run-buttons" hx-swap-oob' in said
+    text = viewer.get(path, {"seen": "running"}).content.decode()
+    assert "every 2s" not in text and 'id="run-buttons" hx-swap-oob' in text
 
 
 def test_who_may_not_see_runs_is_sent_away(viewer: Client, client: Client) -> None:
@@ -326,8 +328,8 @@ def test_links_are_for_who_may_follow_them(client: Client) -> None:
     person.user_permissions.add(Permission.objects.get(codename="view_run"))
     client.force_login(person)
     run = with_rows(ended())
-    said = client.get(address(run)).content.decode()
-    assert "fact_sales" in said and "factsales" not in said and reverse("admin:orchestration_reject_changelist") not in said
+    text = client.get(address(run)).content.decode()
+    assert "fact_sales" in text and "factsales" not in text and reverse("admin:orchestration_reject_changelist") not in text
 
 
 # --- The timeline ---
@@ -380,5 +382,5 @@ def test_tasks_that_have_not_ended_or_not_begun() -> None:
     (lane,) = draw_timeline(slices(3, State.QUEUED), now).lanes
     assert (lane.bars, lane.done, lane.duration) == ([], 0, None)
     (lane,) = draw_timeline(slices(1, State.LOST, lasts=60, heartbeat_at=now - timedelta(seconds=5)), now).lanes
-    assert lane.duration == timedelta(seconds=5), "until it was last heard of"
+    assert lane.duration == timedelta(seconds=5), "until its last heartbeat"
     assert draw_timeline([], now).lanes == []

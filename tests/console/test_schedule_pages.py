@@ -32,7 +32,7 @@ def schedule_page(name: str = DAILY) -> str:
     return page("django_celery_beat_periodictask_change", beat(name).pk)
 
 
-def said(answer: Any) -> list[str]:
+def list_messages(answer: Any) -> list[str]:
     return [str(message) for message in answer.context["messages"]]
 
 
@@ -84,7 +84,7 @@ def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:
     assert "Paused. Enable the schedule" in client.get(schedule_page(WEEKLY)).content.decode()
     client.cookies["django_language"] = "uk"
     shown = client.get(schedule_page(WEEKLY)).content.decode()
-    assert "Розклади" in shown and "Periodic" not in shown
+    assert "Планування" in shown and "Periodic" not in shown
 
 
 # --- Crontabs that cannot be ---
@@ -139,7 +139,7 @@ def test_run_now_takes_beats_place(came: Came, broker: FakeBroker) -> None:
     answer = operator.post(address, {"action": "run_selected", "_selected_action": [beat(WEEKLY).pk]})
     assert answer.headers["Location"] == start and start.replace("&", "&amp;") in operator.get(schedule_page(WEEKLY)).content.decode()
     both = operator.post(address, {"action": "run_selected", "_selected_action": [beat().pk, beat(WEEKLY).pk]}, follow=True)
-    assert "Select one schedule" in said(both)[0]
+    assert "Select one schedule" in list_messages(both)[0]
     viewer = came(VIEWER)
     assert "run_selected" not in viewer.get(address).content.decode() and start not in viewer.get(schedule_page(WEEKLY)).content.decode()
     viewer.post(address, {"action": "run_selected", "_selected_action": [beat().pk]})
@@ -159,18 +159,18 @@ def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, broker: F
     assert address in operator.get(schedule_page()).content.decode()
     assert address in operator.get(page("orchestration_scheduledrun_change", waiting.pk)).content.decode()
     assert operator.get(address).status_code == 200 and fresh(waiting).decision == Decision.HELD
-    said_nothing = operator.post(address, {"resolution": "else"}, follow=True)
-    assert "Choose one of the options" in said(said_nothing)[0] and fresh(waiting).decision == Decision.HELD
+    invalid = operator.post(address, {"resolution": "else"}, follow=True)
+    assert "Choose one of the options" in list_messages(invalid)[0] and fresh(waiting).decision == Decision.HELD
     no_gap = operator.post(address, {"resolution": "backfill"}, follow=True)
-    assert "there is nothing to backfill" in said(no_gap)[0] and fresh(waiting).decision == Decision.HELD
+    assert "there is nothing to backfill" in list_messages(no_gap)[0] and fresh(waiting).decision == Decision.HELD
     answer = operator.post(address, {"resolution": "run", "reason": "the servers are back"}, follow=True)
     due = fresh(waiting)
     assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
-    assert broker.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in said(answer)[0]
+    assert broker.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in list_messages(answer)[0]
     history = operator.get(page("orchestration_scheduledrun_history", due.pk)).content.decode()
     assert "Run after the pause: the servers are back" in history
     again = operator.post(address, {"resolution": "skip"}, follow=True)
-    assert "decided already" in said(again)[0] and Run.objects.count() == 1
+    assert "decided already" in list_messages(again)[0] and Run.objects.count() == 1
 
 
 def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, broker: FakeBroker) -> None:
@@ -182,10 +182,10 @@ def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledR
     assert run.mode == Mode.INCREMENTAL and 8 < (run.window_end - run.window_start).days < 12
     other = ScheduledRun.objects.create(schedule_id=WEEKLY, scheduled_for=ago(days=1), decision=Decision.HELD)
     answer = administrator.post(page("orchestration_scheduledrun_resolve", other.pk), {"resolution": "skip"}, follow=True)
-    assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and said(answer)[-1] == "Missed run skipped."
+    assert fresh(other).decision == Decision.SKIPPED and fresh(other).run is None and list_messages(answer)[-1] == "Missed run skipped."
 
 
-@pytest.mark.parametrize("method", ["get", "head", "broker", "put", "delete"])
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
 def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:
     viewer, address = came(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403

@@ -252,14 +252,14 @@ class RunActionsAdmin(HistoryAdmin):
 
     def confirm(self, request: HttpRequest, action: RunAction) -> HttpResponse:
         self.require_permission(request, action.permission)
-        is_post = request.method == "POST"
-        ids = parse_run_ids(request.POST if is_post else request.GET)
+        is_submitted = request.method == "POST"
+        ids = parse_run_ids(request.POST if is_submitted else request.GET)
         runs = list(Run.objects.filter(pk__in=ids).order_by("pk"))
         if not runs or len(ids) > MAX_RUNS:
             messages.error(request, _("Select between 1 and %d runs.") % MAX_RUNS)
             return redirect(run_address("changelist"))
-        form = ReasonForm(request.POST if is_post else None)
-        if is_post and form.is_valid():
+        form = ReasonForm(request.POST if is_submitted else None)
+        if is_submitted and form.is_valid():
             return self.perform_on_all(request, action, runs, form.cleaned_data["reason"])
         rows = [(run, action.refusal(run)) for run in runs]
         context = {

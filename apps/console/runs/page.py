@@ -166,7 +166,8 @@ def list_details(run: Run) -> Iterable[Detail | None]:
     yield text_detail(_("Requested at"), format_instant(run.created_at))
     yield text_detail(_("Started"), format_instant(run.started_at))
     yield text_detail(_("Finished"), format_instant(run.finished_at))
-    yield text_detail(_("High-water mark"), format_instant(run.high_water_mark))
+    published = run.state == State.SUCCEEDED and not run.dry_run
+    yield text_detail(_("High-water mark"), format_instant(run.high_water_mark) if published else "")
     yield text_detail(_("Worker"), run.worker)
     yield text_detail(_("Last heartbeat"), format_instant(run.heartbeat_at) if run.is_active else "")
     yield text_detail(_("Code version"), run.code_version)

@@ -62,7 +62,7 @@ class Command(BaseCommand):
             self.see_through(run, options)
         self.report(run, options)
         if code := exit_code(run):
-            stop(closing_sentence(run), code)
+            stop(closing_message(run), code)
         return None
 
     def start_safely(self, options: dict[str, Any]) -> Run:
@@ -157,7 +157,7 @@ def is_worth_showing(run: Run) -> bool:
     return run.state == State.SUCCEEDED or run.checks.filter(passed=False, blocking=True).exists()
 
 
-def closing_sentence(run: Run) -> str:
+def closing_message(run: Run) -> str:
     """Return the cause, and the next step where the cause does not name one."""
     if run.state == State.CANCELLED and not run.dry_run:
         return f"{run.cause} `manage.py run_etl --resume {run.pk}` resumes it."

@@ -1,0 +1,1 @@
+"""Date formats of the pages, one for each language: FORMAT_MODULE_PATH in settings.py."""
