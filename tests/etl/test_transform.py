@@ -23,6 +23,7 @@ from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
 from apps.etl.transform.person import EMAIL
 from techmarket.errors import BatchDamaged
+from techmarket.messages import MESSAGES
 
 quick = settings(deadline=None, max_examples=200, derandomize=True, database=None)
 
