@@ -39,7 +39,7 @@ def test_ledger_and_rejects(small_shop: None, capsys: pytest.CaptureFixture[str]
         "orders (lookup)",
         "Quantity out of range",
         "quantity is not between 1 and 2147483647",
-        "e-mail can be parsed",
+        "valid e-mail",
         "succeeded",
     ):
         assert shown in words, shown

@@ -1,4 +1,4 @@
-"""The questions that Metabase answers: the KPI views of apps/warehouse/kpi_views.py, filtered and summed.
+"""The questions that Metabase answers: the KPI views of apps/warehouse/kpi_sql.py, filtered and summed.
 
 `{{name}}` is a Metabase variable, and Metabase leaves out what stands in `[[ ]]` while its variable has no value.
 """

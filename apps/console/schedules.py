@@ -26,7 +26,7 @@ from unfold.decorators import display
 
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.actions import HistoryAdmin, ReasonForm, describe_start, run_address, show_result
-from apps.console.runs.start import START_PERMISSION
+from apps.console.runs.start_form import START_PERMISSION
 from apps.orchestration.models import Decision, Schedule, ScheduledRun
 from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, resolve_missed_run, upcoming
 from techmarket.errors import EtlError

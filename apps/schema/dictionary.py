@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from apps.schema.columns import get_example, get_source, get_unit
 from apps.schema.tables import Column, Database, Table
-from apps.warehouse.kpi_views import View
+from apps.warehouse.kpi_sql import View
 
 HEAD = """\
 # Data dictionary
@@ -73,7 +73,7 @@ def render_table(table: Table, database: Database) -> Iterator[str]:
 def render_view(view: View) -> Iterator[str]:
     yield f"### {view.name}"
     yield ""
-    yield f"A view of the KPIs ([SQL](../apps/warehouse/kpi_views.py)). {view.comment}"
+    yield f"A view of the KPIs ([SQL](../apps/warehouse/kpi_sql.py)). {view.comment}"
     yield ""
     yield "| column | meaning |"
     yield "| --- | --- |"

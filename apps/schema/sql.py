@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from apps.schema.tables import Column, Database, Table
-from apps.warehouse.kpi_views import View
+from apps.warehouse.kpi_sql import View
 from apps.warehouse.partition import create_only_partition, partition_by_range
 
 WIDTH = 130

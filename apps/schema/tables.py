@@ -14,7 +14,7 @@ from django.db.models import Model, UniqueConstraint
 from django.utils.translation import override
 
 from apps.schema.offline import make_backend
-from apps.warehouse.kpi_views import VIEWS, View
+from apps.warehouse.kpi_sql import VIEWS, View
 from apps.warehouse.partition import CreateSinglePartitionModel
 
 WAREHOUSE = "dwh"

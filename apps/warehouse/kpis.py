@@ -1,4 +1,4 @@
-"""The KPIs by month and in total, read from the views of kpi_views.py. Money is UAH; days and months are those of the shop's calendar."""
+"""The KPIs by month and in total, read from the views of kpi_sql.py. Money is UAH; days and months are those of the shop's calendar."""
 
 from dataclasses import dataclass
 from datetime import date

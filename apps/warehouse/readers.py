@@ -10,7 +10,7 @@ from django.db import connections
 
 from apps.warehouse.dimensions import Dimension
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpi_views import VIEWS
+from apps.warehouse.kpi_sql import VIEWS
 
 READER = "bi_reader"
 AS_OF = "data_as_of"  # view of etl_load: the latest high-water mark and no other column

@@ -10,7 +10,7 @@ from django.apps import AppConfig
 from django.db import connections, transaction
 
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpi_views import VIEWS, View
+from apps.warehouse.kpi_sql import VIEWS, View
 
 
 def drop_views(sender: AppConfig, using: str, plan: list[Any], **kwargs: Any) -> None:

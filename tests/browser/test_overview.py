@@ -46,7 +46,7 @@ def test_language_theme_and_width(star: Run, open_page: OpenPage, log_in: LogIn,
     page.goto("/admin/")
     title, fresh = ("Overview", "On schedule") if language == "en" else ("Огляд", "За розкладом")
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-    expect(page.get_by_text(fresh, exact=False).first).to_be_visible()
+    expect(page.locator("#now").get_by_text(fresh)).to_be_visible()
     assert page.locator("html").get_attribute("lang") == language
     assert page.evaluate("document.documentElement.classList.contains('dark')") == (theme == "dark")
     assert page.locator("canvas.chart").count() == 8

@@ -139,7 +139,7 @@ def test_an_unparsable_email_is_loaded_and_warned_about(small: None) -> None:
     assert DimCustomer.objects.get(customer_id=customer.id).email == "nobody at example.com"
     [warning] = CheckResult.objects.filter(run=done, passed=False)
     assert (warning.name, warning.table, warning.blocking, warning.observed) == (
-        "e-mail can be parsed",
+        "valid e-mail",
         "dim_customer",
         False,
         f"1 row (id {customer.id})",

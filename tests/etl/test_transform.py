@@ -23,6 +23,7 @@ from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
 from apps.etl.transform.person import EMAIL
 from techmarket.errors import BatchDamaged
+from techmarket.messages import MESSAGES
 
 quick = settings(deadline=None, max_examples=200, derandomize=True, database=None)
 
@@ -276,7 +277,8 @@ def test_every_fact_can_be_sliced_checked_and_transformed(fact: Fact) -> None:
         assert source.sliced_by in {column.name for column in source.columns} and source.alias in SNAPSHOT_ORDER
     own = {fact.key, *fact.columns}
     assert {each.column for each in (*fact.accepted_values, *fact.reconciliations)} <= own
-    assert len(set(fact.check_names)) == len(fact.check_names)
+    checks = [each.check for each in (*fact.equalities, *fact.reconciliations)]
+    assert len(set(checks)) == len(checks) and set(checks) <= set(MESSAGES)
     assert fact.table in registry.FACTS
     assert not fact.has_product_columns or {"product_key", "quantity", "net_amount"} <= own
 

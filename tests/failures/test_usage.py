@@ -24,8 +24,8 @@ TOMORROW = "TOMORROW"
         ("--mode=", "--mode"),
         ("--mode both", "'full', 'incremental'"),
         # 3: a full run has no window
-        ("--mode full --days 7", "--mode incremental"),
-        ("--mode full --start-date 2024-01-01 --end-date 2024-01-31", "--mode incremental"),
+        ("--mode full --days 7", "only with an incremental run"),
+        ("--mode full --start-date 2024-01-01 --end-date 2024-01-31", "only with an incremental run"),
         # 4 to 9: days
         *((f"--days {days}", "a whole number from 1 to 3650") for days in ("0", "-1", "1e3", "1_000", "７", "٣", "1.0", "+7", "x", "3651")),
         ("--days 99999999999", "a whole number from 1 to 3650"),
@@ -44,13 +44,13 @@ TOMORROW = "TOMORROW"
         ),
         # 16 to 21: windows
         ("--start-date 2024-02-01 --end-date 2024-01-31", "before the start"),
-        ("--start-date 2024-02-01", "--start-date and --end-date go together"),
-        ("--end-date 2024-02-01", "--start-date and --end-date go together"),
+        ("--start-date 2024-02-01", "both a start and an end date"),
+        ("--end-date 2024-02-01", "both a start and an end date"),
         (f"--start-date {TOMORROW} --end-date {TOMORROW}", "in the future"),
         (f"--start-date 2024-01-01 --end-date {TOMORROW}", "in the future"),
         ("--start-date 2024-01-01 --days 7", "not both"),
         ("--end-date 2024-01-01 --days 7", "not both"),
-        ("--start-date= --days 7", "not both"),
+        ("--start-date= --days 7", "is not a day"),
         ("--start-date= --end-date=", "as 2024-01-31"),
         ("--start-date 0001-01-01 --end-date 9999-12-31", "in the future"),
         ("--start-date 0001-01-01 --end-date 2024-01-01", "no orders before 2015-01-01"),
@@ -70,8 +70,8 @@ TOMORROW = "TOMORROW"
         ("--resume", "--resume"),
         # --cancel
         ("--cancel x", "a whole number"),
-        ("--cancel 1 --mode full", "--cancel goes with --reason at most"),
-        ("--reason late", "--reason with --cancel alone"),
+        ("--cancel 1 --mode full", "Combine --cancel only with --reason"),
+        ("--reason late", "--reason only with --cancel"),
         ("--cancel 1 --reason " + "x" * 256, "at most 255 characters"),
     ],
 )

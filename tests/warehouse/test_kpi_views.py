@@ -15,7 +15,7 @@ from django.db import connections
 from apps.demo import shop
 from apps.orchestration import api
 from apps.warehouse.facts import FactSales
-from apps.warehouse.kpi_views import KPI_LINES, KPI_ORDERS, VIEWS, View
+from apps.warehouse.kpi_sql import KPI_LINES, KPI_ORDERS, VIEWS, View
 from apps.warehouse.kpis import fetch_rows, to_uah
 from apps.warehouse.partition import WHOLE_RANGE
 from apps.warehouse.view_updates import create_views, drop_views, is_current

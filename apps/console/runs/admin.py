@@ -15,7 +15,7 @@ from unfold.paginator import InfinitePaginator
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.page import COLOURS, build_page, measure_duration
 from apps.console.runs.search import find_by_cause
-from apps.console.runs.start import StartRunAdmin
+from apps.console.runs.start_form import StartRunAdmin
 from apps.orchestration.models import Run
 from apps.orchestration.tally import Tally, tallies
 from apps.orchestration.window import describe_window
