@@ -4,6 +4,7 @@ Adding one: a line in MESSAGES, `message("its.code", name=value)` where it happe
 """
 
 from collections.abc import Mapping
+from string import Formatter
 from typing import Any
 
 from django import template
@@ -125,9 +126,9 @@ class Message(str):
 
 
 def message(code: str, **params: Any) -> Message:
-    """Return the message of this code. Raises KeyError for one that MESSAGES does not have."""
-    MESSAGES[code]
-    return Message(code, params)
+    """Return the message of this code, with the parameters that its sentence names. Raises KeyError where MESSAGES lacks the code."""
+    named = {name for _literal, name, _format, _conversion in Formatter().parse(MESSAGES[code]) if name}
+    return Message(code, {name: value for name, value in params.items() if name in named})
 
 
 def render(code: str, params: Mapping[str, Any]) -> str:

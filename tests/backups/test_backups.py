@@ -181,7 +181,7 @@ def test_restore_is_skipped_during_an_active_run(shop: Shop) -> None:
     folder = make_backup(shop)
     wipe(shop, "auth_db")
     shop.sql("default", "UPDATE orchestration_run SET state = 'running' WHERE id = 1")
-    one_sentence(shop.run("restore", folder.name, "--only", "auth_db"), 3, "Active: run 1 by", "`manage.py run_etl --cancel 1`")
+    one_sentence(shop.run("restore", folder.name, "--only", "auth_db"), 3, "Active: run 1 requested by", "`manage.py run_etl --cancel 1`")
     assert list_tables(shop, "auth_db") == []
 
 

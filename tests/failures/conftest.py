@@ -4,6 +4,7 @@ Every test has a copy of its own, so that it may break what it likes.
 """
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ import psycopg
 import pytest
 from django.conf import settings
 
+from techmarket.messages import load
 from tests import prepared
 from tests.conftest import PASSED_ON, ROOT
 from tests.servers import mysql, postgresql, with_database
@@ -92,7 +94,8 @@ class Shop:
     def runs(self) -> list[dict[str, Any]]:
         names = ("id", "state", "cause", "cause_kind", "overlaps_id")
         query = f"SELECT {', '.join(names)} FROM orchestration_run ORDER BY id"
-        return [dict(zip(names, row, strict=True)) for row in self.sql("default", query)]
+        rows = [dict(zip(names, row, strict=True)) for row in self.sql("default", query)]
+        return [row | {"cause": read_message(row["cause"])} for row in rows]
 
     def tasks(self, state: str) -> set[tuple[str, str]]:
         """Stages and subjects of the last run's tasks in this state."""
@@ -115,6 +118,11 @@ class Shop:
 
     def running(self, stage: str) -> Callable[[], bool]:
         return lambda: any(stage == task for task, _ in self.tasks("running"))
+
+
+def read_message(stored: Any) -> str:
+    """Return the English sentence of a message column: PostgreSQL gives JSON decoded, SQLite as text."""
+    return str(load(json.loads(stored) if isinstance(stored, str) and stored[:1] in ("{", '"') else stored))
 
 
 def cut_postgres(shop: Shop, alias: str) -> None:

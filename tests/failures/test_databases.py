@@ -133,7 +133,7 @@ def test_port_that_is_no_database(shop: Shop, variable: str, scheme: str, answer
 @pytest.mark.parametrize(("variable", "scheme"), [("ORDERS_DB_URL", "mysql"), ("DWH_URL", "postgres")])
 def test_option_that_there_is_not(shop: Shop, variable: str, scheme: str) -> None:
     env = {variable: f"{scheme}://user:topsecret@127.0.0.1:1/shop?colour=blue"}
-    refused(shop, 4, f"{variable} has an option that the driver refuses", "colour", env=env)
+    refused(shop, 4, f"the driver refuses an option in {variable}", "colour", env=env)
 
 
 # --- Not what it should be ---
@@ -145,7 +145,7 @@ def test_option_that_there_is_not(shop: Shop, variable: str, scheme: str) -> Non
         ("auth_db", "TABLE user_roles RENAME TO gone", "user_roles", "Run `manage.py migrate_all`."),
         ("dwh", "TABLE dim_region RENAME TO gone", "dim_region", "Run `manage.py migrate_all`."),
         ("dwh", "TABLE fact_sales RENAME COLUMN net_amount TO gone", "net_amount", "Run `manage.py migrate_all`."),
-        ("catalog_db", "TABLE products RENAME COLUMN cost TO gone", "cost", "Bring the source and apps/etl/tables.py in step."),
+        ("catalog_db", "TABLE products RENAME COLUMN cost TO gone", "cost", "Restore it in the source database."),
     ],
 )
 def test_table_or_column_missing(shop: Shop, alias: str, change: str, missing: str, says: str) -> None:
@@ -161,7 +161,7 @@ def test_table_or_column_missing(shop: Shop, alias: str, change: str, missing: s
 def test_column_of_another_type(shop: Shop) -> None:
     shop.sql("orders_db", "ALTER TABLE order_items RENAME COLUMN quantity TO gone")
     shop.sql("orders_db", "ALTER TABLE order_items ADD COLUMN quantity TEXT")
-    refused(shop, 4, "orders_db (", "order_items.quantity is text, expected bigint. Restore the column's type in the source database.")
+    refused(shop, 4, "orders_db (", "order_items.quantity is text, not bigint. Restore the column's type in the source database.")
 
 
 def test_columns_in_other_letters_are_the_same(shop: Shop) -> None:
@@ -240,7 +240,7 @@ def test_warehouse_that_is_read_only(shop: Shop) -> None:
     path = folder / "dwh.sqlite3"
     path.write_bytes((shop.folder / "dwh.sqlite3").read_bytes())
     with read_only(folder):
-        refused(shop, 4, f"dwh ({path}) ", "Give this user the right to ", env={"DWH_URL": f"sqlite:///{path}"})
+        refused(shop, 4, f"dwh ({path}) ", "Make the file and its folder writable", env={"DWH_URL": f"sqlite:///{path}"})
     succeeds(shop, "--resume", "2")
 
 
@@ -271,7 +271,7 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
         (shop.folder / "dwh.sqlite3").unlink()
         (shop.folder / "dwh.sqlite3").symlink_to(path)
         fill(disk, leave=80_000)
-        refused(shop, 1, "the disk is full; nothing was published. Free space, then run it again.", cause_kind="machine")
+        refused(shop, 1, "the disk is full; nothing was published. Free space there, then run it again.", cause_kind="machine")
         (disk / "ballast").unlink()
         succeeds(shop, "--resume", "2")
 

@@ -13,7 +13,22 @@ from tests.conftest import ROOT
 from tests.failures.conftest import Shop, needs_files, one_sentence
 
 pytestmark = needs_files  # the shell is the same with servers
-KEYS = {"run", "mode", "dry_run", "status", "cause", "window", "high_water_mark", "seconds", "tables", "sources", "checks", "rejects"}
+KEYS = {
+    "run",
+    "mode",
+    "dry_run",
+    "status",
+    "cause",
+    "cause_code",
+    "cause_kind",
+    "window",
+    "high_water_mark",
+    "seconds",
+    "tables",
+    "sources",
+    "checks",
+    "rejects",
+}
 CYRILLIC = "оплачено"
 
 
