@@ -13,17 +13,7 @@ from tests.conftest import ROOT
 from tests.failures.conftest import Shop, needs_files, one_sentence
 
 pytestmark = needs_files  # the shell is the same with servers
-KEYS = {
-    "run",
-    "mode",
-    "dry_run",
-    "status",
-    "cause",
-    "cause_code",
-    "cause_kind",
-    "window",
-    "high_water_mark",
-    "seconds",
+KEYS = {"run", "mode", "dry_run", "status", "cause", "cause_code", "cause_kind", "window", "high_water_mark", "seconds"} | {
     "tables",
     "sources",
     "checks",
