@@ -133,7 +133,7 @@ def main() -> None:
         pages = {name: reverse(page, args=[row()] if row else []) for name, page, row in PAGES}
         cookie = session()
         IMAGES.mkdir(parents=True, exist_ok=True)
-        with server(free_port()) as address, chromium.browser() as browser:
+        with server(free_port()) as address, chromium.launch_browser() as browser:
             shoot(browser, address, pages, cookie)
 
 

@@ -1,17 +1,20 @@
-"""What axe-core finds on a page."""
+"""Find accessibility violations on a page with axe-core."""
 
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-# Which rules count. The others are for whoever writes content.
-GRAVE = ("serious", "critical")
+# The impacts that fail a test; axe-core rates the others as minor or moderate.
+FAILING_IMPACTS = ("serious", "critical")
 
 
-def faults(page: Page) -> list[str]:
-    """Of grave impact: rule, and the first element that it is of."""
-    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+def find_violations(page: Page) -> list[str]:
+    """Return rule and element of each serious or critical violation, up to three elements per rule."""
+    violations: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
-        f"{each['id']} ({each['impact']}): {node['html'][:300]}" for each in found if each["impact"] in GRAVE for node in each["nodes"][:3]
+        f"{each['id']} ({each['impact']}): {node['html'][:300]}"
+        for each in violations
+        if each["impact"] in FAILING_IMPACTS
+        for node in each["nodes"][:3]
     ]

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, whose own download is not needed."""
+"""Start the installed Chromium with Playwright, without Playwright's own download."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.servers import need, program
 
-# It runs as root in containers, talks to nobody but us, and leaves no trace of its own housekeeping.
+# Runs as root in containers, without background traffic or first-run pages.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -22,20 +22,20 @@ FLAGS = (
 )
 
 
-def chromium() -> Path | None:
-    given = os.environ.get("CHROMIUM", "").strip()
-    return Path(given) if given else program("chromium") or program("chromium-browser") or program("google-chrome")
+def find_chromium() -> Path | None:
+    configured = os.environ.get("CHROMIUM", "").strip()
+    return Path(configured) if configured else program("chromium") or program("chromium-browser") or program("google-chrome")
 
 
-def headless() -> Path | None:
-    """Return Chromium without its windows and toolbars, which take half of the time, where there is one."""
-    return program("chromium-headless-shell") or chromium()
+def find_headless_chromium() -> Path | None:
+    """Return the headless shell where it is installed, else Chromium: without windows and toolbars it takes half of the time."""
+    return program("chromium-headless-shell") or find_chromium()
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Raises tests.servers.Unavailable where there is none and none can be installed."""
-    path = need(headless, "Chromium", "CHROMIUM", "chromium", "chromium-headless-shell")
+def launch_browser() -> Iterator[Browser]:
+    """Start a browser. Raise tests.servers.Unavailable if there is none and none can be installed."""
+    path = need(find_headless_chromium, "Chromium", "CHROMIUM", "chromium", "chromium-headless-shell")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         try:

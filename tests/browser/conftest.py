@@ -1,4 +1,4 @@
-"""A browser on the pages of a live server, as somebody of one of the three groups."""
+"""Fixtures: a browser on a live server, logged in as a user of one of the three groups."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,36 +16,36 @@ from tests.servers import Unavailable
 
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 LOCALES = {"en": "en-GB", "uk": "uk-UA"}
-expect.set_options(timeout=60_000)  # milliseconds: the machine may have other work too
+expect.set_options(timeout=60_000)  # milliseconds; generous, for a busy machine
 OpenPage = Callable[..., Page]
 LogIn = Callable[[Page, str], User]
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One for all. Playwright's synchronous API leaves an event loop running in this thread, in which Django refuses its database."""
+    """Share one browser. Playwright's synchronous API keeps an event loop in this thread, in which Django refuses database access."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         try:
-            with chromium.browser() as started:
-                yield started
+            with chromium.launch_browser() as launched:
+                yield launched
         except Unavailable as error:
             pytest.fail(str(error))
 
 
 @pytest.fixture(autouse=True)
-def at_rest(transactional_db: None) -> Iterator[None]:
-    """The tables are emptied when nobody is at work in them any more: a page's last request, or a worker's last statement, may outlive
-    both page and worker, and the two would wait for each other's locks."""
+def wait_for_idle_connections(transactional_db: None) -> Iterator[None]:
+    """Wait for idle connections before the tables are truncated: the last request of a page or the last statement of a worker may still
+    run after both have ended, and would deadlock with the truncation."""
     yield
     for alias in ("default", "dwh"):
         if connections[alias].vendor == "postgresql":
             deadline = time.monotonic() + 10
-            while others_at_work(alias) and time.monotonic() < deadline:
+            while count_busy_connections(alias) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
 
-def others_at_work(alias: str) -> int:
+def count_busy_connections(alias: str) -> int:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "SELECT COUNT(*) FROM pg_stat_activity "
@@ -56,48 +56,48 @@ def others_at_work(alias: str) -> int:
 
 @pytest.fixture
 def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
-    """Pages of contexts of their own, by language, theme and width. At the end no script has failed, asked or called elsewhere."""
-    complaints: list[str] = []
+    """Open pages in separate contexts, by language, theme and width. Fail at the end on dialogs, errors and foreign requests."""
+    problems: list[str] = []
     contexts = []
 
-    def opened(language: str = "en", theme: str = "light", viewport: dict[str, int] = DESKTOP) -> Page:
+    def open_in_new_context(language: str = "en", theme: str = "light", viewport: dict[str, int] = DESKTOP) -> Page:
         context = browser.new_context(
             base_url=live_server.url, locale=LOCALES[language], color_scheme=theme, viewport=viewport, reduced_motion="reduce"
         )
         context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}") or dialog.dismiss())
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("request", lambda request: elsewhere(request.url) and complaints.append(f"request: {request.url}"))
+        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("request", lambda request: is_foreign(request.url) and problems.append(f"request: {request.url}"))
         return page
 
-    def elsewhere(url: str) -> bool:
+    def is_foreign(url: str) -> bool:
         return not url.startswith((live_server.url, "data:", "blob:"))
 
-    yield opened
+    yield open_in_new_context
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not problems
 
 
 @pytest.fixture
 def page(open_page: OpenPage) -> Page:
-    """English, light, on a desktop."""
+    """Open a page in English, with the light theme, on a desktop."""
     return open_page()
 
 
 @pytest.fixture
 def log_in(live_server: LiveServer) -> LogIn:
-    """A new person of the group (people.VIEWER, OPERATOR or ADMINISTRATOR), logged in without the form."""
+    """Create a user of the group (VIEWER, OPERATOR or ADMINISTRATOR) and log in without the form."""
 
-    def logged_in(page: Page, group: str) -> User:
-        person, _ = User.objects.get_or_create(username=group, defaults={"is_staff": True, "email": f"{group}@shop.example"})
-        person.groups.set([Group.objects.get(name=group)])
+    def log_in_as(page: Page, group: str) -> User:
+        user, _ = User.objects.get_or_create(username=group, defaults={"is_staff": True, "email": f"{group}@shop.example"})
+        user.groups.set([Group.objects.get(name=group)])
         client = Client()
-        client.force_login(person)
+        client.force_login(user)
         cookie = {"name": settings.SESSION_COOKIE_NAME, "value": client.cookies[settings.SESSION_COOKIE_NAME].value}
         page.context.add_cookies([{**cookie, "url": live_server.url}])
-        return person
+        return user
 
-    return logged_in
+    return log_in_as

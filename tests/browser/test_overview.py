@@ -1,4 +1,4 @@
-"""The first page in a browser: both languages, both themes, filters, live progress, and names that want to harm."""
+"""The overview in a browser: both languages, both themes, filters, live progress, and harmful names."""
 
 import re
 
@@ -13,12 +13,12 @@ from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Employee, Region
 from apps.warehouse.dimensions import DimProduct
-from tests.browser.axe import faults
+from tests.browser.axe import find_violations
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-HARM = [
+HARMFUL_TEXTS = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
     "'; DROP TABLE fact_sales; --",
@@ -33,33 +33,35 @@ HARM = [
 
 
 @pytest.fixture
-def star(transactional_db: None, schedules: None) -> Run:  # noqa: F811
+def loaded_shop(transactional_db: None, schedules: None) -> Run:  # noqa: F811
     cache.clear()
     shop.generate(200, 7)
     return api.run("full")
 
 
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", DESKTOP), ("uk", "dark", PHONE)])
-def test_language_theme_and_width(star: Run, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]) -> None:
+def test_page_in_each_language_theme_and_width(
+    loaded_shop: Run, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
+) -> None:
     page = open_page(language, theme, width)
     log_in(page, VIEWER)
     page.goto("/admin/")
-    title, fresh = ("First page", "On schedule") if language == "en" else ("Головна", "За розкладом")
+    title, freshness = ("First page", "On schedule") if language == "en" else ("Головна", "За розкладом")
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-    expect(page.get_by_text(fresh, exact=False).first).to_be_visible()
+    expect(page.get_by_text(freshness, exact=False).first).to_be_visible()
     assert page.locator("html").get_attribute("lang") == language
     assert page.evaluate("document.documentElement.classList.contains('dark')") == (theme == "dark")
     assert page.locator("canvas.chart").count() == 8
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing to scroll sideways"
-    assert not faults(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "no horizontal scrolling"
+    assert not find_violations(page)
 
 
-def test_switch_of_language(star: Run, page: Page, log_in: LogIn) -> None:
+def test_language_can_be_switched(loaded_shop: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/?start=&end=&region=KV")
     page.get_by_role("button", name="Українська").click()
     expect(page.get_by_role("heading", name="Виторг і маржа за місяцями")).to_be_visible()
-    assert page.url.endswith("/admin/?start=&end=&region=KV"), "where one was"
+    assert page.url.endswith("/admin/?start=&end=&region=KV"), "the same page and filters"
     expect(page.get_by_text(re.compile(r"\d[\s\u00a0]\d{3} грн")).first).to_be_visible()
     page.goto("/admin/dwh/factsales/")
     page.get_by_role("button", name="English").click()
@@ -68,7 +70,7 @@ def test_switch_of_language(star: Run, page: Page, log_in: LogIn) -> None:
     expect(page.get_by_role("heading", name="Revenue and margin by month")).to_be_visible()
 
 
-def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
+def test_filters_apply_to_figures_and_links(loaded_shop: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/")
     page.get_by_label("From", exact=True).fill("2025-01-01")
@@ -85,7 +87,7 @@ def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
     expect(page.get_by_role("alert")).to_have_text("The end is before the start.")
 
 
-def test_progress_without_reloading(star: Run, page: Page, log_in: LogIn) -> None:
+def test_progress_is_updated_without_reloading(loaded_shop: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
     run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     tasks = [Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region") for _ in range(4)]
@@ -97,24 +99,24 @@ def test_progress_without_reloading(star: Run, page: Page, log_in: LogIn) -> Non
     expect(bar).to_have_attribute("value", "75")
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED)
     expect(bar).to_have_count(0)
-    assert page.evaluate("window.untouched"), "it was not loaded anew"
+    assert page.evaluate("window.untouched"), "the page was not reloaded"
 
 
-def test_harmful_names_do_no_harm(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
-    """In products, regions and employees, which the page draws and lists. The fixture sees dialogs, errors and foreign requests."""
+def test_harmful_names_are_shown_as_text(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
+    """In products, regions and employees, which the page draws and lists. The fixture fails on dialogs, errors and foreign requests."""
     cache.clear()
     shop.generate(200, 7)
-    for product, name in zip(Product.objects.order_by("pk"), HARM, strict=False):
+    for product, name in zip(Product.objects.order_by("pk"), HARMFUL_TEXTS, strict=False):
         Product.objects.filter(pk=product.pk).update(name=name)
     for model, column in ((Region, "name"), (Employee, "last_name")):
-        for row, name in zip(model.objects.order_by("pk"), HARM, strict=False):
+        for row, name in zip(model.objects.order_by("pk"), HARMFUL_TEXTS, strict=False):
             model.objects.filter(pk=row.pk).update(**{column: name[:80]})
     assert api.run("full").state == "succeeded"
-    DimProduct.objects.filter(name=HARM[-1]).update(name="Є" * 200)
+    DimProduct.objects.filter(name=HARMFUL_TEXTS[-1]).update(name="Є" * 200)
     log_in(page, VIEWER)
     page.goto("/admin/?start=&end=")
     page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
-    for name in HARM[:5]:
+    for name in HARMFUL_TEXTS[:5]:
         expect(page.get_by_text(name[:79]).first).to_be_attached()
     assert page.locator("img[src=x], svg[onload]").count() == 0 and "49" not in page.get_by_text("{{ 7*7 }}").first.inner_text()
     page.goto("/admin/?region=%3Cscript%3Ealert(5)%3C/script%3E&start=%22%3E%3Cimg%20src%3Dx%20onerror%3Dalert(6)%3E")
@@ -122,11 +124,11 @@ def test_harmful_names_do_no_harm(transactional_db: None, schedules: None, page:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_login_and_lists_are_accessible(star: Run, page: Page, log_in: LogIn) -> None:
+def test_login_and_lists_are_accessible(loaded_shop: Run, page: Page, log_in: LogIn) -> None:
     page.goto("/admin/login/")
-    assert not faults(page)
+    assert not find_violations(page)
     log_in(page, OPERATOR)
     page.goto("/admin/dwh/factsales/")
-    assert not faults(page)
+    assert not find_violations(page)
     page.evaluate("document.getElementById('content').append(document.createElement('select'))")
-    assert [fault.split()[0] for fault in faults(page)] == ["select-name"], "it does find what is there"
+    assert [violation.split()[0] for violation in find_violations(page)] == ["select-name"], "axe finds a planted violation"

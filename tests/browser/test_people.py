@@ -1,4 +1,4 @@
-"""Each group logs in, and finds what it may see."""
+"""Each group logs in and sees its pages."""
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -10,9 +10,9 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
 @pytest.mark.parametrize("group", [VIEWER, OPERATOR, ADMINISTRATOR])
-def test_each_group_logs_in_by_the_form(page: Page, group: str) -> None:
-    person = User.objects.create_user("olena", password="a long enough pass phrase", is_staff=True)
-    person.groups.set([Group.objects.get(name=group)])
+def test_each_group_logs_in_with_the_form(page: Page, group: str) -> None:
+    user = User.objects.create_user("olena", password="a long enough pass phrase", is_staff=True)
+    user.groups.set([Group.objects.get(name=group)])
     page.goto("/")
     page.get_by_label("Username").fill("olena")
     page.get_by_label("Password").fill("a long enough pass phrase")

@@ -1,4 +1,4 @@
-"""The pages that act, in a browser, with a real worker: start, see the cause, mend, resume, cancel; rejects, schedules, languages, harm."""
+"""Pages with actions in a browser, with a real worker: start, resume and cancel runs; rejects, schedules, languages, harmful values."""
 
 import re
 from collections.abc import Iterator
@@ -16,129 +16,129 @@ from apps.orchestration import api
 from apps.orchestration.models import Decision, Mode, Reject, Run, ScheduledRun, Stage, State, Trigger
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, OrderItem
-from tests.browser.axe import faults
+from tests.browser.axe import find_violations
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
-from tests.browser.test_overview import HARM
-from tests.browser.worker import worker
+from tests.browser.test_overview import HARMFUL_TEXTS
+from tests.browser.worker import start_worker
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 from tests.orchestration.harness import ago
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 DAILY = "techmarket-etl-daily"
-PATIENCE = 300_000  # milliseconds, for a run at a worker that has other tests' machine to itself only in part
-LONG = "я" * 10_000
+RUN_TIMEOUT_MS = 300_000  # milliseconds: a run of a worker that shares the machine with other tests
+LONG_TEXT = "я" * 10_000
 
 
 @pytest.fixture(scope="module")
-def at_work(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Small slices: a run has many tasks, and there is time to cancel it."""
-    with worker(tmp_path_factory.mktemp("worker") / "log", ETL_BATCH_ORDERS="20", ETL_RETRY_SECONDS="0"):
+def celery_worker(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start a worker with small slices, so that a run has many tasks and can be cancelled in time."""
+    with start_worker(tmp_path_factory.mktemp("worker") / "log", ETL_BATCH_ORDERS="20", ETL_RETRY_SECONDS="0"):
         yield
 
 
 @pytest.fixture
-def small(transactional_db: None, schedules: None) -> None:  # noqa: F811
+def small_shop(transactional_db: None, schedules: None) -> None:  # noqa: F811
     cache.clear()
     shop.generate(100, 7)
 
 
-def press(page: Page, name: str) -> None:
-    """A button of ours is a link where it leads to a page that asks."""
+def click(page: Page, name: str) -> None:
+    """Click the button; one that leads to a confirmation page is a link."""
     page.locator("#content").get_by_role("button", name=name).or_(page.locator("#content").get_by_role("link", name=name)).first.click()
 
 
-def run_page(page: Page, run: Run) -> None:
+def open_run(page: Page, run: Run) -> None:
     page.goto(f"/admin/orchestration/run/{run.pk}/change/")
 
 
-def ended(page: Page, words: str) -> None:
-    """The first page says it of its own accord."""
+def wait_for_overview(page: Page, text: str) -> None:
+    """Wait until the overview shows the text without being reloaded."""
     page.goto("/admin/")
-    expect(page.locator("#now")).to_contain_text(words, timeout=PATIENCE)
+    expect(page.locator("#now")).to_contain_text(text, timeout=RUN_TIMEOUT_MS)
 
 
 # --- Runs ---
 
 
-def test_preview_and_run_at_a_worker(small: None, at_work: None, page: Page, log_in: LogIn) -> None:
-    """From the first page to a warehouse that has what the preview promised, without loading a page anew."""
+def test_run_by_a_worker_equals_its_preview(small_shop: None, celery_worker: None, page: Page, log_in: LogIn) -> None:
+    """From the overview to a warehouse that equals the preview, without reloading a page."""
     api.run("full")
     changes.apply(10, 3)
     log_in(page, OPERATOR)
     page.goto("/admin/")
-    press(page, "Run now")
+    click(page, "Run now")
     page.get_by_label("Reason").fill("the shop has changed")
-    press(page, "Preview: what would change")
+    click(page, "Preview: what would change")
     expect(page.get_by_role("heading", name="What would change")).to_be_visible()
     page.evaluate("window.untouched = true")
-    expect(page.get_by_role("heading", name="Net revenue by month")).to_be_visible(timeout=PATIENCE)
-    assert page.evaluate("window.untouched"), "it was not loaded anew"
-    assert not faults(page)
-    promised = page.locator("tr", has_text="fact_sales").locator("td").all_inner_texts()[1:5]
-    press(page, "Run it")
+    expect(page.get_by_role("heading", name="Net revenue by month")).to_be_visible(timeout=RUN_TIMEOUT_MS)
+    assert page.evaluate("window.untouched"), "the preview was not reloaded"
+    assert not find_violations(page)
+    previewed = page.locator("tr", has_text="fact_sales").locator("td").all_inner_texts()[1:5]
+    click(page, "Run it")
     expect(page.get_by_text(re.compile(r"Run \d+ is queued\."))).to_be_visible()
     run = Run.objects.get(repeats__dry_run=True)
     page.evaluate("window.untouched = true")
-    expect(page.locator("#run-sentence")).to_contain_text("rows written", timeout=PATIENCE)
+    expect(page.locator("#run-sentence")).to_contain_text("rows written", timeout=RUN_TIMEOUT_MS)
     expect(page.locator("#run-buttons").get_by_role("link", name="Re-run")).to_be_visible()
-    assert page.evaluate("window.untouched"), "nor was this one"
-    ended(page, f"Run {run.pk}, incremental succeeded")
+    assert page.evaluate("window.untouched"), "the run's page was not reloaded"
+    wait_for_overview(page, f"Run {run.pk}, incremental succeeded")
     run.refresh_from_db()
     assert run.state == State.SUCCEEDED and run.reason == "the shop has changed" and run.worker == ""
     counts = api.row_counts(run)["fact_sales"]
-    assert [str(counts[name]) for name in ("inserted", "updated", "unchanged", "deleted")] == promised
+    assert [str(counts[name]) for name in ("inserted", "updated", "unchanged", "deleted")] == previewed
 
 
-def test_break_see_the_cause_mend_resume(small: None, at_work: None, page: Page, log_in: LogIn) -> None:
+def test_failed_run_shows_its_cause_and_is_resumed(small_shop: None, celery_worker: None, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
     with connections["payments_db"].cursor() as cursor:
         cursor.execute("ALTER TABLE payments RENAME TO payments_away")
     try:
         page.goto("/admin/orchestration/run/start/?mode=full")
-        press(page, "Run it")
+        click(page, "Run it")
         run = Run.objects.get()
-        ended(page, f"Run {run.pk}, full failed")
+        wait_for_overview(page, f"Run {run.pk}, full failed")
     finally:
         with connections["payments_db"].cursor() as cursor:
             cursor.execute("ALTER TABLE payments_away RENAME TO payments")
-    run_page(page, run)
+    open_run(page, run)
     run.refresh_from_db()
     assert run.state == State.FAILED and "payments" in run.cause
     expect(page.locator("#content").get_by_text(run.cause).first).to_be_visible()
-    press(page, "Resume from the failed task")
+    click(page, "Resume from the failed task")
     page.get_by_label("Reason").fill("the table is back")
-    press(page, "Resume from the failed task")
+    click(page, "Resume from the failed task")
     expect(page.get_by_text(f"Run {run.pk} goes on where it ended.")).to_be_visible()
-    ended(page, f"Run {run.pk}, full succeeded")
-    run_page(page, run)
+    wait_for_overview(page, f"Run {run.pk}, full succeeded")
+    open_run(page, run)
     assert Run.objects.get().state == State.SUCCEEDED and page.get_by_text("Resume from the failed task").count() == 0
     page.locator("#header-inner").get_by_role("link", name="History").click()
     expect(page.get_by_text("Resumed: the table is back")).to_be_visible()
 
 
-def test_cancel_a_long_run(transactional_db: None, schedules: None, at_work: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
-    """Some hundreds of tasks, with one worker."""
+def test_long_run_is_cancelled(transactional_db: None, schedules: None, celery_worker: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
+    """Several hundred tasks, with one worker."""
     shop.generate(3_000, 7)
     log_in(page, OPERATOR)
     page.goto("/admin/orchestration/run/start/?mode=full")
-    press(page, "Run it")
+    click(page, "Run it")
     run = Run.objects.get()
     page.goto("/admin/")
     expect(page.get_by_role("progressbar", name="Progress")).to_be_visible()
-    expect(page.locator("#now").get_by_text(re.compile(r"\d+ of \d\d+ tasks done"))).to_be_visible(timeout=PATIENCE)
-    run_page(page, run)
-    press(page, "Cancel the run")
+    expect(page.locator("#now").get_by_text(re.compile(r"\d+ of \d\d+ tasks done"))).to_be_visible(timeout=RUN_TIMEOUT_MS)
+    open_run(page, run)
+    click(page, "Cancel the run")
     page.get_by_label("Reason").fill("the wrong day")
-    press(page, "Cancel the run")
+    click(page, "Cancel the run")
     expect(page.get_by_text(re.compile(f"Run {run.pk} (ends within ten seconds|is cancelled)"))).to_be_visible()
-    ended(page, f"Run {run.pk}, full cancelled")
+    wait_for_overview(page, f"Run {run.pk}, full cancelled")
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.CANCELLED, "Cancelled by operator: the wrong day. Nothing was published.")
     assert run.finished_at and not run.tasks.filter(started_at__gt=run.finished_at).exists()
-    assert run.tasks.filter(state=State.QUEUED).count() > run.tasks.exclude(state=State.QUEUED).count(), "it ended long before its work"
+    assert run.tasks.filter(state=State.QUEUED).count() > run.tasks.exclude(state=State.QUEUED).count(), "most tasks were never started"
 
 
-def test_several_at_once(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
+def test_action_on_several_runs(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
     runs = [Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED) for _ in range(2)]
     for run in runs:
         run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
@@ -149,8 +149,8 @@ def test_several_at_once(transactional_db: None, schedules: None, page: Page, lo
     page.get_by_label("Select action to run").or_(page.locator("select[name=action]")).first.select_option(label="Re-run")
     page.get_by_title("Run the selected action").click()
     expect(page.get_by_role("heading", name="Re-run")).to_be_visible()
-    assert page.locator("#content li").count() == 2 and not faults(page)
-    press(page, "Re-run")
+    assert page.locator("#content li").count() == 2 and not find_violations(page)
+    click(page, "Re-run")
     expect(page.get_by_text(re.compile(r"Run \d+ is queued\."))).to_be_visible()
     expect(page.get_by_text(re.compile(r"Run \d+ was skipped: run \d+ is active\."))).to_be_visible()
 
@@ -158,7 +158,7 @@ def test_several_at_once(transactional_db: None, schedules: None, page: Page, lo
 # --- Rejects and schedules ---
 
 
-def test_find_a_rejected_row(small: None, page: Page, log_in: LogIn) -> None:
+def test_rejected_row_is_found_and_exported(small_shop: None, page: Page, log_in: LogIn) -> None:
     line = OrderItem.objects.earliest("pk")
     OrderItem.objects.filter(pk=line.pk).update(quantity=0)
     assert api.run("full").state == State.SUCCEEDED
@@ -173,12 +173,12 @@ def test_find_a_rejected_row(small: None, page: Page, log_in: LogIn) -> None:
     expect(page).to_have_url(re.compile(f"/admin/orders_db/orderitem/{line.pk}/change/"))
     page.goto("/admin/orchestration/reject/?rule=bad_quantity")
     with page.expect_download() as started:
-        press(page, "Download these as CSV")
-    said = started.value.path().read_text("utf-8-sig").splitlines()
-    assert len(said) == 2 and f"order_items,{line.pk},bad_quantity," in said[1]
+        click(page, "Download these as CSV")
+    lines = started.value.path().read_text("utf-8-sig").splitlines()
+    assert len(lines) == 2 and f"order_items,{line.pk},bad_quantity," in lines[1]
 
 
-def test_edit_a_schedule(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
+def test_schedule_is_edited(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
     CrontabSchedule.objects.create(minute="30", hour="4", timezone="Europe/Kyiv")
     beat = PeriodicTask.objects.get(name=DAILY)
     log_in(page, ADMINISTRATOR)
@@ -187,7 +187,7 @@ def test_edit_a_schedule(transactional_db: None, schedules: None, page: Page, lo
     page.get_by_label(re.compile("Crontab Schedule")).select_option(label="every day at 04:30, Kyiv")
     page.get_by_role("button", name="Save and continue editing").click()
     expect(page.locator("#content ol li").first).to_contain_text("04:30 Kyiv, in ")
-    assert not faults(page)
+    assert not find_violations(page)
     page.get_by_label("Enabled").uncheck()
     page.get_by_role("button", name="Save and continue editing").click()
     expect(page.get_by_text("Paused: no run by itself until it is enabled.")).to_be_visible()
@@ -199,30 +199,32 @@ def test_edit_a_schedule(transactional_db: None, schedules: None, page: Page, lo
     expect(page.get_by_text("No instant of the coming year fits.")).to_be_visible()
 
 
-def test_switch_of_language(small: None, page: Page, log_in: LogIn) -> None:
+def test_language_can_be_switched(small_shop: None, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
     page.goto("/admin/orchestration/run/start/?mode=full")
     page.get_by_role("button", name="Українська").click()
     expect(page.get_by_role("heading", name="Запустити зараз")).to_be_visible()
     page.get_by_label("Зміни від").fill("2024-02-01")
     page.get_by_label("до, включно").fill("2024-02-02")
-    press(page, "Запустити")
+    click(page, "Запустити")
     expect(page.get_by_role("alert")).to_have_text("Повний запуск бере все: дні вказують для приростового.")
     assert not Run.objects.exists()
 
 
-# --- Everybody can read them, and nothing on them does harm ---
+# --- Accessibility and harmful values ---
 
 
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", PHONE), ("uk", "dark", DESKTOP)])
-def test_pages_are_accessible(small: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]) -> None:
+def test_pages_are_accessible(
+    small_shop: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
+) -> None:
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     api.run("full")
     dry = api.run("full", dry_run=True)
     failed = Run.objects.create(
         mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED, cause="orders_db does not answer."
     )
-    due = ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(hours=1), decision=Decision.HELD)
+    scheduled_run = ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(hours=1), decision=Decision.HELD)
     page = open_page(language, theme, width)
     log_in(page, ADMINISTRATOR)
     for path in (
@@ -234,24 +236,24 @@ def test_pages_are_accessible(small: None, open_page: OpenPage, log_in: LogIn, l
         f"orchestration/reject/{Reject.objects.latest('pk').pk}/change/",
         "django_celery_beat/periodictask/",
         f"django_celery_beat/periodictask/{PeriodicTask.objects.get(name=DAILY).pk}/change/",
-        f"orchestration/due/{due.pk}/answer/",
-        f"orchestration/due/{due.pk}/change/",
+        f"orchestration/due/{scheduled_run.pk}/answer/",
+        f"orchestration/due/{scheduled_run.pk}/change/",
     ):
-        answer = page.goto(f"/admin/{path}")
-        assert answer and answer.ok, path
-        assert not faults(page), path
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
+        response = page.goto(f"/admin/{path}")
+        assert response and response.ok, path
+        assert not find_violations(page), path
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: no horizontal scrolling"
 
 
-def test_harmful_values_do_no_harm(small: None, page: Page, log_in: LogIn) -> None:
-    """In source rows that are loaded and in some that are rejected. The fixture sees dialogs, errors and foreign requests."""
-    for customer, name in zip(Customer.objects.order_by("pk"), HARM, strict=False):
+def test_harmful_values_are_shown_as_text(small_shop: None, page: Page, log_in: LogIn) -> None:
+    """In loaded and rejected source rows. The fixture fails on dialogs, errors and foreign requests."""
+    for customer, name in zip(Customer.objects.order_by("pk"), HARMFUL_TEXTS, strict=False):
         Customer.objects.filter(pk=customer.pk).update(first_name=name[:80], last_name=name[:80], email=f"{name[:80]}@x")
-    for product, name in zip(Product.objects.order_by("pk"), HARM, strict=False):
+    for product, name in zip(Product.objects.order_by("pk"), HARMFUL_TEXTS, strict=False):
         Product.objects.filter(pk=product.pk).update(name=name[:200])
-    if connections["orders_db"].vendor == "sqlite":  # which keeps what is longer than its column
-        Customer.objects.filter(pk=Customer.objects.latest("pk").pk).update(last_name=LONG)
-        Product.objects.filter(pk=Product.objects.latest("pk").pk).update(name=LONG, sku=HARM[0])
+    if connections["orders_db"].vendor == "sqlite":  # which stores texts longer than their column
+        Customer.objects.filter(pk=Customer.objects.latest("pk").pk).update(last_name=LONG_TEXT)
+        Product.objects.filter(pk=Product.objects.latest("pk").pk).update(name=LONG_TEXT, sku=HARMFUL_TEXTS[0])
     assert api.run("full").state == State.SUCCEEDED
     run = Run.objects.latest("pk")
     task = run.tasks.create(stage=Stage.TRANSFORM, subject="dim_customer", state=State.SUCCEEDED)
@@ -265,32 +267,34 @@ def test_harmful_values_do_no_harm(small: None, page: Page, log_in: LogIn) -> No
             params={"column": name, "length": "80"},
             raw={"id": name, "first_name": name * 50},
         )
-        for name in (*HARM, LONG)
+        for name in (*HARMFUL_TEXTS, LONG_TEXT)
     ]
     log_in(page, OPERATOR)
     pages = ["orchestration/reject/", "dwh/dimcustomer/", "dwh/dimproduct/", "dwh/factsales/", "orders_db/customer/", "catalog_db/product/"]
     pages += [f"orchestration/reject/{reject.pk}/change/" for reject in rejects]
     for path in pages:
-        answer = page.goto(f"/admin/{path}")
-        assert answer and answer.ok, path
+        response = page.goto(f"/admin/{path}")
+        assert response and response.ok, path
         assert page.locator("img[src=x], svg[onload]").count() == 0, path
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: no horizontal scrolling"
     page.goto(f"/admin/orchestration/reject/{rejects[0].pk}/change/")
-    expect(page.get_by_text(HARM[0]).first).to_be_visible()
+    expect(page.get_by_text(HARMFUL_TEXTS[0]).first).to_be_visible()
 
 
-def test_reason_does_no_harm(small: None, page: Page, log_in: LogIn) -> None:
-    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by=HARM[0], state=State.FAILED, cause=HARM[1] * 20)
+def test_harmful_reasons_are_shown_as_text(small_shop: None, page: Page, log_in: LogIn) -> None:
+    run = Run.objects.create(
+        mode=Mode.FULL, trigger=Trigger.CLI, requested_by=HARMFUL_TEXTS[0], state=State.FAILED, cause=HARMFUL_TEXTS[1] * 20
+    )
     run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
     log_in(page, OPERATOR)
-    for name in HARM:
+    for name in HARMFUL_TEXTS:
         Run.objects.filter(state__in=(State.QUEUED, State.RUNNING)).update(state=State.CANCELLED, finished_at=timezone.now())
         page.goto(f"/admin/orchestration/run/rerun/?run={run.pk}")
         page.get_by_label("Reason").fill(name[:200])
-        press(page, "Re-run")
+        click(page, "Re-run")
         expect(page.get_by_text("is queued.")).to_be_visible()
     page.goto(f"/admin/orchestration/run/{run.pk}/history/")
-    for name in HARM[:5]:
+    for name in HARMFUL_TEXTS[:5]:
         expect(page.get_by_text(f"Started again: {name}"[:100])).to_be_visible()
     log_in(page, VIEWER)
     page.goto("/admin/orchestration/run/")

@@ -1,4 +1,4 @@
-"""A real Celery worker on the test databases: a process of its own, which gets what the live server puts into the queue."""
+"""Start a real Celery worker on the test databases, in its own process. It receives the messages of the live server."""
 
 import os
 import signal
@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import connections
 
-READY = 300.0  # seconds
+READY_TIMEOUT_S = 300.0
 
 
-def addresses() -> dict[str, str]:
-    """The variables that name the test databases, as Django has called them."""
-    return {variable: address(alias, variable) for alias, variable in settings.VARIABLES.items()}
+def get_database_urls() -> dict[str, str]:
+    """Return the environment variables with the URLs of the test databases."""
+    return {variable: get_database_url(alias, variable) for alias, variable in settings.VARIABLES.items()}
 
 
-def address(alias: str, variable: str) -> str:
+def get_database_url(alias: str, variable: str) -> str:
     name = str(connections[alias].settings_dict["NAME"])
     if connections[alias].vendor == "sqlite":
         return f"sqlite:///{name}"
@@ -29,29 +29,29 @@ def address(alias: str, variable: str) -> str:
 
 
 @contextmanager
-def worker(log: Path, **env: str) -> Iterator[None]:
-    """One, ready to take messages; killed with its children at the end."""
+def start_worker(log: Path, **env: str) -> Iterator[None]:
+    """Start a worker, wait until it is ready, and kill it with its children at the end."""
     command = [sys.executable, "-m", "celery", "-A", "techmarket", "worker", "--loglevel", "info", "--concurrency", "1", "-n", "browser@%h"]
     passed_on = {"VAR_DIR": str(settings.VAR_DIR), "CELERY_BROKER_URL": settings.CELERY_BROKER_URL}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--without-gossip", "--without-mingle"],
             cwd=settings.BASE_DIR,
-            env=os.environ | addresses() | passed_on | env,
+            env=os.environ | get_database_urls() | passed_on | env,
             stdout=out,
             stderr=out,
             start_new_session=True,
         )
         try:
-            until_ready(process, log)
+            wait_until_ready(process, log)
             yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + READY
+def wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
     while " ready." not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)

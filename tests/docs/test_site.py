@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import browser
+from tests.browser.chromium import launch_browser
 from tests.conftest import ROOT
 from tests.docs.documents import ORIGINALS, TWINS
 from tests.servers import Unavailable
@@ -72,7 +72,7 @@ def test_search_knows_the_documents_of_its_language(site: Path, language: str) -
 
 def test_search_works_on_pages_opened_from_the_disk(site: Path) -> None:
     try:
-        with browser() as chromium:
+        with launch_browser() as chromium:
             page = chromium.new_page()
             page.goto((site / "uk/index.html").as_uri())
             page.keyboard.press("Control+k")
