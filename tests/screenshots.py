@@ -1,4 +1,4 @@
-"""`make screenshots`: a demo shop with bad rows in it, some runs, and pictures of the pages in docs/images/."""
+"""`make screenshots`: set up a demo shop with faults, make some runs, and save screenshots of the pages to docs/images/."""
 
 import contextlib
 import os
@@ -18,51 +18,55 @@ IMAGES = ROOT / "docs" / "images"
 sys.path.insert(0, str(ROOT))
 
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-# Each language and each theme on each width, four pictures a page.
-LOOKS = (("en", "light", DESKTOP), ("uk", "dark", DESKTOP), ("uk", "light", PHONE), ("en", "dark", PHONE))
+# Each language and each theme in both widths: four screenshots per page.
+VARIANTS = (("en", "light", DESKTOP), ("uk", "dark", DESKTOP), ("uk", "light", PHONE), ("en", "dark", PHONE))
 LOCALES = {"en": "en-GB", "uk": "uk-UA"}
 
 
-def newest(label: str, **where: Any) -> Callable[[], int]:
-    def found() -> int:
+def find_newest(label: str, **where: Any) -> Callable[[], int]:
+    def query_newest() -> int:
         from django.apps import apps
 
         return int(apps.get_model(label)._default_manager.filter(**where).order_by("-pk").values_list("pk", flat=True)[0])
 
-    return found
+    return query_newest
 
 
-# Name of the picture, name of the page, and which row it is of.
+# Name of the file, URL name of the page, and a function that returns the id of its row.
 PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
     ("login", "admin:login", None),
     ("first-page", "admin:index", None),
     ("runs", "admin:orchestration_run_changelist", None),
-    ("run", "admin:orchestration_run_change", newest("orchestration.Run", state="succeeded", dry_run=False)),
-    ("failed-run", "admin:orchestration_run_change", newest("orchestration.Run", state="failed")),
-    ("dry-run", "admin:orchestration_run_change", newest("orchestration.Run", dry_run=True)),
+    ("run", "admin:orchestration_run_change", find_newest("orchestration.Run", state="succeeded", dry_run=False)),
+    ("failed-run", "admin:orchestration_run_change", find_newest("orchestration.Run", state="failed")),
+    ("dry-run", "admin:orchestration_run_change", find_newest("orchestration.Run", dry_run=True)),
     ("run-now", "admin:orchestration_run_start", None),
-    ("preview", "admin:orchestration_run_preview", newest("orchestration.Run", dry_run=True)),
+    ("preview", "admin:orchestration_run_preview", find_newest("orchestration.Run", dry_run=True)),
     ("rejects", "admin:orchestration_reject_changelist", None),
-    ("reject", "admin:orchestration_reject_change", newest("orchestration.Reject")),
+    ("reject", "admin:orchestration_reject_change", find_newest("orchestration.Reject")),
     ("schedules", "admin:django_celery_beat_periodictask_changelist", None),
-    ("schedule", "admin:django_celery_beat_periodictask_change", newest("django_celery_beat.PeriodicTask", task="techmarket.scheduled")),
+    (
+        "schedule",
+        "admin:django_celery_beat_periodictask_change",
+        find_newest("django_celery_beat.PeriodicTask", task="techmarket.scheduled"),
+    ),
     ("facts", "admin:dwh_factsales_changelist", None),
-    ("fact", "admin:dwh_factsales_change", newest("dwh.FactSales")),
+    ("fact", "admin:dwh_factsales_change", find_newest("dwh.FactSales")),
     ("customers", "admin:dwh_dimcustomer_changelist", None),
     ("people", "admin:auth_user_changelist", None),
 )
 
 
 def manage(*arguments: str, fails: bool = False, **settings: str) -> None:
-    """`fails`: it is to, as one of the pictures shows."""
+    """Run a command; with `fails` it must fail, for the screenshot of a failed run."""
     command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-    said = subprocess.DEVNULL if fails else None
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=said)
-    if bool(done.returncode) != fails:
-        raise SystemExit(f"screenshots: {' '.join(arguments)} exits with {done.returncode}")
+    stderr = subprocess.DEVNULL if fails else None
+    result = subprocess.run(command, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=stderr)
+    if bool(result.returncode) != fails:
+        raise SystemExit(f"screenshots: {' '.join(arguments)} exits with {result.returncode}")
 
 
-def seed() -> None:
+def set_up_shop() -> None:
     manage("migrate_all", "-v", "0")
     manage("generate_data", "--replace")
     manage("run_etl", "--mode", "full")
@@ -75,7 +79,7 @@ def seed() -> None:
 
 
 @contextlib.contextmanager
-def server(port: int) -> Iterator[str]:
+def run_server(port: int) -> Iterator[str]:
     command = [sys.executable, str(ROOT / "manage.py"), "runserver", "--noreload", f"127.0.0.1:{port}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         address = f"http://127.0.0.1:{port}"
@@ -90,8 +94,8 @@ def server(port: int) -> Iterator[str]:
             process.terminate()
 
 
-def session() -> dict[str, str]:
-    """A cookie of a person who may see everything."""
+def create_session() -> dict[str, str]:
+    """Return the session cookie of a new superuser."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.test import Client
@@ -101,20 +105,20 @@ def session() -> dict[str, str]:
     return {"name": settings.SESSION_COOKIE_NAME, "value": client.cookies[settings.SESSION_COOKIE_NAME].value}
 
 
-def shoot(browser: Browser, address: str, pages: dict[str, str], cookie: dict[str, str]) -> None:
-    for language, theme, viewport in LOOKS:
+def save_screenshots(browser: Browser, address: str, pages: dict[str, str], cookie: dict[str, str]) -> None:
+    for language, theme, viewport in VARIANTS:
         width = "phone" if viewport is PHONE else "desktop"
         for name, path in pages.items():
             context = browser.new_context(base_url=address, locale=LOCALES[language], color_scheme=theme, viewport=viewport)
             if name != "login":
                 context.add_cookies([{**cookie, "url": address}])
             page = context.new_page()
-            answer = page.goto(path, wait_until="load")
-            if not answer or not answer.ok:
-                raise SystemExit(f"screenshots: {path} answers {answer and answer.status}")
+            response = page.goto(path, wait_until="load")
+            if not response or not response.ok:
+                raise SystemExit(f"screenshots: {path} answers {response and response.status}")
             page.wait_for_timeout(400)  # fonts, charts
-            whole = not page.locator("#changelist").count()  # of a list, what fits the window
-            page.screenshot(path=IMAGES / f"{name}-{width}-{language}-{theme}.png", full_page=whole)
+            is_full_page = not page.locator("#changelist").count()  # of a list only what fits into the window
+            page.screenshot(path=IMAGES / f"{name}-{width}-{language}-{theme}.png", full_page=is_full_page)
             context.close()
 
 
@@ -123,7 +127,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="techmarket-screenshots-") as folder:
         os.environ |= {"VAR_DIR": folder, "ENV_FILE": os.devnull, "DJANGO_SETTINGS_MODULE": "techmarket.settings"}
-        seed()
+        set_up_shop()
         django.setup()
         from django.urls import reverse
 
@@ -131,10 +135,10 @@ def main() -> None:
         from tests.servers import free_port
 
         pages = {name: reverse(page, args=[row()] if row else []) for name, page, row in PAGES}
-        cookie = session()
+        cookie = create_session()
         IMAGES.mkdir(parents=True, exist_ok=True)
-        with server(free_port()) as address, chromium.browser() as browser:
-            shoot(browser, address, pages, cookie)
+        with run_server(free_port()) as address, chromium.launch_browser() as browser:
+            save_screenshots(browser, address, pages, cookie)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ def run(*command: str, **env: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=300)
 
 
-def test_make_alone_lists_every_target() -> None:
+def test_make_without_target_lists_every_target() -> None:
     result = run("make", "--no-print-directory", MAKEFLAGS="", MAKELEVEL="")
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony and result.returncode == 0, result.stderr
     assert [line.split()[1] for line in result.stdout.splitlines()] == phony[1].split()
 
 
-def test_setup_without_a_working_python(tmp_path: Path) -> None:
+def test_setup_reports_a_missing_python(tmp_path: Path) -> None:
     """A pyenv shim exists and fails to run."""
     shim = tmp_path / "python3.13"
     shim.write_text("#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n")

@@ -1,4 +1,4 @@
-"""Stands where Metabase would: what seed_metabase asks of its API, kept in memory, and refused where Metabase refuses it.
+"""An in-memory fake of Metabase: the part of its API that seed_metabase calls, with the validation of the real one.
 
 After https://www.metabase.com/docs/v0.56/api, its list of breaking changes (docs/developers-guide/api-changelog.md), and the schemas in
 Metabase's own code, of which the strictest were taken: since about v0.60 a key that the API does not know is an error.
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 Json = dict[str, Any]
-# By method and path: the keys that must be there, and those that may.
+# Required and optional keys of a body, by method and path.
 SCHEMAS: dict[str, tuple[set[str], set[str]]] = {
     "POST setup": ({"token", "user", "prefs"}, {"database"}),
     "POST session": ({"username", "password"}, {"remember"}),
@@ -44,13 +44,13 @@ DASHCARD = (
 HIDDEN = "**MetabasePass**"
 
 
-class No(Exception):
+class ApiError(Exception):
     def __init__(self, status: int, body: Any):
         self.status, self.body = status, body
 
 
-def rendered(sql: str, values: Json) -> tuple[str, list[Any]]:
-    """As Metabase fills a query in: an optional part goes where its variable has no value. For psycopg."""
+def render_query(sql: str, values: Json) -> tuple[str, list[Any]]:
+    """Return SQL and parameters for psycopg, rendered as Metabase does: an optional part is dropped if its variable has no value."""
 
     def optional(part: re.Match[str]) -> str:
         return part[1] if set(re.findall(r"{{(\w+)}}", part[1])) <= values.keys() else ""
@@ -58,17 +58,17 @@ def rendered(sql: str, values: Json) -> tuple[str, list[Any]]:
     sql = re.sub(r"\[\[(.*?)\]\]", optional, sql, flags=re.DOTALL).replace("%", "%%")
     names = re.findall(r"{{(\w+)}}", sql)
     if missing := set(names) - values.keys():
-        raise No(400, f"You'll need to pick a value for {missing} before this query can run.")
+        raise ApiError(400, f"You'll need to pick a value for {missing} before this query can run.")
     return re.sub(r"{{\w+}}", "%s", sql), [values[name] for name in names]
 
 
-def connects(details: Json) -> None:
+def check_connection(details: Json) -> None:
     if details["password"] != "bi's":
-        raise No(400, {"message": 'FATAL: password authentication failed for user "bi_reader"', "errors": {"password": "check it"}})
+        raise ApiError(400, {"message": 'FATAL: password authentication failed for user "bi_reader"', "errors": {"password": "check it"}})
 
 
-class State:
-    """`answer` carries a native query out. `starting`: how often /api/health says that it is not up yet."""
+class FakeMetabase:
+    """The fake's data. `answer` executes a native query; `starting` is how often /api/health still responds with 503."""
 
     def __init__(self, answer: Callable[[str], Any] = lambda sql: []):
         self.answer = answer
@@ -80,7 +80,7 @@ class State:
         self.rows: dict[str, dict[int, Json]] = {"database": {}, "collection": {}, "card": {}, "dashboard": {}}
         self.dashcards: dict[int, list[Json]] = {}
         self.last = 100
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def add(self, kind: str, **columns: Any) -> int:
         self.last += 1
@@ -89,17 +89,17 @@ class State:
             self.dashcards[self.last] = []
         return self.last
 
-    def one(self, kind: str, id: str) -> Json:
+    def get_row(self, kind: str, id: str) -> Json:
         if int(id) not in self.rows[kind]:
-            raise No(404, "Not found.")
+            raise ApiError(404, "Not found.")
         return self.rows[kind][int(id)]
 
-    # --- Before anybody is known ---
+    # --- Without a session ---
 
     def health(self) -> Json:
         if self.starting:
             self.starting -= 1
-            raise No(503, {"status": "initializing", "progress": 0.5})
+            raise ApiError(503, {"status": "initializing", "progress": 0.5})
         return {"status": "ok"}
 
     def properties(self) -> Json:
@@ -107,22 +107,22 @@ class State:
 
     def setup(self, body: Json) -> Json:
         if self.users:
-            raise No(403, "The /api/setup route can only be used to create the first user, however a user currently exists.")
+            raise ApiError(403, "The /api/setup route can only be used to create the first user, however a user currently exists.")
         if body["token"] != self.setup_token:
-            raise No(400, {"errors": {"token": "Token does not match the setup token."}})
-        exactly(body["user"], {"email", "password"}, {"first_name", "last_name", "site_name", "password_confirm"})
-        exactly(body["prefs"], {"site_name"}, {"site_locale", "allow_tracking"})
+            raise ApiError(400, {"errors": {"token": "Token does not match the setup token."}})
+        check_keys(body["user"], {"email", "password"}, {"first_name", "last_name", "site_name", "password_confirm"})
+        check_keys(body["prefs"], {"site_name"}, {"site_locale", "allow_tracking"})
         if not re.fullmatch(r"\S+@\S+\.\S+", body["user"]["email"]):
-            raise No(400, {"errors": {"user": {"email": "value must be a valid email address."}}})
+            raise ApiError(400, {"errors": {"user": {"email": "value must be a valid email address."}}})
         if len(body["user"]["password"]) < 6 or not re.search(r"\d", body["user"]["password"]):
-            raise No(400, {"errors": {"user": {"password": "password is too common."}}})
+            raise ApiError(400, {"errors": {"user": {"password": "password is too common."}}})
         self.users[body["user"]["email"]] = body["user"]["password"]
         self.setup_token = None
         return self.session({"username": body["user"]["email"], "password": body["user"]["password"]})
 
     def session(self, body: Json) -> Json:
         if self.users.get(body["username"]) != body["password"]:
-            raise No(401, {"errors": {"password": "did not match stored password"}})
+            raise ApiError(401, {"errors": {"password": "did not match stored password"}})
         self.last += 1
         self.sessions.add(f"session-{self.last}")
         return {"id": f"session-{self.last}"}
@@ -131,35 +131,35 @@ class State:
 
     def post_database(self, body: Json) -> Json:
         assert body["engine"] == "postgres"
-        connects(body["details"])
+        check_connection(body["details"])
         return self.rows["database"][self.add("database", **body)]
 
     def put_database(self, row: Json, body: Json) -> None:
         if body.get("details", {}).get("password") == HIDDEN:
             body["details"]["password"] = row["details"]["password"]
-        connects(body.get("details", row["details"]))
+        check_connection(body.get("details", row["details"]))
         row.update(body)
 
-    def shown(self, row: Json) -> Json:
+    def hide_password(self, row: Json) -> Json:
         return row | {"details": row.get("details", {}) | {"password": HIDDEN}}
 
-    def usage(self, id: str) -> Json:
-        """Archived ones are counted too."""
+    def count_usage(self, id: str) -> Json:
+        """Count the questions of the database, archived ones included."""
         cards = [card for card in self.rows["card"].values() if card["dataset_query"]["database"] == int(id)]
         return {"question": len(cards), "dataset": 0, "metric": 0, "segment": 0}
 
     # --- Questions and dashboards ---
 
     def put_collection(self, row: Json, body: Json) -> None:
-        """What is in it goes to the trash with it."""
+        """Update the collection; archive its items with it."""
         row.update(body)
         for kind in ("card", "dashboard"):
             for each in self.rows[kind].values():
                 if body.get("archived") and each.get("collection_id") == row["id"]:
                     each["archived"] = True
 
-    def items(self, id: str, models: list[str]) -> list[Json]:
-        self.one("collection", id)
+    def list_items(self, id: str, models: list[str]) -> list[Json]:
+        self.get_row("collection", id)
         found = [(kind, row) for kind in ("card", "dashboard") if not models or kind in models for row in self.rows[kind].values()]
         shown = ("id", "name", "description", "collection_id", "archived")
         inside = [(kind, row) for kind, row in found if row["collection_id"] == int(id) and not row["archived"]]
@@ -167,7 +167,7 @@ class State:
 
     def check_card(self, body: Json) -> None:
         query = body["dataset_query"]
-        self.one("database", str(query["database"]))
+        self.get_row("database", str(query["database"]))
         assert query["type"] == "native" and body["name"].strip() and body.get("description", "x").strip()
         used = set(re.findall(r"{{(\w+)}}", query["native"]["query"]))
         tags = query["native"]["template-tags"]
@@ -175,25 +175,25 @@ class State:
         assert all({"id", "type"} <= set(parameter) for parameter in body.get("parameters", []))
 
     def put_dashboard(self, row: Json, body: Json) -> None:
-        """Of the dashboard's cards those that are not named go; what has a negative id, or one that is not there, is new."""
+        """Update the dashboard. Cards that the body does not name are removed; cards with a negative or unknown id are created."""
         dashcards = body.pop("dashcards", None)
         body.pop("tabs", None)
         row.update(body)
         for parameter in row.get("parameters", []):
             assert {"id", "type", "name", "slug"} <= set(parameter)
             if source := parameter.get("values_source_config"):
-                self.one("card", str(source["card_id"]))
+                self.get_row("card", str(source["card_id"]))
         if dashcards is None:
             return
         if len({card["id"] for card in dashcards}) != len(dashcards):
-            raise No(400, {"errors": {"dashcards": "value must be seq of maps in which ids are unique"}})
+            raise ApiError(400, {"errors": {"dashcards": "value must be seq of maps in which ids are unique"}})
         present = {card["id"]: card for card in self.dashcards[row["id"]]}
         self.dashcards[row["id"]] = [self.dashcard(row, card, present) for card in dashcards]
 
     def dashcard(self, row: Json, card: Json, present: dict[int, Json]) -> Json:
-        exactly(card, *DASHCARD)
+        check_keys(card, *DASHCARD)
         if card.get("card_id"):
-            question = self.one("card", str(card["card_id"]))
+            question = self.get_row("card", str(card["card_id"]))
             tags = question["dataset_query"]["native"]["template-tags"]
             known = {parameter["id"]: parameter for parameter in row["parameters"]}
             for mapping in card.get("parameter_mappings", []):
@@ -203,12 +203,12 @@ class State:
         assert card["col"] + card["size_x"] <= 24
         if card["id"] not in present:
             self.last += 1
-        whole = {"card_id": None, "dashboard_tab_id": None, "series": [], "parameter_mappings": [], "visualization_settings": {}}
-        return whole | card | {"id": card["id"] if card["id"] in present else self.last}
+        defaults = {"card_id": None, "dashboard_tab_id": None, "series": [], "parameter_mappings": [], "visualization_settings": {}}
+        return defaults | card | {"id": card["id"] if card["id"] in present else self.last}
 
     def delete(self, kind: str, id: str) -> None:
-        """A question leaves the dashboards that it is on; a database takes its questions with it."""
-        self.one(kind, id)
+        """Delete a row. A question is also removed from its dashboards, and a database deletes its questions."""
+        self.get_row(kind, id)
         del self.rows[kind][int(id)]
         self.dashcards.pop(int(id), None)
         if kind == "database":
@@ -218,7 +218,7 @@ class State:
             self.dashcards[board] = [card for card in cards if kind != "card" or card["card_id"] != int(id)]
 
     def query(self, card: Json) -> Json:
-        sql, values = rendered(card["dataset_query"]["native"]["query"], {})
+        sql, values = render_query(card["dataset_query"]["native"]["query"], {})
         assert not values
         try:
             return {"status": "completed", "data": {"rows": self.answer(sql)}}
@@ -227,13 +227,13 @@ class State:
 
     # --- HTTP ---
 
-    def act(self, method: str, address: str, session: str | None, body: Any) -> Any:
+    def handle(self, method: str, address: str, session: str | None, body: Any) -> Any:
         url = urlsplit(address)
         path = url.path.removeprefix("/api/")
-        self.asked.append(f"{method} {path}")
+        self.requests.append(f"{method} {path}")
         if body is not None:
             kind, _, rest = path.partition("/")
-            exactly(body, *SCHEMAS[f"{method} {kind}{'/query' if rest.endswith('/query') else ''}"])
+            check_keys(body, *SCHEMAS[f"{method} {kind}{'/query' if rest.endswith('/query') else ''}"])
         match method, path.split("/"):
             case "GET", ["health"]:
                 return self.health()
@@ -244,65 +244,65 @@ class State:
             case "POST", ["session"]:
                 return self.session(body)
         if session not in self.sessions:
-            raise No(401, "Unauthenticated")
-        return self.act_as_user(method, path.split("/"), parse_qs(url.query), session, body)
+            raise ApiError(401, "Unauthenticated")
+        return self.handle_as_user(method, path.split("/"), parse_qs(url.query), session, body)
 
-    def act_as_user(self, method: str, path: list[str], query: dict[str, list[str]], session: str, body: Any) -> Any:
+    def handle_as_user(self, method: str, path: list[str], query: dict[str, list[str]], session: str, body: Any) -> Any:
         match method, path:
             case "DELETE", ["session"]:
                 self.sessions.discard(session)
             case "GET", ["database"]:
-                return {"data": [self.shown(row) for row in self.rows["database"].values()], "total": len(self.rows["database"])}
+                return {"data": [self.hide_password(row) for row in self.rows["database"].values()], "total": len(self.rows["database"])}
             case "POST", ["database"]:
-                return self.shown(self.post_database(body))
+                return self.hide_password(self.post_database(body))
             case "GET", ["database", id, "usage_info"]:
-                self.one("database", id)
-                return self.usage(id)
+                self.get_row("database", id)
+                return self.count_usage(id)
             case "GET", ["collection"]:
                 return [{"id": "root", "name": "Our analytics"}, *(row for row in self.rows["collection"].values() if not row["archived"])]
             case "POST", ["collection"]:
                 return self.rows["collection"][self.add("collection", **body)]
             case "GET", ["collection", id, "items"]:
-                found = self.items(id, query.get("models", []))
+                found = self.list_items(id, query.get("models", []))
                 return {"data": found, "total": len(found)}
             case "POST", ["card"]:
                 self.check_card(body)
                 return self.rows["card"][self.add("card", **body)]
             case "POST", ["card", id, "query"]:
-                return self.query(self.one("card", id))
+                return self.query(self.get_row("card", id))
             case "POST", ["dashboard"]:
                 return self.rows["dashboard"][self.add("dashboard", **body)]
             case "GET", ["dashboard", id]:
-                return self.one("dashboard", id) | {"dashcards": self.dashcards[int(id)], "tabs": []}
+                return self.get_row("dashboard", id) | {"dashcards": self.dashcards[int(id)], "tabs": []}
             case "PUT", ["database" | "collection" | "dashboard" as kind, id]:
-                getattr(self, f"put_{kind}")(self.one(kind, id), body)
+                getattr(self, f"put_{kind}")(self.get_row(kind, id), body)
             case "PUT", ["card", id]:
-                self.check_card(self.one("card", id) | body)
-                self.one("card", id).update(body)
+                self.check_card(self.get_row("card", id) | body)
+                self.get_row("card", id).update(body)
             case "DELETE", ["card" | "dashboard" | "database" as kind, id]:
                 self.delete(kind, id)
             case _:
-                raise No(404, "API endpoint does not exist.")
+                raise ApiError(404, "API endpoint does not exist.")
         return None
 
 
-def exactly(body: Json, needed: set[str], allowed: set[str]) -> None:
+def check_keys(body: Json, needed: set[str], allowed: set[str]) -> None:
     if wrong := (needed - body.keys()) | (body.keys() - needed - allowed):
-        raise No(400, {"errors": dict.fromkeys(sorted(wrong), "missing, or not known")})
+        raise ApiError(400, {"errors": dict.fromkeys(sorted(wrong), "missing, or not known")})
 
 
 @contextmanager
-def serving(state: State) -> Iterator[str]:
-    """Its address."""
+def serve(state: FakeMetabase) -> Iterator[str]:
+    """Serve the fake over HTTP and yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
             try:
                 body = json.loads(self.rfile.read(size)) if size else None
-                self.reply(200, state.act(self.command, self.path, self.headers.get("X-Metabase-Session"), body))
-            except No as no:
-                self.reply(no.status, no.body)
+                self.reply(200, state.handle(self.command, self.path, self.headers.get("X-Metabase-Session"), body))
+            except ApiError as error:
+                self.reply(error.status, error.body)
             except Exception as error:
                 self.reply(500, {"message": f"{type(error).__name__}: {error}"})
 

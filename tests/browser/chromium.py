@@ -22,20 +22,20 @@ FLAGS = (
 )
 
 
-def chromium() -> Path | None:
+def find_chromium() -> Path | None:
     given = os.environ.get("CHROMIUM", "").strip()
     return Path(given) if given else program("chromium") or program("chromium-browser") or program("google-chrome")
 
 
-def headless() -> Path | None:
+def find_headless_chromium() -> Path | None:
     """Return Chromium without its windows and toolbars, which take half of the time, where there is one."""
-    return program("chromium-headless-shell") or chromium()
+    return program("chromium-headless-shell") or find_chromium()
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
+def launch_browser() -> Iterator[Browser]:
     """Raises tests.servers.Unavailable where there is none and none can be installed."""
-    path = need(headless, "Chromium", "CHROMIUM", "chromium", "chromium-headless-shell")
+    path = need(find_headless_chromium, "Chromium", "CHROMIUM", "chromium", "chromium-headless-shell")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         try:

@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         try:
-            with chromium.browser() as started:
+            with chromium.launch_browser() as started:
                 yield started
         except Unavailable as error:
             pytest.fail(str(error))

@@ -28,7 +28,7 @@ from apps.warehouse.kpis import read_totals
 from apps.warehouse.report import build_report
 from techmarket.commands import ExitCode
 from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
-from tests.browser.chromium import chromium
+from tests.browser.chromium import find_chromium
 from tests.servers import need
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -187,7 +187,7 @@ def test_before_the_first_run(transactional_db: None, capsys: pytest.CaptureFixt
 
 
 def test_a_pdf_holds_the_page(star: Run, tmp_path: Path, settings: Any) -> None:
-    settings.CHROMIUM = str(need(chromium, "Chromium", "CHROMIUM", "chromium"))
+    settings.CHROMIUM = str(need(find_chromium, "Chromium", "CHROMIUM", "chromium"))
     call_command("report", "--pdf", "--out", str(tmp_path / "report.pdf"), "-v", "0")
     content = (tmp_path / "report.pdf").read_bytes()
     assert content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) > 50_000

@@ -32,7 +32,7 @@ KYIV = ZoneInfo("Europe/Kyiv")
 
 
 @pytest.fixture
-def demo() -> dict[str, int]:
+def demo_shop() -> dict[str, int]:
     return shop.generate(600, 42)
 
 
@@ -87,12 +87,12 @@ def assert_consistent() -> None:
     assert not Payment.objects.filter(status__in=["failed", "pending"]).exclude(paid_at=None).exists()
 
 
-def test_default_shop_has_exact_counts(demo: dict[str, int]) -> None:
+def test_default_shop_has_exact_counts(demo_shop: dict[str, int]) -> None:
     by_model = {model._meta.db_table: model._default_manager.count() for alias in ALIASES for model in get_models(alias)}
-    assert demo == by_model
+    assert demo_shop == by_model
     fixed = {"regions": 5, "categories": 14, "products": 25, "employees": 10, "customers": 50, "orders": 600, "roles": 4}
-    assert fixed.items() <= demo.items()
-    assert (demo["auth_users"], demo["auth_credentials"]) == (61, 61)
+    assert fixed.items() <= demo_shop.items()
+    assert (demo_shop["auth_users"], demo_shop["auth_credentials"]) == (61, 61)
     assert Counter(Order.objects.values_list("status", flat=True)) == {"new": 30, "paid": 420, "shipped": 120, "cancelled": 30}
     assert Payment.objects.filter(status="captured").values("order_id").distinct().count() == 540
     assert Payment.objects.filter(status="captured").count() > 540
@@ -105,7 +105,7 @@ def test_default_shop_has_exact_counts(demo: dict[str, int]) -> None:
     assert set(Role.objects.values_list("name", flat=True)) == {"ADMIN", "SALES", "CUSTOMER", "BI_VIEWER"}
 
 
-def test_default_shop_is_consistent(demo: dict[str, int]) -> None:
+def test_default_shop_is_consistent(demo_shop: dict[str, int]) -> None:
     assert_consistent()
     for product in Product.objects.all():
         assert 1_299 <= product.price <= 89_999
@@ -115,12 +115,12 @@ def test_default_shop_is_consistent(demo: dict[str, int]) -> None:
     assert all(prices[line.product_id] == line.unit_price for line in OrderItem.objects.all())
 
 
-def test_ids_start_at_one_without_gaps(demo: dict[str, int]) -> None:
+def test_ids_start_at_one_without_gaps(demo_shop: dict[str, int]) -> None:
     for table, rows in read_all_rows().items():
-        assert [row[0] for row in rows] == list(range(1, demo[table] + 1)), table
+        assert [row[0] for row in rows] == list(range(1, demo_shop[table] + 1)), table
 
 
-def test_everybody_has_an_account_with_their_email(demo: dict[str, int]) -> None:
+def test_everybody_has_an_account_with_their_email(demo_shop: dict[str, int]) -> None:
     emails = dict(Customer.objects.values_list("id", "email"))
     staff = dict(Employee.objects.values_list("id", "email"))
     for user in User.objects.all():
@@ -131,7 +131,7 @@ def test_everybody_has_an_account_with_their_email(demo: dict[str, int]) -> None
     assert set(UserRole.objects.values_list("user", flat=True)) == set(User.objects.values_list("id", flat=True))
 
 
-def test_timestamps_are_in_range_and_in_order(demo: dict[str, int]) -> None:
+def test_timestamps_are_in_range_and_in_order(demo_shop: dict[str, int]) -> None:
     moments = [order.order_date.astimezone(KYIV) for order in Order.objects.order_by("id")]
     assert moments == sorted(moments)
     assert (moments[0].date() - datetime(2024, 1, 1).date()).days in range(8)
@@ -147,7 +147,7 @@ def test_timestamps_are_in_range_and_in_order(demo: dict[str, int]) -> None:
     assert all(payment.paid_at >= ordered[payment.order_id] for payment in Payment.objects.filter(status="captured"))
 
 
-def test_same_seed_gives_same_rows(demo: dict[str, int]) -> None:
+def test_same_seed_gives_same_rows(demo_shop: dict[str, int]) -> None:
     first = read_all_rows()
     call_command("generate_data", "--replace", "--quiet")
     assert read_all_rows() == first
@@ -155,7 +155,7 @@ def test_same_seed_gives_same_rows(demo: dict[str, int]) -> None:
     assert read_all_rows() != first
 
 
-def test_replace_restores_the_shop_after_changes_and_faults(demo: dict[str, int]) -> None:
+def test_replace_restores_the_shop_after_changes_and_faults(demo_shop: dict[str, int]) -> None:
     first = read_all_rows()
     changes.apply(60, 1)
     faults.plant()
@@ -176,7 +176,7 @@ def test_interrupted_generation_must_be_replaced() -> None:
     assert Order.objects.count() == 600
 
 
-def test_shop_with_rows_is_left_unchanged(demo: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_shop_with_rows_is_left_unchanged(demo_shop: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     before = read_all_rows()
     assert_refused(capsys, 1, "Run it with --replace")
     assert read_all_rows() == before
@@ -197,13 +197,13 @@ def test_small_shop_has_exact_number_of_orders(count: int) -> None:
     assert_consistent()
 
 
-def test_changes_keep_consistency_and_set_updated_at(demo: dict[str, int]) -> None:
+def test_changes_keep_consistency_and_set_updated_at(demo_shop: dict[str, int]) -> None:
     before = {table: {row[0]: row for row in rows} for table, rows in read_all_rows().items()}
     latest = {
         model._meta.db_table: model._default_manager.latest("updated_at").updated_at for alias in ALIASES for model in get_models(alias)
     }
-    done = changes.apply(120, 5)
-    assert sum(done.values()) == 120 and set(done) == set(changes.KINDS)
+    applied = changes.apply(120, 5)
+    assert sum(applied.values()) == 120 and set(applied) == set(changes.KINDS)
     assert_consistent()
     touched = Counter[str]()
     for alias in ALIASES:
@@ -219,7 +219,7 @@ def test_changes_keep_consistency_and_set_updated_at(demo: dict[str, int]) -> No
     assert {row[0] for row in read_all_rows()["payments"]} >= set(before["payments"]), "a payment was deleted"
 
 
-def test_same_seed_and_shop_give_same_changes(demo: dict[str, int]) -> None:
+def test_same_seed_and_shop_give_same_changes(demo_shop: dict[str, int]) -> None:
     columns = [Order, "id", "status", "total_amount"], [Product, "id", "price"], [Payment, "order_id", "status", "method", "amount"]
 
     def read_state() -> list[Any]:
@@ -233,7 +233,7 @@ def test_same_seed_and_shop_give_same_changes(demo: dict[str, int]) -> None:
     assert_consistent()
 
 
-def test_new_orders_follow_the_latest_valid_order(demo: dict[str, int]) -> None:
+def test_new_orders_follow_the_latest_valid_order(demo_shop: dict[str, int]) -> None:
     """Orders dated today would leave a gap of months in the charts of the demo."""
     faults.plant()
     latest = datetime(2025, 12, 31, tzinfo=UTC)
@@ -243,7 +243,7 @@ def test_new_orders_follow_the_latest_valid_order(demo: dict[str, int]) -> None:
     assert added == sorted(added) and latest < added[0] and added[-1] < latest + timedelta(days=5)
 
 
-def test_new_orders_are_not_in_the_future(demo: dict[str, int]) -> None:
+def test_new_orders_are_not_in_the_future(demo_shop: dict[str, int]) -> None:
     Order.objects.update(order_date=timezone.now() - timedelta(minutes=1))
     number = Order.objects.latest("pk").pk
     changes.apply(40, 1)
@@ -256,7 +256,7 @@ def test_changes_without_a_matching_order_add_orders() -> None:
     assert_consistent()
 
 
-def test_price_change_keeps_the_cost(demo: dict[str, int]) -> None:
+def test_price_change_keeps_the_cost(demo_shop: dict[str, int]) -> None:
     costs, prices = (dict(Product.objects.values_list("id", field)) for field in ("cost", "price"))
     for number in range(40):
         assert changes.change_price(make_rng(number, "test"))
@@ -272,7 +272,7 @@ def read_column(fault: faults.Fault, column: str) -> Any:
         return cursor.fetchone()[0]
 
 
-def test_each_fault_is_planted_in_an_order_of_its_own(demo: dict[str, int]) -> None:
+def test_each_fault_is_planted_in_an_order_of_its_own(demo_shop: dict[str, int]) -> None:
     planted = faults.plant()
     assert len(planted) == 25
     sqlite = connections["orders_db"].vendor == "sqlite"
@@ -298,7 +298,7 @@ def get_order_id(fault: faults.Fault) -> int:
     return int(model.objects.values_list("order_id", flat=True).get(id=fault.row_id))
 
 
-def test_changes_avoid_orders_with_faults(demo: dict[str, int]) -> None:
+def test_changes_avoid_orders_with_faults(demo_shop: dict[str, int]) -> None:
     planted = faults.plant()
     spoiled = {get_order_id(fault) for fault in planted if fault.row_id and fault.table in ("order_items", "orders", "payments")}
     before = list(Order.objects.filter(id__in=spoiled).order_by("id").values_list("id", "status", "updated_at"))
@@ -306,7 +306,7 @@ def test_changes_avoid_orders_with_faults(demo: dict[str, int]) -> None:
     assert list(Order.objects.filter(id__in=spoiled).order_by("id").values_list("id", "status", "updated_at")) == before
 
 
-def test_faults_need_a_large_enough_shop(demo: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_need_a_large_enough_shop(demo_shop: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     call_command("generate_data", "--replace", "--orders", "10", "--quiet")
     before = read_all_rows()
     assert_refused(capsys, 1, "too few consistent orders", "--faults")

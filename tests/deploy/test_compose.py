@@ -30,7 +30,7 @@ def services() -> dict[str, Service]:
     return dict(read_compose_file()["services"])
 
 
-def core() -> dict[str, Service]:
+def core_services() -> dict[str, Service]:
     return {name: service for name, service in services().items() if "profiles" not in service}
 
 
@@ -38,19 +38,21 @@ def is_techmarket(service: Service) -> bool:
     return str(service["image"]).startswith("techmarket:")
 
 
-def compose(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+def run_compose(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     passed_on = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COMPOSE_PROFILES": ALL_PROFILES}
-    return subprocess.run(["sh", "deploy/compose.sh", *words], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        ["sh", "deploy/compose.sh", *arguments], cwd=ROOT, env=passed_on | env, capture_output=True, text=True, timeout=300
+    )
 
 
 needs_compose = pytest.mark.skipif(
-    not shutil.which("docker-compose") and compose("version").returncode != 0, reason="needs docker compose or docker-compose"
+    not shutil.which("docker-compose") and run_compose("version").returncode != 0, reason="needs docker compose or docker-compose"
 )
 
 
 @needs_compose
 def test_compose_accepts_the_file() -> None:
-    result = compose("config", "--quiet")
+    result = run_compose("config", "--quiet")
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -58,7 +60,7 @@ def test_compose_accepts_the_file() -> None:
 def test_every_port_password_and_version_can_be_set() -> None:
     variables = set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text()))
     values = {name: str(20_000 + number) if name.endswith("_PORT") else f"canary{number}" for number, name in enumerate(sorted(variables))}
-    resolved = compose("config", **values | {"BIND": "0.0.0.0", "BEHIND_TLS_PROXY": "true", "DEBUG": "false"}).stdout
+    resolved = run_compose("config", **values | {"BIND": "0.0.0.0", "BEHIND_TLS_PROXY": "true", "DEBUG": "false"}).stdout
     missing = {name for name, value in values.items() if value not in resolved} - {"BIND", "BEHIND_TLS_PROXY", "DEBUG"}
     assert missing == set()
     assert not [password for password in SEED_PASSWORDS if password in resolved]
@@ -67,14 +69,14 @@ def test_every_port_password_and_version_can_be_set() -> None:
 @needs_compose
 def test_image_is_built_with_the_commit() -> None:
     commit = code_version()
-    assert commit and f"CODE_VERSION: {commit}" in compose("config").stdout
-    assert "CODE_VERSION: canary" in compose("config", CODE_VERSION="canary").stdout
+    assert commit and f"CODE_VERSION: {commit}" in run_compose("config").stdout
+    assert "CODE_VERSION: canary" in run_compose("config", CODE_VERSION="canary").stdout
 
 
 def test_missing_compose_is_reported(tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to(str(shutil.which("sh")))
     (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
-    result = compose("ps", PATH=str(tmp_path))
+    result = run_compose("ps", PATH=str(tmp_path))
     assert result.returncode == 1 and "neither `docker compose` nor `docker-compose` is installed" in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -83,8 +85,8 @@ def test_default_ports() -> None:
     ports = {
         name: port for name, service in services().items() for port in re.findall(r"-(\d+)}:\d+\"?$", str(service.get("ports", [""])[0]))
     }
-    wanted = {"auth-db": "3306", "catalog-db": "3307", "orders-db": "3308", "payments-db": "3309", "dwh-db": "5432"}
-    assert ports.items() >= (wanted | {"adminer": "8080", "web": "8000", "metabase": "3000"}).items()
+    expected = {"auth-db": "3306", "catalog-db": "3307", "orders-db": "3308", "payments-db": "3309", "dwh-db": "5432"}
+    assert ports.items() >= (expected | {"adminer": "8080", "web": "8000", "metabase": "3000"}).items()
     assert len(set(ports.values())) == len(ports)
 
 
@@ -107,7 +109,7 @@ def test_service_has_healthcheck_limits_and_no_privileges(name: str) -> None:
 
 
 def test_core_fits_into_four_gigabytes() -> None:
-    assert sum(int(service["mem_limit"].removesuffix("m")) for service in core().values()) <= FOUR_GIGABYTES
+    assert sum(int(service["mem_limit"].removesuffix("m")) for service in core_services().values()) <= FOUR_GIGABYTES
 
 
 def test_databases_are_not_on_the_front_network() -> None:
@@ -123,7 +125,9 @@ def test_data_is_in_named_volumes() -> None:
 
 
 def test_mounted_files_exist() -> None:
-    mounts = [volume.split(":")[0] for service in core().values() for volume in service.get("volumes", []) if volume.startswith("./")]
+    mounts = [
+        volume.split(":")[0] for service in core_services().values() for volume in service.get("volumes", []) if volume.startswith("./")
+    ]
     assert len(mounts) == 5 and all((ROOT / mount).is_file() for mount in mounts)
 
 

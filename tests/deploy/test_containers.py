@@ -30,37 +30,37 @@ def test_wait_reports_missing_migrations(run_cli: Cli) -> None:
 
 
 def test_wait_for_a_server_has_a_time_limit(run_cli: Cli) -> None:
-    began = time.monotonic()
+    start = time.monotonic()
     result = run_cli("wait", "--seconds", "2", env={"CONTROL_DB_URL": "postgres://control_user:canary@127.0.0.1:1/control"})
     assert result.returncode == CONFIGURATION
     assert result.stderr == "control database (127.0.0.1:1) does not answer. Start it, or correct CONTROL_DB_URL.\n"
-    assert time.monotonic() - began >= 2
+    assert time.monotonic() - start >= 2
 
 
-def entrypoint(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+def run_entrypoint(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["sh", str(ROOT / "deploy" / "entrypoint.sh"), *words]
+    command = ["sh", str(ROOT / "deploy" / "entrypoint.sh"), *arguments]
     return subprocess.run(
         command, env=passed_on | {"PATH": path, "ENV_FILE": os.devnull} | env, capture_output=True, text=True, timeout=300
     )
 
 
 def test_entrypoint_runs_any_command(tmp_path: Path) -> None:
-    result = entrypoint("manage", "schedules", "--help", VAR_DIR=str(tmp_path))
+    result = run_entrypoint("manage", "schedules", "--help", VAR_DIR=str(tmp_path))
     assert result.returncode == 0 and "manage.py schedules" in result.stdout
     assert not (tmp_path / "role").exists()
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "beat"])
 def test_entrypoint_starts_no_role_without_migrations(tmp_path: Path, role: str) -> None:
-    result = entrypoint(role, VAR_DIR=str(tmp_path), WAIT_SECONDS="0")
+    result = run_entrypoint(role, VAR_DIR=str(tmp_path), WAIT_SECONDS="0")
     assert result.returncode == CONFIGURATION and "manage.py migrate_all" in result.stderr
     assert (tmp_path / "role").read_text() == f"{role}\n"
 
 
 def test_entrypoint_refuses_an_unknown_role() -> None:
-    result = entrypoint("wrok")
+    result = run_entrypoint("wrok")
     assert result.returncode == 2 and result.stderr.startswith("entrypoint: unknown role 'wrok'; use web,")
 
 
@@ -80,7 +80,7 @@ def test_full_disk_does_not_end_a_process(settings: Settings) -> None:
     liveness.touch_liveness_file("worker")
 
 
-def healthcheck(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+def run_healthcheck(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
     return subprocess.run(command, env={"VAR_DIR": str(folder)} | env, capture_output=True, text=True, timeout=300)
 
@@ -101,28 +101,28 @@ def touch_sign(container: Path, role: str, age: float) -> Path:
 
 
 def test_one_off_command_is_healthy(container: Path) -> None:
-    assert healthcheck(container).returncode == 0
+    assert run_healthcheck(container).returncode == 0
 
 
 @pytest.mark.parametrize(("age", "code"), [(0, 0), (50, 0), (70, 1)])
-def test_silent_beat(container: Path, age: float, code: int) -> None:
-    assert healthcheck(touch_sign(container, "beat", age)).returncode == code
+def test_silent_beat_is_unhealthy(container: Path, age: float, code: int) -> None:
+    assert run_healthcheck(touch_sign(container, "beat", age)).returncode == code
 
 
 def test_beat_without_a_sign_of_life(container: Path) -> None:
     (container / "role").write_text("beat\n")
-    assert healthcheck(container).returncode == 1
+    assert run_healthcheck(container).returncode == 1
 
 
 def test_silent_worker_is_healthy_while_the_broker_is_unreachable(container: Path) -> None:
-    assert healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL="redis://127.0.0.1:1/0").returncode == 0
+    assert run_healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL="redis://127.0.0.1:1/0").returncode == 0
 
 
 @pytest.mark.skipif("TEST_REDIS_URL" not in os.environ, reason="needs Redis: `make test` runs it a second time, with servers")
 def test_silent_worker_with_a_reachable_broker_is_unhealthy(container: Path) -> None:
-    result = healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
+    result = run_healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
     assert (result.returncode, result.stdout) == (1, "worker has sent no sign of life for 500 s\n")
-    assert healthcheck(touch_sign(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
+    assert run_healthcheck(touch_sign(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
 
 
 class HealthzHandler(BaseHTTPRequestHandler):
@@ -142,8 +142,8 @@ def web_port() -> Iterator[str]:
         server.shutdown()
 
 
-def test_healthcheck_of_web(container: Path, web_port: str) -> None:
+def test_healthcheck_of_web_requests_healthz(container: Path, web_port: str) -> None:
     (container / "role").write_text("web\n")
-    assert healthcheck(container, PORT=web_port).returncode == 0
-    result = healthcheck(container, PORT="1")
+    assert run_healthcheck(container, PORT=web_port).returncode == 0
+    result = run_healthcheck(container, PORT="1")
     assert result.returncode == 1 and "/healthz: " in result.stdout

@@ -287,10 +287,10 @@ def test_allowed_connections() -> None:
         if (ports := find_allowed_ports("Egress", "to", one, other) & find_allowed_ports("Ingress", "from", other, one))
     }
     sources = ("auth-db", "catalog-db", "orders-db", "payments-db")
-    wanted = {(one, source): {3306} for one in ("web", "worker", "migrate", "backup") for source in sources}
-    wanted |= {(one, "dwh-db"): {5432} for one in ("web", "worker", "beat", "migrate", "backup")}
-    wanted |= {(one, "redis"): {6379} for one in ("web", "worker", "beat")}
-    assert reached == wanted
+    expected = {(one, source): {3306} for one in ("web", "worker", "migrate", "backup") for source in sources}
+    expected |= {(one, "dwh-db"): {5432} for one in ("web", "worker", "beat", "migrate", "backup")}
+    expected |= {(one, "redis"): {6379} for one in ("web", "worker", "beat")}
+    assert reached == expected
 
 
 def test_other_connections_are_denied() -> None:

@@ -20,7 +20,7 @@ import pytest
 from django.conf import settings
 
 from apps.bi.questions import questions
-from tests.bi.metabase import rendered
+from tests.bi.metabase import render_query
 from tests.conftest import ROOT
 from tests.servers import Server, mysql, postgresql, start_mysql, start_postgres, with_database
 
@@ -52,12 +52,14 @@ class Stack:
 
     def owners(self) -> dict[str, str]:
         sources = {settings.VARIABLES[name]: as_user(self.mysql, name.replace("_db", "_user"), name, "own") for name in SOURCES}
-        return sources | self.own()
+        return sources | self.warehouse_owners()
 
     def readers(self) -> dict[str, str]:
-        return {settings.VARIABLES[name]: as_user(self.mysql, "etl_reader", name, READER_PASSWORD) for name in SOURCES} | self.own()
+        return {
+            settings.VARIABLES[name]: as_user(self.mysql, "etl_reader", name, READER_PASSWORD) for name in SOURCES
+        } | self.warehouse_owners()
 
-    def own(self) -> dict[str, str]:
+    def warehouse_owners(self) -> dict[str, str]:
         return {
             "CONTROL_DB_URL": as_user(self.postgres, "control_user", "control", "control's"),
             "DWH_URL": as_user(self.postgres, "dwh_user", "dwh", "dwh's"),
@@ -150,7 +152,7 @@ def source_script(script: str, **env: str) -> None:
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
 
 
-def rows(url: str, query: str) -> list[Any]:
+def fetch_rows(url: str, query: str) -> list[Any]:
     with psycopg.connect(url, connect_timeout=10) as connection:
         return connection.execute(query).fetchall()
 
@@ -208,23 +210,25 @@ def test_underscore_in_the_grant_is_no_wildcard(stack: Stack) -> None:
 
 
 def test_bi_reader_reads_the_warehouse(stack: Stack) -> None:
-    assert [table for table in READABLE_TABLES if not rows(stack.bi(), f"SELECT 1 FROM {table} LIMIT 1")] == []
+    assert [table for table in READABLE_TABLES if not fetch_rows(stack.bi(), f"SELECT 1 FROM {table} LIMIT 1")] == []
 
 
 def test_bi_reader_reads_the_age_of_the_data(stack: Stack) -> None:
-    latest = rows(stack.own()["DWH_URL"], "SELECT max(high_water_mark) FROM etl_load")
-    assert rows(stack.bi(), "SELECT * FROM data_as_of") == latest and latest[0][0]
+    latest = fetch_rows(stack.warehouse_owners()["DWH_URL"], "SELECT max(high_water_mark) FROM etl_load")
+    assert fetch_rows(stack.bi(), "SELECT * FROM data_as_of") == latest and latest[0][0]
 
 
 def test_bi_reader_may_run_every_metabase_question(stack: Stack) -> None:
     for question in questions():
-        sql, values = rendered(question.sql, {})
-        assert not values and rows(stack.bi(), sql), question.slug
+        sql, values = render_query(question.sql, {})
+        assert not values and fetch_rows(stack.bi(), sql), question.slug
 
 
 def test_grant_is_on_the_partitioned_table(stack: Stack) -> None:
     """The full load has replaced the partition, and bi_reader can still read the table."""
-    partition = rows(stack.own()["DWH_URL"], "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
+    partition = fetch_rows(
+        stack.warehouse_owners()["DWH_URL"], "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass"
+    )
     assert partition == [("fact_sales_1",)]
 
 
@@ -236,7 +240,7 @@ def test_bi_reader_may_read_no_other_table(stack: Stack) -> None:
         "AND has_schema_privilege(n.oid, 'USAGE') AND (CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') "
         "ELSE has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES') END)"
     )
-    assert {row[0] for row in rows(stack.bi(), readable)} == {f"public.{table}" for table in READABLE_TABLES}
+    assert {row[0] for row in fetch_rows(stack.bi(), readable)} == {f"public.{table}" for table in READABLE_TABLES}
 
 
 @pytest.mark.parametrize(
@@ -281,8 +285,8 @@ def test_bi_reader_may_connect_to_no_other_database(stack: Stack, database: str)
 
 
 def test_owners_may_not_connect_to_each_others_databases(stack: Stack) -> None:
-    own = stack.own()
-    for url, other in ((own["DWH_URL"], "control"), (own["CONTROL_DB_URL"], "dwh")):
+    owners = stack.warehouse_owners()
+    for url, other in ((owners["DWH_URL"], "control"), (owners["CONTROL_DB_URL"], "dwh")):
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             psycopg.connect(with_database(url, other), connect_timeout=10)
 
@@ -292,9 +296,9 @@ def test_migrate_all_restores_a_lost_grant(stack: Stack, tmp_path: Path) -> None
     with closing(postgresql(with_database(stack.postgres, "dwh"))) as connection:
         connection.execute("REVOKE ALL ON fact_sales, dim_date FROM bi_reader")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        rows(stack.bi(), "SELECT 1 FROM fact_sales LIMIT 1")
+        fetch_rows(stack.bi(), "SELECT 1 FROM fact_sales LIMIT 1")
     manage(tmp_path, stack.owners(), "migrate_all", "-v", "0")
-    assert rows(stack.bi(), "SELECT 1 FROM fact_sales JOIN dim_date USING (date_key) LIMIT 1") == [(1,)]
+    assert fetch_rows(stack.bi(), "SELECT 1 FROM fact_sales JOIN dim_date USING (date_key) LIMIT 1") == [(1,)]
 
 
 # --- The owners ---
@@ -302,7 +306,7 @@ def test_migrate_all_restores_a_lost_grant(stack: Stack, tmp_path: Path) -> None
 
 def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None:
     """Follows docs/OPERATIONS.md with only the rights of the scripts; bi_reader can read the same as before."""
-    before = rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales")
+    before = fetch_rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales")
     assert "was restored and is equal" in manage(tmp_path, stack.owners(), "backup", "--verify")
     with closing(postgresql(stack.postgres)) as connection:
         for statement in (
@@ -318,10 +322,10 @@ def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None
     name = next((tmp_path / "backups").glob("2*")).name
     output = manage(tmp_path, stack.owners(), "restore", name, "--only", "dwh", "--only", "orders_db")
     assert "equal to its manifest" in output
-    assert rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales") == before
+    assert fetch_rows(stack.bi(), "SELECT SUM(net_amount), COUNT(*) FROM fact_sales") == before
     with psycopg.connect(stack.bi()) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT * FROM etl_load")
-    assert rows(stack.own()["DWH_URL"], "SELECT has_schema_privilege('public', 'public', 'USAGE')") == [(False,)]
+    assert fetch_rows(stack.warehouse_owners()["DWH_URL"], "SELECT has_schema_privilege('public', 'public', 'USAGE')") == [(False,)]
     manage(tmp_path, stack.readers(), "run_etl", "--mode", "full", "--quiet")
 
 

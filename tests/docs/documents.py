@@ -1,4 +1,4 @@
-"""The project's documents: their links, headings, fenced blocks and words in backticks."""
+"""Parse the project's documents: links, headings, fenced blocks and quoted code."""
 
 import re
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from textwrap import dedent
 from tests.conftest import ROOT
 
 DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "docs", ROOT / "docs/decisions") for path in folder.glob("*.md"))
-TWINS = [path for path in DOCUMENTS if path.name.endswith(".uk.md")]  # the Ukrainian of a document: the same but for its sentences
+TWINS = [path for path in DOCUMENTS if path.name.endswith(".uk.md")]  # Ukrainian translations, with the same structure
 ORIGINALS = [path for path in DOCUMENTS if path not in TWINS]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-SHELLS = ("", "sh")  # what a block is of where it holds command lines; others say text, sql, crontab
+SHELLS = ("", "sh")  # languages of blocks with command lines; others are text, sql, crontab
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a reader would type: a line, or several that belong together."""
+    """A command that a reader would type, of one or several lines."""
 
     document: Path
     text: str
@@ -26,56 +26,56 @@ class Command:
         return f"{self.document.relative_to(ROOT)}: {self.text}"
 
 
-def prose(path: Path) -> str:
-    """A document without its fenced blocks."""
+def read_prose(path: Path) -> str:
+    """Return the document without its fenced blocks."""
     return FENCE.sub("", path.read_text(encoding="utf-8"))
 
 
-def blocks(path: Path) -> list[str]:
-    """Its fenced blocks, each whole: fences, language, indentation and comments too."""
+def find_blocks(path: Path) -> list[str]:
+    """Return the fenced blocks, with fences, language, indentation and comments."""
     return [found.group(0) for found in FENCE.finditer(path.read_text(encoding="utf-8"))]
 
 
-def headings(path: Path) -> list[int]:
-    """The level of each, in their order."""
-    return [len(marks) for marks in re.findall(r"^(#+) ", prose(path), re.MULTILINE)]
+def find_heading_levels(path: Path) -> list[int]:
+    """Return the levels of the headings, in order."""
+    return [len(marks) for marks in re.findall(r"^(#+) ", read_prose(path), re.MULTILINE)]
 
 
-def rows(path: Path) -> list[int]:
-    """The cells of each row of its tables, in their order."""
-    unquoted = re.sub(r"`[^`\n]*`", "", prose(path))
+def count_cells(path: Path) -> list[int]:
+    """Return the number of cells of each table row, in order."""
+    unquoted = re.sub(r"`[^`\n]*`", "", read_prose(path))
     return [line.count("|") - 1 for line in unquoted.splitlines() if line.startswith("|")]
 
 
-def links(path: Path) -> list[str]:
-    """Where its links and pictures lead, without those to the web."""
-    words = re.sub(r"`[^`\n]*`", "", prose(path))
-    found = re.findall(r"\]\(([^)\s]+)\)", words) + re.findall(r'(?:src|href)="([^"]+)"', words)
+def find_links(path: Path) -> list[str]:
+    """Return the targets of links and pictures, without URLs."""
+    unquoted = re.sub(r"`[^`\n]*`", "", read_prose(path))
+    found = re.findall(r"\]\(([^)\s]+)\)", unquoted) + re.findall(r'(?:src|href)="([^"]+)"', unquoted)
     return [target for target in found if not re.match(r"[a-z]+:", target)]
 
 
-def anchors(path: Path) -> set[str]:
-    """Of its headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+def find_anchors(path: Path) -> set[str]:
+    """Return the anchors of the headings, in GitHub's form."""
+    titles = re.findall(r"^#+ (.+)$", read_prose(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def quoted(path: Path) -> list[str]:
-    """Its words in backticks."""
-    return re.findall(r"`([^`\n]+)`", prose(path))
+def find_quoted(path: Path) -> list[str]:
+    """Return the texts in backticks."""
+    return re.findall(r"`([^`\n]+)`", read_prose(path))
 
 
-def commands(path: Path) -> Iterator[Command]:
-    """Of its fenced blocks: the lines after a `$`, or all of a block that has none and draws nothing."""
+def find_commands(path: Path) -> Iterator[Command]:
+    """Yield the commands of the fenced blocks: lines after a `$`, or all lines of a block without `$` and without drawings."""
     for language, block in FENCE.findall(path.read_text(encoding="utf-8")):
         if language not in SHELLS or (re.search("[─│┌]", re.sub(r"^\$ .*$", "", block, flags=re.MULTILINE)) and "$ " not in block):
             continue
-        typed = re.findall(r"^\$ (.+)$", block, re.MULTILINE) or whole(dedent(block))
+        typed = re.findall(r"^\$ (.+)$", block, re.MULTILINE) or split_commands(dedent(block))
         yield from (Command(path, re.sub(r"\s+# .*$", "", line)) for line in typed)
 
 
-def whole(block: str) -> list[str]:
-    """Its commands: a loop, a pipe or a line that goes on is one."""
+def split_commands(block: str) -> list[str]:
+    """Split a block into commands. A loop, a pipe and a continued line are one command."""
     parts: list[str] = []
     depth, open_ended = 0, False
     for line in block.splitlines():

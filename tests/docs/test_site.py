@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import browser
+from tests.browser.chromium import launch_browser
 from tests.conftest import ROOT
 from tests.docs.documents import ORIGINALS, TWINS
 from tests.servers import Unavailable
@@ -30,41 +30,41 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pages(folder: Path) -> list[Path]:
+def find_pages(folder: Path) -> list[Path]:
     """Return the pages of documents in one language, without source files and the 404 page."""
     return [page for page in folder.rglob("*.html") if page.name != "404.html" and not {"code", "uk"} & {*page.relative_to(folder).parts}]
 
 
 def test_every_document_is_a_page_in_both_languages(site: Path) -> None:
-    english, ukrainian = pages(site), pages(site / "uk")
+    english, ukrainian = find_pages(site), find_pages(site / "uk")
     assert len(english) == len(ukrainian) == len(ORIGINALS)
-    translated = [page for page in ukrainian if ">English</a>" in article(page)]
+    translated = [page for page in ukrainian if ">English</a>" in read_article(page)]
     assert len(translated) == len(TWINS)
 
 
-def article(page: Path) -> str:
+def read_article(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
 
 
 def test_menu_leads_to_every_document(site: Path) -> None:
     menu = (site / "index.html").read_text(encoding="utf-8").partition("<article")[0]
-    missing = [str(page.relative_to(site)) for page in pages(site) if f'href="./{page.relative_to(site)}"' not in menu]
+    missing = [str(page.relative_to(site)) for page in find_pages(site) if f'href="./{page.relative_to(site)}"' not in menu]
     assert {*missing} <= {"index.html", "decisions/template.html"}, "add the page to MENU in deploy/docs/build.py"
 
 
 def test_readme_is_the_home_page(site: Path) -> None:
-    assert 'href="QUICKSTART.html"' in article(site / "index.html")
-    assert 'href="code/apps/etl/tables.py.html"' in article(site / "ETL.html")
+    assert 'href="QUICKSTART.html"' in read_article(site / "index.html")
+    assert 'href="code/apps/etl/tables.py.html"' in read_article(site / "ETL.html")
 
 
-def test_links_to_the_other_language_lead_to_a_page(site: Path) -> None:
-    for page in [*pages(site), *pages(site / "uk")]:
-        for target in re.findall(r'<a href="([^"]+)">(?:English|Українською)</a>', article(page)):
+def test_links_to_the_other_language_work(site: Path) -> None:
+    for page in [*find_pages(site), *find_pages(site / "uk")]:
+        for target in re.findall(r'<a href="([^"]+)">(?:English|Українською)</a>', read_article(page)):
             assert (page.parent / target).is_file(), f"{page}: {target}"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_search_knows_the_documents_of_its_language(site: Path, language: str) -> None:
+def test_search_indexes_the_documents_of_its_language(site: Path, language: str) -> None:
     index = (site / ("" if language == "en" else language) / "search.json").read_text(encoding="utf-8")
     assert {"en": "high-water mark", "uk": "сховище"}[language] in index
     assert "class Target" not in index, "source files are linked to, not searched"
@@ -72,7 +72,7 @@ def test_search_knows_the_documents_of_its_language(site: Path, language: str) -
 
 def test_search_works_on_pages_opened_from_the_disk(site: Path) -> None:
     try:
-        with browser() as chromium:
+        with launch_browser() as chromium:
             page = chromium.new_page()
             page.goto((site / "uk/index.html").as_uri())
             page.keyboard.press("Control+k")
@@ -109,7 +109,7 @@ def test_broken_link_fails_the_build(tmp_path: Path, link: str) -> None:
     )
 
 
-def test_folder_that_is_no_site_is_left_alone(tmp_path: Path) -> None:
+def test_other_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     assert build(ROOT, tmp_path).returncode == 2 and (tmp_path / "precious").exists()
 

@@ -1,4 +1,4 @@
-"""Raw batches as the two kinds of snapshot make them, from rows as the oracle reads them."""
+"""Build raw batches like those of the two kinds of snapshot, from rows as the oracle reads them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 EXACT = (Kind.INTEGER, Kind.FLAG, Kind.MONEY)
 
 
-def sqlite_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
-    """Every value as its text's bytes."""
+def make_sqlite_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
+    """Build a batch with every value as the bytes of its text."""
     return pa.table({column.name: pa.array([row[column.name] for row in rows], pa.binary()) for column in source.columns})
 
 
-def mysql_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
-    """Integers, money in kopiykas, everything else as bytes."""
+def make_mysql_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
+    """Build a batch with integers, money in kopiykas, and everything else as bytes."""
     columns = {}
     for column in source.columns:
         values: list[Any] = [row[column.name] for row in rows]
@@ -33,10 +33,10 @@ def mysql_batch(source: Source, rows: Sequence[Raw]) -> pa.Table:
     return pa.table(columns)
 
 
-def with_clock(batches: Mapping[str, pa.Table], now: datetime = NOW) -> dict[str, pa.Table]:
+def set_clock(batches: Mapping[str, pa.Table], now: datetime = NOW) -> dict[str, pa.Table]:
     return {**batches, "orders": set_metadata(batches["orders"], clock=now.isoformat())}
 
 
-def spelled(**values: object) -> Raw:
-    """A row from plain values."""
+def make_row(**values: object) -> Raw:
+    """Return a raw row from plain values."""
     return {name: value if isinstance(value, bytes | None) else str(value).encode() for name, value in values.items()}

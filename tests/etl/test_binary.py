@@ -1,4 +1,4 @@
-"""The binary COPY stream, as PostgreSQL reads it."""
+"""The binary COPY stream, read back from PostgreSQL."""
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -31,27 +31,27 @@ COLUMNS = (
     "small integer, large bigint, word varchar(20), amount numeric(24,2), other numeric(24,2), at timestamptz, day date, truth boolean"
 )
 LARGEST = Decimal(2**63 - 1).scaleb(-2)
-Line = tuple[Any, ...]
+Row = tuple[Any, ...]
 
 
-def came_back(rows: list[Line], fast: bool = True) -> list[Line]:
-    """The rows after a COPY into a table of PostgreSQL's."""
+def copy_and_read_back(rows: list[Row], binary: bool = True) -> list[Row]:
+    """Copy the rows into a PostgreSQL table and return what it holds."""
     table = pa.table([pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)], schema=SCHEMA)
     with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS copied")
         cursor.execute(f"CREATE TEMPORARY TABLE copied ({COLUMNS})")
-        copy_packed(cursor, "copied", pack(table, binary=fast))
+        copy_packed(cursor, "copied", pack(table, binary=binary))
         cursor.execute("SELECT * FROM copied")
         return [tuple(row) for row in cursor.fetchall()]
 
 
-def on_postgresql() -> None:
+def skip_without_postgresql() -> None:
     if connections["dwh"].vendor != "postgresql":
         pytest.skip("needs PostgreSQL")
 
 
 AT = datetime(2026, 3, 29, 1, 2, 3, 456_789, tzinfo=UTC)
-ROWS: list[Line] = [
+ROWS: list[Row] = [
     (1, 2**63 - 1, "paid", Decimal("0.01"), Decimal("-0.01"), AT, date(2026, 3, 29), True),
     (-(2**31), -(2**63), "shipped", Decimal("0.00"), Decimal("9999999999.99"), datetime(1970, 1, 1, tzinfo=UTC), date(1999, 12, 31), False),
     (
@@ -71,10 +71,10 @@ ROWS: list[Line] = [
 ]
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_every_value_comes_back(fast: bool) -> None:
-    on_postgresql()
-    assert came_back(ROWS, fast) == ROWS
+@pytest.mark.parametrize("binary", [True, False])
+def test_values_are_copied_unchanged(binary: bool) -> None:
+    skip_without_postgresql()
+    assert copy_and_read_back(ROWS, binary) == ROWS
 
 
 amounts = (
@@ -94,9 +94,9 @@ lines = st.tuples(
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 @given(rows=st.lists(lines, min_size=1, max_size=20))
-def test_any_rows_come_back(rows: list[Line]) -> None:
-    on_postgresql()
-    assert came_back(rows) == rows
+def test_generated_rows_are_copied_unchanged(rows: list[Row]) -> None:
+    skip_without_postgresql()
+    assert copy_and_read_back(rows) == rows
 
 
 TOO_LARGE = Decimal(2**63).scaleb(-2)
@@ -110,9 +110,9 @@ def test_an_amount_beyond_64_bits_raises_too_large(amount: Decimal) -> None:
 
 
 def test_an_amount_beyond_64_bits_is_copied_as_text() -> None:
-    on_postgresql()
-    rows: list[Line] = [(1, 1, "paid", Decimal("9999999999999999999999.99"), Decimal("0.01"), AT, None, None), ROWS[0]]
-    assert came_back(rows) == rows
+    skip_without_postgresql()
+    rows: list[Row] = [(1, 1, "paid", Decimal("9999999999999999999999.99"), Decimal("0.01"), AT, None, None), ROWS[0]]
+    assert copy_and_read_back(rows) == rows
 
 
 def test_a_slice_of_a_batch_is_encoded_as_that_slice() -> None:

@@ -1,4 +1,4 @@
-"""What is read of the sources: consistent, whole, and only what is due."""
+"""Extraction: consistent snapshots, complete slices, change windows, and the preflight."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,15 +24,15 @@ from techmarket.errors import EtlError, Misconfigured, NotMigrated, SchemaDrift
 from tests.etl import warehouse_rows
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-STILL = "2026-01-15 12:00:00.000000"
+LAST_CHANGE = "2026-01-15 12:00:00.000000"
 
 
 @pytest.fixture
-def small() -> None:
-    """A shop that has stood still since 2026-01-15, 12:00."""
+def unchanged_shop() -> None:
+    """Generate a shop without changes since 2026-01-15, 12:00."""
     shop.generate(60, 7)
     for alias, table in (("orders_db", "orders"), ("orders_db", "order_items"), ("payments_db", "payments")):
-        execute(alias, f"UPDATE {table} SET updated_at = '{STILL}'")
+        execute(alias, f"UPDATE {table} SET updated_at = '{LAST_CHANGE}'")
 
 
 def execute(alias: str, statement: str) -> None:
@@ -47,7 +47,7 @@ def is_sqlite() -> bool:
 # --- Snapshots ---
 
 
-def test_rows_written_after_a_snapshot_opened_are_not_seen(small: None) -> None:
+def test_rows_written_after_a_snapshot_opened_are_not_seen(unchanged_shop: None) -> None:
     with open_snapshot("orders_db") as before:
         Order.objects.filter(id=1).update(status="cancelled")
         Order.objects.create(id=1000, customer_id=1, region_id=1, status="paid", order_date=datetime.now(UTC), total_amount=1)
@@ -56,17 +56,17 @@ def test_rows_written_after_a_snapshot_opened_are_not_seen(small: None) -> None:
             new = after.read(ORDERS)
         assert before.read(ORDERS).equals(old)
     assert (old.num_rows, new.num_rows) == (60, 61)
-    [now] = [row["status"] for row in new.to_pylist() if int(row["id"]) == 1]
-    assert now == b"cancelled" and b"cancelled" not in [row["status"] for row in old.to_pylist() if int(row["id"]) == 1]
+    [status] = [row["status"] for row in new.to_pylist() if int(row["id"]) == 1]
+    assert status == b"cancelled" and b"cancelled" not in [row["status"] for row in old.to_pylist() if int(row["id"]) == 1]
 
 
-def test_a_snapshot_cannot_write(small: None) -> None:
+def test_a_snapshot_cannot_write(unchanged_shop: None) -> None:
     with pytest.raises(EtlError), open_snapshot("orders_db") as opened:
         opened.read_integers("DELETE FROM order_items")
     assert OrderItem.objects.exists()
 
 
-def test_the_clock_of_a_snapshot_is_its_servers() -> None:
+def test_clock_of_a_snapshot_is_that_of_its_server() -> None:
     before = datetime.now(UTC)
     with open_snapshot("orders_db") as opened:
         assert before - timedelta(seconds=2) <= opened.clock <= datetime.now(UTC) + timedelta(seconds=2)
@@ -83,7 +83,7 @@ def test_another_isolation_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_money_and_text_arrive_exactly_however_many_blocks_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_money_and_text_are_exact_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "ROWS_PER_FETCH", 3)
     category = Category.objects.create(name="Їжа")
     prices = ["9999999999.99", "0.01", "0.10", "1234567890.12", "0.29", "1.15", "100.00"]
@@ -92,15 +92,15 @@ def test_money_and_text_arrive_exactly_however_many_blocks_they_take(monkeypatch
     with open_snapshot("catalog_db") as opened:
         rows = opened.read(PRODUCTS).to_pylist()
     assert [row["name"].decode() for row in rows] == [f"ґ'\"\\{number}" for number in range(7)]
-    spelled = [f"{float(row['price']):.2f}" if is_sqlite() else f"{row['price'] // 100}.{row['price'] % 100:02}" for row in rows]
-    assert spelled == prices
+    amounts = [f"{float(row['price']):.2f}" if is_sqlite() else f"{row['price'] // 100}.{row['price'] % 100:02}" for row in rows]
+    assert amounts == prices
 
 
 # --- Slices ---
 
 
 @pytest.mark.parametrize("size", [1, 7, 59, 60, 61, 1000])
-def test_slices_cover_every_order_once(small: None, size: int) -> None:
+def test_slices_cover_every_order_once(unchanged_shop: None, size: int) -> None:
     with open_snapshot("orders_db") as orders:
         edges = every_nth_id(orders, ORDERS, size)
     assert edges == sorted(set(edges))
@@ -115,35 +115,35 @@ def test_slices_cover_every_order_once(small: None, size: int) -> None:
         assert sorted(read[table]) == list(model._default_manager.order_by("id").values_list("id", flat=True)), table
 
 
-def window(start: str, end: str | None = None) -> ChangeWindow:
+def make_window(start: str, end: str | None = None) -> ChangeWindow:
     return ChangeWindow(datetime.fromisoformat(start).replace(tzinfo=UTC), datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None)
 
 
-def ids_in(wanted: ChangeWindow, low: int | None = None, high: int | None = None) -> set[int]:
+def find_touched_ids(window: ChangeWindow, low: int | None = None, high: int | None = None) -> set[int]:
     with open_snapshots(FACT_SALES.sources) as snapshots:
-        return find_touched(FACT_SALES, snapshots, wanted, (low, high))
+        return find_touched(FACT_SALES, snapshots, window, (low, high))
 
 
-def test_a_window_touches_orders_through_all_three_tables(small: None) -> None:
+def test_a_window_touches_orders_through_all_three_tables(unchanged_shop: None) -> None:
     order, line, payment = Order.objects.get(id=5), OrderItem.objects.filter(order_id=9)[0], Payment.objects.filter(order_id__gt=20)[0]
     later = "2026-02-01 10:00:00.000000"
     execute("orders_db", f"UPDATE orders SET updated_at = '{later}' WHERE id = {order.id}")
     execute("orders_db", f"UPDATE order_items SET updated_at = '{later}' WHERE id = {line.id}")
     execute("payments_db", f"UPDATE payments SET updated_at = '{later}' WHERE id = {payment.id}")
     expected = {5, 9, payment.order_id}
-    assert ids_in(window("2026-02-01 10:00:00")) == expected, "the start is in"
-    assert ids_in(window("2026-02-01 10:00:00", "2026-02-01 10:00:00.000001")) == expected
-    assert ids_in(window("2026-02-01 09:00:00", "2026-02-01 10:00:00")) == set(), "the end is out"
-    assert ids_in(window("2026-02-01 10:00:00.000001")) == set()
-    assert ids_in(window("2026-02-01 10:00:00"), low=6, high=10) == {9}
-    assert ids_in(window("2026-01-01 00:00:00")) == set(Order.objects.values_list("id", flat=True))
+    assert find_touched_ids(make_window("2026-02-01 10:00:00")) == expected, "the start is inclusive"
+    assert find_touched_ids(make_window("2026-02-01 10:00:00", "2026-02-01 10:00:00.000001")) == expected
+    assert find_touched_ids(make_window("2026-02-01 09:00:00", "2026-02-01 10:00:00")) == set(), "the end is exclusive"
+    assert find_touched_ids(make_window("2026-02-01 10:00:00.000001")) == set()
+    assert find_touched_ids(make_window("2026-02-01 10:00:00"), low=6, high=10) == {9}
+    assert find_touched_ids(make_window("2026-01-01 00:00:00")) == set(Order.objects.values_list("id", flat=True))
 
 
-def test_a_window_reads_whole_orders_and_lists_deleted_ones(small: None) -> None:
+def test_a_window_reads_whole_orders_and_lists_deleted_ones(unchanged_shop: None) -> None:
     line = OrderItem.objects.filter(order_id=9)[0]
     execute("orders_db", f"UPDATE order_items SET updated_at = '2026-02-01 10:00:00.000000' WHERE id = {line.id}")
     Payment.objects.create(order_id=4711, method="card", status="refunded", amount=1)
-    batches = extract_fact(FACT_SALES, (None, None), window("2026-02-01 00:00:00"))
+    batches = extract_fact(FACT_SALES, (None, None), make_window("2026-02-01 00:00:00"))
     assert batches[FACT_SALES.touched]["order_id"].to_pylist() == [9, 4711]
     assert [int(row) for row in batches["orders"]["id"].to_pylist()] == [9]
     assert len(batches["order_items"]) == OrderItem.objects.filter(order_id=9).count()
@@ -151,51 +151,51 @@ def test_a_window_reads_whole_orders_and_lists_deleted_ones(small: None) -> None
 
 
 @pytest.mark.parametrize("reference", ["'abc'", "1.5"])
-def test_a_payment_with_an_invalid_order_id_is_rejected_alone(small: None, reference: str) -> None:
-    """SQLite only: `order_id` refers to another database, so nothing there keeps it a number."""
+def test_only_the_payment_with_an_invalid_order_id_is_rejected(unchanged_shop: None, reference: str) -> None:
+    """SQLite only: `order_id` refers to another database, so no constraint keeps it a number."""
     if not is_sqlite():
         pytest.skip("MySQL's BIGINT takes nothing else")
-    warehouse_rows.run()
+    warehouse_rows.run_etl()
     execute("payments_db", f"UPDATE payments SET order_id = {reference} WHERE id = 1")
-    warehouse_rows.assert_balanced(warehouse_rows.run("incremental"))
-    done = warehouse_rows.run("full")
-    assert list(Reject.objects.filter(run=done).values_list("table", "row_id", "rule")) == [("payments", "1", "not_whole")]
+    warehouse_rows.assert_balanced(warehouse_rows.run_etl("incremental"))
+    full_run = warehouse_rows.run_etl("full")
+    assert list(Reject.objects.filter(run=full_run).values_list("table", "row_id", "rule")) == [("payments", "1", "not_whole")]
 
 
 # --- Preflight ---
 
 
 @contextmanager
-def altered(alias: str, *there_and_back: tuple[str, str]) -> Iterator[None]:
-    for there, _ in there_and_back:
-        execute(alias, there)
+def altered_tables(alias: str, *statements: tuple[str, str]) -> Iterator[None]:
+    for change, _ in statements:
+        execute(alias, change)
     try:
         yield
     finally:
-        for _, back in reversed(there_and_back):
-            execute(alias, back)
+        for _, undo in reversed(statements):
+            execute(alias, undo)
 
 
-RENAMED = ("ALTER TABLE {0} RENAME COLUMN {1} TO put_aside", "ALTER TABLE {0} RENAME COLUMN put_aside TO {1}")
+RENAME_COLUMN = ("ALTER TABLE {0} RENAME COLUMN {1} TO put_aside", "ALTER TABLE {0} RENAME COLUMN put_aside TO {1}")
 
 
-def renamed(table: str, column: str) -> tuple[str, str]:
-    return (RENAMED[0].format(table, column), RENAMED[1].format(table, column))
+def rename_column(table: str, column: str) -> tuple[str, str]:
+    return (RENAME_COLUMN[0].format(table, column), RENAME_COLUMN[1].format(table, column))
 
 
-def test_preflight_passes_on_what_was_migrated() -> None:
+def test_preflight_passes_on_migrated_databases() -> None:
     preflight()
 
 
 def test_a_missing_column_is_named() -> None:
-    with altered("orders_db", renamed("order_items", "discount")), pytest.raises(SchemaDrift, match=r"orders_db.*discount"):
+    with altered_tables("orders_db", rename_column("order_items", "discount")), pytest.raises(SchemaDrift, match=r"orders_db.*discount"):
         preflight()
     preflight()
 
 
 def test_a_missing_table_is_named() -> None:
-    away = ("ALTER TABLE payments RENAME TO payments_away", "ALTER TABLE payments_away RENAME TO payments")
-    with altered("payments_db", away), pytest.raises(NotMigrated, match=r"payments_db.*payments.*migrate_all"):
+    rename_table = ("ALTER TABLE payments RENAME TO payments_away", "ALTER TABLE payments_away RENAME TO payments")
+    with altered_tables("payments_db", rename_table), pytest.raises(NotMigrated, match=r"payments_db.*payments.*migrate_all"):
         preflight()
     preflight()
 
@@ -214,16 +214,16 @@ def test_a_column_of_another_type_is_named(alias: str, table: str, column: str, 
     kind = sqlite if is_sqlite() else mysql
     other = (f"ALTER TABLE {table} ADD COLUMN {column} {kind}", f"ALTER TABLE {table} DROP COLUMN {column}")
     with (
-        altered(alias, renamed(table, column), other),
+        altered_tables(alias, rename_column(table, column), other),
         pytest.raises(SchemaDrift, match=rf"{alias}.*{table}\.{column} is {kind.lower()[:4]}"),
     ):
         preflight()
     preflight()
 
 
-def test_a_run_that_fails_preflight_writes_nothing(small: None) -> None:
-    before: Any = warehouse_rows.whole_warehouse()
-    with altered("catalog_db", renamed("products", "sku")), pytest.raises(SchemaDrift):
-        warehouse_rows.run()
-    assert warehouse_rows.whole_warehouse() == before
+def test_a_run_that_fails_preflight_writes_nothing(unchanged_shop: None) -> None:
+    before: Any = warehouse_rows.read_warehouse()
+    with altered_tables("catalog_db", rename_column("products", "sku")), pytest.raises(SchemaDrift):
+        warehouse_rows.run_etl()
+    assert warehouse_rows.read_warehouse() == before
     assert Region.objects.count() == 5

@@ -1,4 +1,4 @@
-"""Which fingerprints a load keeps."""
+"""Fingerprints that a load keeps."""
 
 from apps.etl.extract.fingerprints import find_fingerprint, merge_fingerprints
 
@@ -6,7 +6,7 @@ WHOLE = {"dim_region": [(None, None, "a")]}
 SLICES = {"dim_customer": [(None, 8, "a"), (8, 15, "b"), (15, None, "c")]}
 
 
-def test_a_fingerprint_is_found_for_exactly_its_slice() -> None:
+def test_fingerprint_is_found_only_for_its_exact_slice() -> None:
     assert find_fingerprint(SLICES, "dim_customer", (8, 15)) == "b" and find_fingerprint(WHOLE, "dim_region", (None, None)) == "a"
     assert (
         find_fingerprint(SLICES, "dim_customer", (8, 16))
@@ -16,14 +16,14 @@ def test_a_fingerprint_is_found_for_exactly_its_slice() -> None:
     )
 
 
-def test_fingerprints_of_other_slices_stay() -> None:
+def test_fingerprints_of_other_slices_are_kept() -> None:
     assert merge_fingerprints({"dim_customer": [(8, 15, "x")]}, SLICES | WHOLE) == WHOLE | {
         "dim_customer": [(None, 8, "a"), (15, None, "c"), (8, 15, "x")]
     }
 
 
 def test_fingerprints_of_overlapping_slices_are_dropped() -> None:
-    """A slice may come back, and with it a row as it was: only a backup restores it, but then the warehouse has another."""
+    """The same slice may be planned again later, and must not match an outdated fingerprint."""
     assert merge_fingerprints({"dim_customer": [(7, 9, "x")]}, SLICES) == {"dim_customer": [(15, None, "c"), (7, 9, "x")]}
     assert merge_fingerprints({"dim_customer": [(None, None, "x")]}, SLICES) == {"dim_customer": [(None, None, "x")]}
     assert merge_fingerprints({"dim_customer": [(None, 7, "")]}, SLICES) == {"dim_customer": [(8, 15, "b"), (15, None, "c")]}

@@ -1,4 +1,4 @@
-"""The loaded warehouse, row by row, against a second implementation of the contract."""
+"""The loaded warehouse, row by row, against the oracle, a second implementation of the specification."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,36 +22,36 @@ from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimProduct, FactSales, Load
 from tests import oracle
 from tests.etl import warehouse_rows
-from tests.etl.warehouse_rows import compare, expected_rows, run, written
+from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, count_written_rows, run_etl
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
 @pytest.fixture
-def demo() -> None:
+def demo_shop() -> None:
     shop.generate(600, 42)
 
 
 @pytest.fixture
-def small() -> None:
+def small_shop() -> None:
     shop.generate(60, 7)
 
 
-def make_old() -> None:
-    """The shop stands still since January 2026; what happens from here on is the only thing in a window."""
+def age_source_rows() -> None:
+    """Set every `updated_at` to January 2026, so that only later changes fall into a window."""
     for alias, tables in oracle.TABLES.items():
         with connections[alias].cursor() as cursor:
             for table in tables:
                 cursor.execute(f"UPDATE {table} SET updated_at = '2026-01-15 12:00:00.000000'")
 
 
-def stamp(model: Any, pk: int, instant: str) -> None:
+def set_updated_at(model: Any, pk: int, instant: str) -> None:
     with connections[model._meta.app_label].cursor() as cursor:
         cursor.execute(f"UPDATE {model._meta.db_table} SET updated_at = %s WHERE id = %s", [instant, pk])
 
 
-def a_sale(lines: int = 1, after: int = 0) -> Order:
-    """A paid order with at least so many lines."""
+def find_sale(lines: int = 1, after: int = 0) -> Order:
+    """Return a paid order with at least `lines` lines and an id above `after`."""
     for order in Order.objects.filter(status="paid", id__gt=after).order_by("id"):
         if order.orderitem_set.count() >= lines:
             return order
@@ -61,25 +61,25 @@ def a_sale(lines: int = 1, after: int = 0) -> Order:
 # --- Full ---
 
 
-def test_the_demo_shop_is_loaded_as_the_contract_says(demo: None) -> None:
-    done = run()
-    expected = expected_rows()
-    compare(expected)
-    warehouse_rows.compare_ledger(expected, done)
-    warehouse_rows.assert_balanced(done)
+def test_demo_shop_is_loaded_as_specified(demo_shop: None) -> None:
+    run = run_etl()
+    expected = compute_expected()
+    assert_warehouse_equals(expected)
+    warehouse_rows.assert_ledger_equals(expected, run)
+    warehouse_rows.assert_balanced(run)
     assert len(expected.facts) > 1000 and not expected.rejects
-    paid = sum((row["paid_amount"] for row in warehouse_rows.facts().values()), Decimal(0))
+    paid = sum((row["paid_amount"] for row in warehouse_rows.read_facts().values()), Decimal(0))
     assert paid == sum(row["amount"] for row in Payment.objects.filter(status="captured").values("amount"))
-    assert not Load.objects.exclude(run_uuid=done.uuid).exists() and Load.objects.get().high_water_mark == done.high_water_mark
+    assert not Load.objects.exclude(run_uuid=run.uuid).exists() and Load.objects.get().high_water_mark == run.high_water_mark
 
 
-def test_slices_of_orders_give_the_same_rows(demo: None, settings: Any) -> None:
+def test_slices_of_orders_give_the_same_rows(demo_shop: None, settings: Any) -> None:
     settings.ETL_BATCH_ORDERS = 37
-    done = run()
-    assert Task.objects.filter(run=done, subject="fact_sales").count() > 20
-    expected = expected_rows()
-    compare(expected)
-    warehouse_rows.compare_ledger(expected, done)
+    run = run_etl()
+    assert Task.objects.filter(run=run, subject="fact_sales").count() > 20
+    expected = compute_expected()
+    assert_warehouse_equals(expected)
+    warehouse_rows.assert_ledger_equals(expected, run)
 
 
 RULES = {
@@ -111,33 +111,33 @@ RULES = {
 
 
 @pytest.mark.parametrize("slices", [20_000, 50])
-def test_every_planted_fault_is_rejected_and_nothing_else(demo: None, settings: Any, slices: int) -> None:
+def test_every_planted_fault_is_rejected_and_nothing_else(demo_shop: None, settings: Any, slices: int) -> None:
     settings.ETL_BATCH_ORDERS = slices
     planted = faults.plant()
-    done = run()
-    expected = expected_rows()
-    compare(expected)
-    warehouse_rows.compare_ledger(expected, done)
-    warehouse_rows.assert_balanced(done)
-    spoilt = [fault for fault in planted if fault.rejected]
+    run = run_etl()
+    expected = compute_expected()
+    assert_warehouse_equals(expected)
+    warehouse_rows.assert_ledger_equals(expected, run)
+    warehouse_rows.assert_balanced(run)
+    rejected_faults = [fault for fault in planted if fault.rejected]
     rules = {(table, row_id): rule for table, row_id, rule in Reject.objects.values_list("table", "row_id", "rule")}
-    for fault in spoilt:
+    for fault in rejected_faults:
         row_id = fault.row_id
-        if fault.kind == "second account":  # the newer one stays
+        if fault.kind == "second account":  # the newer account is kept
             customer = User.objects.get(id=row_id).customer_id
             row_id = User.objects.filter(customer_id=customer).order_by("id")[0].id
         assert rules.pop((fault.table, str(row_id))) == RULES[fault.kind], fault
-    orders = [fault.row_id for fault in spoilt if fault.table == "orders"]
-    with_them = OrderItem.objects.filter(order_id__in=orders).values_list("id", flat=True)
-    assert rules == {("order_items", str(line)): "order_rejected" for line in with_them}
+    orders = [fault.row_id for fault in rejected_faults if fault.table == "orders"]
+    lines_of_orders = OrderItem.objects.filter(order_id__in=orders).values_list("id", flat=True)
+    assert rules == {("order_items", str(line)): "order_rejected" for line in lines_of_orders}
 
 
-def test_an_unparsable_email_is_loaded_and_warned_about(small: None) -> None:
+def test_unparsable_email_is_loaded_with_a_warning(small_shop: None) -> None:
     customer = Customer.objects.order_by("id")[4]
     Customer.objects.filter(id=customer.id).update(email="nobody at example.com")
-    done = run()
+    run = run_etl()
     assert DimCustomer.objects.get(customer_id=customer.id).email == "nobody at example.com"
-    [warning] = CheckResult.objects.filter(run=done, passed=False)
+    [warning] = CheckResult.objects.filter(run=run, passed=False)
     assert (warning.name, warning.table, warning.blocking, warning.observed) == (
         "valid e-mail",
         "dim_customer",
@@ -146,10 +146,10 @@ def test_an_unparsable_email_is_loaded_and_warned_about(small: None) -> None:
     )
 
 
-def test_a_raw_row_is_kept_with_its_reject(small: None) -> None:
+def test_reject_stores_the_raw_row(small_shop: None) -> None:
     line = OrderItem.objects.order_by("id")[3]
     OrderItem.objects.filter(id=line.id).update(quantity=-4, unit_price=Decimal("0.10"), discount=Decimal("3.50"))
-    run()
+    run_etl()
     reject = Reject.objects.get()
     assert (reject.table, reject.row_id, reject.rule, reject.reason) == (
         "order_items",
@@ -162,14 +162,14 @@ def test_a_raw_row_is_kept_with_its_reject(small: None) -> None:
         "order_id": str(line.order_id),
         "product_id": str(line.product_id),
         "quantity": "-4",
-        "unit_price": "0.1" if connections["orders_db"].vendor == "sqlite" else "0.10",  # SQLite keeps a number, not its decimals
+        "unit_price": "0.1" if connections["orders_db"].vendor == "sqlite" else "0.10",  # SQLite stores a number without trailing zeros
         "discount": "3.5" if connections["orders_db"].vendor == "sqlite" else "3.50",
     }
 
 
-def test_the_calendar_is_whole_and_right(small: None) -> None:
-    Order.objects.filter(id=a_sale().id).update(order_date=datetime(2016, 2, 29, 22, 30, tzinfo=UTC))
-    run()
+def test_calendar_is_complete_and_correct(small_shop: None) -> None:
+    Order.objects.filter(id=find_sale().id).update(order_date=datetime(2016, 2, 29, 22, 30, tzinfo=UTC))
+    run_etl()
     days = {row["date"]: row for row in DimDate.objects.filter(pk__gt=0).values()}
     last = today().year + 2
     expected = [date(2016, 1, 1) + timedelta(days=n) for n in range(366)]
@@ -183,78 +183,82 @@ def test_the_calendar_is_whole_and_right(small: None) -> None:
     assert FactSales.objects.filter(date_id=20160301).exists(), "half past midnight in Kyiv"
 
 
-def test_special_members_exist_and_stay(small: None) -> None:
-    run()
+def test_special_members_exist_after_every_run(small_shop: None) -> None:
+    run_etl()
     for model, key in ((DimCategory, "name"), (DimProduct, "name"), (DimCustomer, "email")):
         assert dict(model.objects.filter(pk__lt=0).values_list("pk", key)) == {-1: "Unknown", -2: "Not applicable"}
     assert dict(DimDate.objects.filter(pk__lt=0).values_list("pk", "month_name")) == {-1: "Unknown", -2: "Not applicable"}
-    assert run("full").state == "succeeded"
+    assert run_etl("full").state == "succeeded"
     assert DimCategory.objects.filter(pk__lt=0).count() == 2
 
 
-# --- Again ---
+# --- Repeated runs ---
 
 
 @pytest.mark.parametrize("mode", ["full", "incremental"])
-def test_a_second_run_writes_nothing(demo: None, mode: str) -> None:
+def test_a_second_run_writes_nothing(demo_shop: None, mode: str) -> None:
     faults.plant()
-    run()
-    before = warehouse_rows.whole_warehouse()
-    done = run(mode)
-    assert written(done) == {}
-    warehouse_rows.assert_balanced(done)
-    after = warehouse_rows.whole_warehouse()
+    run_etl()
+    before = warehouse_rows.read_warehouse()
+    run = run_etl(mode)
+    assert count_written_rows(run) == {}
+    warehouse_rows.assert_balanced(run)
+    after = warehouse_rows.read_warehouse()
     assert after.pop("etl_load")[0] and before.pop("etl_load")
     assert after == before
 
 
-def test_changes_arrive_round_by_round_and_equal_a_full_load_of_an_empty_warehouse(demo: None) -> None:
-    run()
+def test_incremental_runs_equal_a_full_load_of_an_empty_warehouse(demo_shop: None) -> None:
+    run_etl()
     costs = dict(FactSales.objects.values_list("pk", "cost_amount"))
     for number in range(3):
-        keys = warehouse_rows.surrogate_keys()
+        keys = warehouse_rows.read_surrogate_keys()
         changes.apply(60, seed=number)
-        done = run("incremental")
-        assert document(done)["window"]["start"] is not None
-        warehouse_rows.assert_balanced(done)
-        compare(expected_rows())
-        later = warehouse_rows.surrogate_keys()
-        assert all(later[table][natural] == key for table, theirs in keys.items() for natural, key in theirs.items())
-    assert costs and written(run("full")) == {}
-    with_changes = {table: warehouse_rows.dimension(table) for table in warehouse_rows.DIMENSIONS} | {"fact_sales": warehouse_rows.facts()}
+        run = run_etl("incremental")
+        assert document(run)["window"]["start"] is not None
+        warehouse_rows.assert_balanced(run)
+        assert_warehouse_equals(compute_expected())
+        later = warehouse_rows.read_surrogate_keys()
+        assert all(later[table][natural] == key for table, table_keys in keys.items() for natural, key in table_keys.items())
+    assert costs and count_written_rows(run_etl("full")) == {}
+    with_changes = {table: warehouse_rows.read_dimension(table) for table in warehouse_rows.DIMENSIONS} | {
+        "fact_sales": warehouse_rows.read_facts()
+    }
     for model in (FactSales, *[model for model, _ in reversed(warehouse_rows.DIMENSIONS.values())], Load):
         model.objects.all().delete()
-    run()
-    anew = {table: warehouse_rows.dimension(table) for table in warehouse_rows.DIMENSIONS} | {"fact_sales": warehouse_rows.facts()}
-    assert anew == with_changes
+    run_etl()
+    reloaded = {table: warehouse_rows.read_dimension(table) for table in warehouse_rows.DIMENSIONS} | {
+        "fact_sales": warehouse_rows.read_facts()
+    }
+    assert reloaded == with_changes
 
 
-def test_later_faults_leave_the_fact_and_corrected_rows_return(demo: None) -> None:
-    run()
+def test_rows_with_faults_leave_the_fact_and_return_when_corrected(demo_shop: None) -> None:
+    run_etl()
     planted = faults.plant()
-    done = run("incremental")
-    compare(expected_rows())
-    assert Reject.objects.filter(run=done).count() >= len([fault for fault in planted if fault.rejected])
-    spoilt = next(fault for fault in planted if fault.kind == "no customer")
-    Order.objects.filter(id=spoilt.row_id).update(customer_id=1)
-    run("incremental")
-    compare(expected_rows())
-    assert FactSales.objects.filter(order_id=spoilt.row_id).exists()
+    run = run_etl("incremental")
+    assert_warehouse_equals(compute_expected())
+    assert Reject.objects.filter(run=run).count() >= len([fault for fault in planted if fault.rejected])
+    order_fault = next(fault for fault in planted if fault.kind == "no customer")
+    Order.objects.filter(id=order_fault.row_id).update(customer_id=1)
+    run_etl("incremental")
+    assert_warehouse_equals(compute_expected())
+    assert FactSales.objects.filter(order_id=order_fault.row_id).exists()
 
 
 # --- Costs and products ---
 
 
-def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small: None) -> None:
-    run()
-    order = a_sale(lines=2)
+def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small_shop: None) -> None:
+    run_etl()
+    order = find_sale(lines=2)
     line, other = order.orderitem_set.order_by("id")[:2]
     before = dict(FactSales.objects.values_list("pk", "cost_amount"))
     unit = before[line.id] / line.quantity
     Product.objects.all().update(cost=Decimal("12.34"))
     OrderItem.objects.filter(id=line.id).update(quantity=line.quantity + 7, discount=0)
     for mode in ("incremental", "full"):
-        run(mode)
+        run_etl(mode)
         costs = dict(FactSales.objects.values_list("pk", "cost_amount"))
         assert costs.pop(line.id) == unit * (line.quantity + 7)
         assert costs == {pk: cost for pk, cost in before.items() if pk != line.id}
@@ -263,14 +267,14 @@ def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small: N
     assert fact.margin_amount == fact.net_amount - fact.cost_amount == line.unit_price * (line.quantity + 7) - unit * (line.quantity + 7)
 
 
-def test_cost_is_kept_where_a_line_moves_to_an_order_of_another_slice(small: None, settings: Any) -> None:
+def test_cost_is_kept_when_a_line_moves_to_an_order_of_another_slice(small_shop: None, settings: Any) -> None:
     settings.ETL_BATCH_ORDERS = 10
-    run()
-    line = a_sale().orderitem_set.order_by("id")[0]
+    run_etl()
+    line = find_sale().orderitem_set.order_by("id")[0]
     before = FactSales.objects.get(pk=line.id)
     Product.objects.all().update(cost=Decimal("12.34"))
     OrderItem.objects.filter(id=line.id).update(order=Order.objects.filter(status="paid").order_by("-id")[0])
-    run("full")
+    run_etl("full")
     fact = FactSales.objects.get(pk=line.id)
     assert (fact.order_id == before.order_id, fact.cost_amount, fact.margin_amount) == (False, before.cost_amount, before.margin_amount)
 
@@ -282,9 +286,9 @@ def test_cost_is_kept_where_a_line_moves_to_an_order_of_another_slice(small: Non
         FLAG_VANISHED.format(table="dim_product", stage="stage_dim_product", key="product_key", where="1 = 1", run=1),
     ],
 )
-def test_vanished_rows_are_found_without_a_search_per_row(small: None, statement: str) -> None:
+def test_vanished_rows_are_found_without_a_search_per_row(small_shop: None, statement: str) -> None:
     """SQLite has no index of a staging table: a search in it for each of 130 000 rows took hours."""
-    run()
+    run_etl()
     with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         FactMerge(cursor, FACT_SALES, 1, "1 = 1")
         create_stage(cursor, "stage_dim_product", "dim_product", ["product_key"])
@@ -294,135 +298,135 @@ def test_vanished_rows_are_found_without_a_search_per_row(small: None, statement
     assert "CORRELATED" not in plan and "SubPlan" not in plan.replace("hashed SubPlan", ""), plan
 
 
-def test_a_line_with_another_product_takes_its_cost(small: None) -> None:
-    run()
-    line = a_sale().orderitem_set.order_by("id")[0]
-    taken = list(OrderItem.objects.filter(order_id=line.order_id).values_list("product_id", flat=True))
-    other = Product.objects.exclude(id__in=taken).order_by("-id")[0]
+def test_line_changed_to_another_product_gets_its_cost(small_shop: None) -> None:
+    run_etl()
+    line = find_sale().orderitem_set.order_by("id")[0]
+    used_products = list(OrderItem.objects.filter(order_id=line.order_id).values_list("product_id", flat=True))
+    other = Product.objects.exclude(id__in=used_products).order_by("-id")[0]
     OrderItem.objects.filter(id=line.id).update(product_id=other.id)
-    run("incremental")
+    run_etl("incremental")
     fact = FactSales.objects.get(pk=line.id)
     assert (fact.product.product_id, fact.cost_amount) == (other.id, other.cost * line.quantity)
-    compare(expected_rows())
+    assert_warehouse_equals(compute_expected())
 
 
 @pytest.mark.parametrize("mode", ["full", "incremental"])
-def test_an_unknown_product_costs_nothing_known_until_it_appears(small: None, mode: str) -> None:
+def test_cost_of_an_unknown_product_is_null_until_it_appears(small_shop: None, mode: str) -> None:
     line, second = OrderItem.objects.filter(order__status="paid").order_by("id")[:2]
     OrderItem.objects.filter(id=line.id).update(product_id=777)
     OrderItem.objects.filter(id=second.id).update(product_id=778)
-    run()
-    compare(expected_rows())
+    run_etl()
+    assert_warehouse_equals(compute_expected())
     before = FactSales.objects.get(pk=line.id)
     assert (before.cost_amount, before.margin_amount, before.category_id) == (None, None, -1)
     inferred = DimProduct.objects.get(product_id=777)
     assert inferred.is_inferred and inferred.name == "Unknown"
-    make_old()
+    age_source_rows()
     category = Category.objects.order_by("id")[3]
     Product.objects.create(id=777, name="Новинка", sku="NEW-777", category=category, price=200, cost=Decimal("99.99"), status="active")
-    done = run(mode)
-    compare(expected_rows())
+    run = run_etl(mode)
+    assert_warehouse_equals(compute_expected())
     fact = FactSales.objects.get(pk=line.id)
     assert (fact.cost_amount, fact.product_id) == (Decimal("99.99") * line.quantity, inferred.pk)
     assert fact.margin_amount == fact.net_amount - fact.cost_amount
-    assert written(done)["dim_product"] == {"inserted": 0, "updated": 1, "deleted": 0, "derived": 0}
-    assert written(run(mode)) == {}
+    assert count_written_rows(run)["dim_product"] == {"inserted": 0, "updated": 1, "deleted": 0, "derived": 0}
+    assert count_written_rows(run_etl(mode)) == {}
 
 
 @pytest.mark.parametrize("mode", ["full", "incremental"])
-def test_facts_follow_a_product_that_moves_to_another_category(small: None, mode: str) -> None:
-    run()
-    make_old()
+def test_facts_follow_a_product_that_moves_to_another_category(small_shop: None, mode: str) -> None:
+    run_etl()
+    age_source_rows()
     product = Product.objects.get(id=OrderItem.objects.filter(order__status="paid").order_by("id")[0].product_id)
     target = Category.objects.exclude(id=product.category_id).order_by("-id")[0]
     Product.objects.filter(id=product.id).update(category=target)
-    done = run(mode)
-    compare(expected_rows())
+    run = run_etl(mode)
+    assert_warehouse_equals(compute_expected())
     moved = FactSales.objects.filter(product__product_id=product.id)
     assert {fact.category.category_id for fact in moved} == {target.id}
-    assert sum(written(done)["fact_sales"].values()) == moved.count() > 0
-    assert set(moved.values_list("run_id", flat=True)) == {done.pk}
-    assert written(run(mode)) == {}
+    assert sum(count_written_rows(run)["fact_sales"].values()) == moved.count() > 0
+    assert set(moved.values_list("run_id", flat=True)) == {run.pk}
+    assert count_written_rows(run_etl(mode)) == {}
 
 
 # --- Orders that change ---
 
 
 @pytest.mark.parametrize("mode", ["full", "incremental"])
-def test_orders_leave_and_enter(small: None, mode: str) -> None:
-    run()
-    make_old()
-    cancelled, shortened = a_sale(), a_sale(lines=2, after=a_sale().id)
-    deleted = a_sale(after=shortened.id)
+def test_orders_leave_and_enter_the_fact(small_shop: None, mode: str) -> None:
+    run_etl()
+    age_source_rows()
+    cancelled, shortened = find_sale(), find_sale(lines=2, after=find_sale().id)
+    deleted = find_sale(after=shortened.id)
     entering = Order.objects.filter(status="new").order_by("id")[0]
     lines = {order.id: set(order.orderitem_set.values_list("id", flat=True)) for order in (cancelled, shortened, deleted, entering)}
     Order.objects.filter(id=cancelled.id).update(status="cancelled")
     Order.objects.filter(id=entering.id).update(status="paid")
-    gone = min(lines[shortened.id])
-    OrderItem.objects.filter(id=gone).delete()
+    deleted_line = min(lines[shortened.id])
+    OrderItem.objects.filter(id=deleted_line).delete()
     Order.objects.filter(id=shortened.id).update(total_amount=1)
     Payment.objects.create(order_id=deleted.id, method="card", status="refunded", amount=1)
     OrderItem.objects.filter(order_id=deleted.id).delete()
     Order.objects.filter(id=deleted.id).delete()
-    done = run(mode)
-    compare(expected_rows())
+    run = run_etl(mode)
+    assert_warehouse_equals(compute_expected())
     loaded = set(FactSales.objects.values_list("pk", flat=True))
-    assert not loaded & (lines[cancelled.id] | lines[deleted.id] | {gone})
-    assert lines[entering.id] | lines[shortened.id] - {gone} <= loaded
-    assert written(done)["fact_sales"]["deleted"] == len(lines[cancelled.id] | lines[deleted.id]) + 1
-    assert written(done)["fact_sales"]["inserted"] == len(lines[entering.id])
+    assert not loaded & (lines[cancelled.id] | lines[deleted.id] | {deleted_line})
+    assert lines[entering.id] | lines[shortened.id] - {deleted_line} <= loaded
+    assert count_written_rows(run)["fact_sales"]["deleted"] == len(lines[cancelled.id] | lines[deleted.id]) + 1
+    assert count_written_rows(run)["fact_sales"]["inserted"] == len(lines[entering.id])
 
 
 @pytest.mark.parametrize("table", ["orders", "order_items", "payments"])
-def test_a_change_in_any_of_the_three_tables_brings_its_order(small: None, table: str) -> None:
-    run()
-    make_old()
-    order = a_sale()
+def test_change_in_any_of_the_three_tables_reloads_the_order(small_shop: None, table: str) -> None:
+    run_etl()
+    age_source_rows()
+    order = find_sale()
     if table == "orders":
         Order.objects.filter(id=order.id).update(status="shipped")
     elif table == "order_items":
         OrderItem.objects.filter(id=order.orderitem_set.order_by("id")[0].id).update(quantity=9)
     else:
         Payment.objects.create(order_id=order.id, method="cash", status="captured", amount=Decimal("0.01"), paid_at=datetime.now(UTC))
-    done = run("incremental")
-    compare(expected_rows())
-    assert document(done)["sources"]["orders"]["read"] == 1
-    assert document(done)["tables"]["fact_sales"]["read"] == order.orderitem_set.count()
-    assert written(done)["fact_sales"]["updated"] > 0
+    run = run_etl("incremental")
+    assert_warehouse_equals(compute_expected())
+    assert document(run)["sources"]["orders"]["read"] == 1
+    assert document(run)["tables"]["fact_sales"]["read"] == order.orderitem_set.count()
+    assert count_written_rows(run)["fact_sales"]["updated"] > 0
 
 
-def test_vanished_dimension_rows_are_flagged_and_come_back(small: None) -> None:
-    run()
-    keys = warehouse_rows.surrogate_keys()
+def test_vanished_dimension_rows_are_flagged_and_restored(small_shop: None) -> None:
+    run_etl()
+    keys = warehouse_rows.read_surrogate_keys()
     product = Product.objects.order_by("-id")[0]
     facts = set(FactSales.objects.values_list("pk", "cost_amount"))
     Product.objects.filter(id=product.id).delete()
-    done = run("incremental")
+    run = run_etl("incremental")
     row = DimProduct.objects.get(product_id=product.id)
-    assert row.is_deleted and (row.name, row.run_id) == (product.name, done.pk)
-    assert written(done) == {"dim_product": {"inserted": 0, "updated": 0, "deleted": 1, "derived": 0}}
-    assert written(run("full")) == {}
+    assert row.is_deleted and (row.name, row.run_id) == (product.name, run.pk)
+    assert count_written_rows(run) == {"dim_product": {"inserted": 0, "updated": 0, "deleted": 1, "derived": 0}}
+    assert count_written_rows(run_etl("full")) == {}
     assert set(FactSales.objects.values_list("pk", "cost_amount")) == facts
     product.save(force_insert=True)
-    run("full")
+    run_etl("full")
     assert not DimProduct.objects.get(product_id=product.id).is_deleted
-    assert warehouse_rows.surrogate_keys() == keys
-    compare(expected_rows())
+    assert warehouse_rows.read_surrogate_keys() == keys
+    assert_warehouse_equals(compute_expected())
 
 
-def test_a_rejected_dimension_row_stays_as_it_was_last_loaded(small: None) -> None:
-    run()
+def test_rejected_dimension_row_stays_as_last_loaded(small_shop: None) -> None:
+    run_etl()
     product = Product.objects.order_by("id")[0]
     Product.objects.filter(id=product.id).update(status="sold out", name="Зіпсовано")
-    done = run("incremental")
+    run = run_etl("incremental")
     row = DimProduct.objects.get(product_id=product.id)
     assert (row.name, row.status, row.is_deleted) == (product.name, "active", False)
-    assert written(done) == {}
-    assert [(row.table, row.row_id) for row in Reject.objects.filter(run=done)] == [("products", str(product.id))]
+    assert count_written_rows(run) == {}
+    assert [(row.table, row.row_id) for row in Reject.objects.filter(run=run)] == [("products", str(product.id))]
 
 
-def test_dangling_references_get_inferred_members(small: None) -> None:
-    order = a_sale()
+def test_dangling_references_get_inferred_members(small_shop: None) -> None:
+    order = find_sale()
     for alias in ("orders_db", "auth_db"):
         with connections[alias].cursor() as cursor:
             cursor.execute("PRAGMA foreign_keys = OFF" if cursor.db.vendor == "sqlite" else "SET foreign_key_checks = 0")
@@ -430,66 +434,66 @@ def test_dangling_references_get_inferred_members(small: None) -> None:
         cursor.execute(f"UPDATE orders SET customer_id = 9001, employee_id = 9002, region_id = 9003 WHERE id = {order.id}")
         cursor.execute("UPDATE customers SET region_id = 9004 WHERE id = 1")
     UserRole.objects.all().delete()
-    done = run()
-    expected = expected_rows()
-    compare(expected)
+    run = run_etl()
+    expected = compute_expected()
+    assert_warehouse_equals(expected)
     assert {natural for rows in expected.dimensions.values() for natural, row in rows.items() if row["is_inferred"]} == {
         9001,
         9002,
         9003,
         9004,
     }
-    warehouse_rows.compare_ledger(expected, done)
-    assert written(run("full")) == {}
+    warehouse_rows.assert_ledger_equals(expected, run)
+    assert count_written_rows(run_etl("full")) == {}
     Customer.objects.create(id=9001, first_name="Нова", last_name="Людина", email="new@example.com", region_id=1)
-    keys = warehouse_rows.surrogate_keys()
-    run("incremental")
-    compare(expected_rows())
-    assert warehouse_rows.surrogate_keys() == keys
+    keys = warehouse_rows.read_surrogate_keys()
+    run_etl("incremental")
+    assert_warehouse_equals(compute_expected())
+    assert warehouse_rows.read_surrogate_keys() == keys
     for alias in ("orders_db", "auth_db"):
         connections[alias].close()
 
 
-# --- Windows and the mark ---
+# --- Windows and the high-water mark ---
 
 
-def mark() -> datetime | None:
+def read_latest_mark() -> datetime | None:
     return Load.objects.exclude(high_water_mark=None).order_by("-high_water_mark").values_list("high_water_mark", flat=True).first()
 
 
-def test_the_first_incremental_run_is_a_full_one(small: None) -> None:
-    done = run("incremental")
-    assert (done.mode, done.window_start) == (Mode.FULL, None)
-    compare(expected_rows())
+def test_the_first_incremental_run_is_a_full_one(small_shop: None) -> None:
+    run = run_etl("incremental")
+    assert (run.mode, run.window_start) == (Mode.FULL, None)
+    assert_warehouse_equals(compute_expected())
 
 
-def test_without_arguments_from_the_mark_less_the_overlap(small: None, settings: Any) -> None:
+def test_incremental_window_starts_at_the_mark_less_the_overlap(small_shop: None, settings: Any) -> None:
     settings.ETL_OVERLAP_MINUTES = 10
-    first = run()
+    first = run_etl()
     assert first.high_water_mark is not None
-    second = run("incremental")
+    second = run_etl("incremental")
     assert (second.mode, second.window_start, second.window_end) == (Mode.INCREMENTAL, first.high_water_mark - timedelta(minutes=10), None)
     assert second.high_water_mark is not None and second.high_water_mark > first.high_water_mark
-    assert mark() == second.high_water_mark
+    assert read_latest_mark() == second.high_water_mark
 
 
-def test_a_window_of_shop_days_includes_its_last_day_in_kyiv(small: None) -> None:
-    run()
-    make_old()
+def test_a_window_of_shop_days_includes_its_last_day_in_kyiv(small_shop: None) -> None:
+    run_etl()
+    age_source_rows()
     orders = list(Order.objects.filter(status="paid").order_by("id")[:4])
     Order.objects.filter(id__in=[order.id for order in orders]).update(status="shipped")
     # 2026-03-29 has 23 hours in Kyiv: from 22:00 UTC of the 28th to 21:00 UTC.
     stamps = ("2026-03-28 21:59:59.999999", "2026-03-28 22:00:00.000000", "2026-03-29 20:59:59.999999", "2026-03-29 21:00:00.000000")
     for order, instant in zip(orders, stamps, strict=True):
-        stamp(Order, order.id, instant)
-    run("incremental", Window.between(date(2026, 3, 29), date(2026, 3, 29)))
+        set_updated_at(Order, order.id, instant)
+    run_etl("incremental", Window.between(date(2026, 3, 29), date(2026, 3, 29)))
     shipped = set(FactSales.objects.filter(order_status="shipped").values_list("order_id", flat=True))
     assert shipped & {order.id for order in orders} == {orders[1].id, orders[2].id}
 
 
-def test_days_counts_today(small: None) -> None:
-    run()
-    make_old()
+def test_last_days_include_today(small_shop: None) -> None:
+    run_etl()
+    age_source_rows()
     window = Window.last_days(3)
     start, end = window.start, window.end
     assert start and end
@@ -500,33 +504,35 @@ def test_days_counts_today(small: None) -> None:
     )
     inside, outside = Order.objects.filter(status="paid").order_by("id")[:2]
     Order.objects.filter(id__in=[inside.id, outside.id]).update(status="shipped")
-    stamp(Order, inside.id, start.strftime("%Y-%m-%d %H:%M:%S.%f"))
-    stamp(Order, outside.id, (start - timedelta(microseconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f"))
-    run("incremental", window)
+    set_updated_at(Order, inside.id, start.strftime("%Y-%m-%d %H:%M:%S.%f"))
+    set_updated_at(Order, outside.id, (start - timedelta(microseconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f"))
+    run_etl("incremental", window)
     shipped = set(FactSales.objects.filter(order_status="shipped").values_list("order_id", flat=True))
     assert inside.id in shipped and outside.id not in shipped
 
 
-def test_the_mark_never_moves_back_and_forward_only_without_a_gap(small: None) -> None:
-    first = run().high_water_mark
-    old = run("incremental", Window.between(date(2026, 1, 1), date(2026, 1, 2)))
-    assert old.high_water_mark == first == mark(), "a window that ends before the mark leaves it"
+def test_mark_moves_only_forward_and_without_a_gap(small_shop: None) -> None:
+    first = run_etl().high_water_mark
+    old = run_etl("incremental", Window.between(date(2026, 1, 1), date(2026, 1, 2)))
+    assert old.high_water_mark == first == read_latest_mark(), "a window that ends before the mark leaves it"
     Load.objects.update(high_water_mark=datetime(2026, 2, 1, tzinfo=UTC))
-    gap = run("incremental", Window.between(date(2026, 2, 2), date(2026, 2, 20)))
-    assert gap.high_water_mark == datetime(2026, 2, 1, tzinfo=UTC) == mark(), "what changed between mark and window was not read"
-    joined = run("incremental", Window.between(date(2026, 2, 1), date(2026, 2, 20)))
-    assert joined.high_water_mark == datetime(2026, 2, 20, 22, tzinfo=UTC) == mark()
-    to_now = run("incremental", Window.last_days(400))
+    gap = run_etl("incremental", Window.between(date(2026, 2, 2), date(2026, 2, 20)))
+    assert gap.high_water_mark == datetime(2026, 2, 1, tzinfo=UTC) == read_latest_mark(), (
+        "changes between the mark and the window were not read"
+    )
+    joined = run_etl("incremental", Window.between(date(2026, 2, 1), date(2026, 2, 20)))
+    assert joined.high_water_mark == datetime(2026, 2, 20, 22, tzinfo=UTC) == read_latest_mark()
+    to_now = run_etl("incremental", Window.last_days(400))
     assert to_now.window_end is not None and to_now.high_water_mark is not None
     assert datetime.now(UTC) - timedelta(minutes=5) < to_now.high_water_mark <= datetime.now(UTC) < to_now.window_end
-    assert mark() == to_now.high_water_mark
+    assert read_latest_mark() == to_now.high_water_mark
 
 
-def test_a_window_on_an_empty_warehouse_sets_no_mark(small: None) -> None:
-    done = run("incremental", Window.last_days(1))
-    assert done.high_water_mark is None and mark() is None
-    assert run("incremental").mode == Mode.FULL
-    compare(expected_rows())
+def test_a_window_on_an_empty_warehouse_sets_no_mark(small_shop: None) -> None:
+    run = run_etl("incremental", Window.last_days(1))
+    assert run.high_water_mark is None and read_latest_mark() is None
+    assert run_etl("incremental").mode == Mode.FULL
+    assert_warehouse_equals(compute_expected())
 
 
 # --- Dry run ---
@@ -534,27 +540,27 @@ def test_a_window_on_an_empty_warehouse_sets_no_mark(small: None) -> None:
 
 @pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("mode", ["full", "incremental"])
-def test_a_dry_run_changes_nothing_but_its_own_row(small: None, mode: str, loaded: bool) -> None:
+def test_a_dry_run_changes_nothing_but_its_own_row(small_shop: None, mode: str, loaded: bool) -> None:
     if loaded:
-        run()
+        run_etl()
         changes.apply(30, seed=3)
     faults.plant()
     ledger = [model.objects.count() for model in (Task, RowCount, Batch, Reject, CheckResult)]
-    before, runs = warehouse_rows.whole_warehouse(), Run.objects.count()
-    done = run(mode, dry_run=True)
-    assert warehouse_rows.whole_warehouse() == before
+    before, runs = warehouse_rows.read_warehouse(), Run.objects.count()
+    run = run_etl(mode, dry_run=True)
+    assert warehouse_rows.read_warehouse() == before
     assert [model.objects.count() for model in (Task, RowCount, Batch, Reject, CheckResult)] == ledger
     assert Run.objects.count() == runs + 1
-    promised = written(done)
-    assert promised and done.result is not None and done.result["net_by_month"]
-    assert written(run(mode)) == promised, "it said what a run does"
-    compare(expected_rows())
+    previewed = count_written_rows(run)
+    assert previewed and run.result is not None and run.result["net_by_month"]
+    assert count_written_rows(run_etl(mode)) == previewed, "the preview equals the run"
+    assert_warehouse_equals(compute_expected())
 
 
 # --- PostgreSQL ---
 
 
-def test_views_and_grants_survive_the_swap_of_a_built_table(small: None) -> None:
+def test_views_and_grants_survive_the_swap_of_a_built_table(small_shop: None) -> None:
     if connections["dwh"].vendor != "postgresql":
         pytest.skip("SQLite has neither grants nor the swap")
     with connections["dwh"].cursor() as cursor:
@@ -564,8 +570,8 @@ def test_views_and_grants_survive_the_swap_of_a_built_table(small: None) -> None
         cursor.execute("GRANT SELECT ON fact_sales TO bi_viewer_of_tests")
         try:
             for _ in range(2):
-                run()
-                expected = sum((row["net_amount"] for row in warehouse_rows.facts().values()), Decimal(0))
+                run_etl()
+                expected = sum((row["net_amount"] for row in warehouse_rows.read_facts().values()), Decimal(0))
                 cursor.execute("SET ROLE bi_viewer_of_tests")
                 cursor.execute("SELECT SUM(net_amount) FROM fact_sales")
                 assert cursor.fetchone() == (expected,)
@@ -585,18 +591,18 @@ def test_views_and_grants_survive_the_swap_of_a_built_table(small: None) -> None
             cursor.execute("DROP ROLE bi_viewer_of_tests")
 
 
-# --- Amounts at the edge ---
+# --- Largest amounts ---
 
 
-def test_the_largest_amounts_are_exact_and_reload_unchanged(small: None) -> None:
-    """Gross of the largest DECIMAL(12,2), one kopiyka a piece two billion times over, a refund above what was captured."""
+def test_the_largest_amounts_are_exact_and_reload_unchanged(small_shop: None) -> None:
+    """The largest DECIMAL(12,2), two billion pieces at one kopiyka each, and a refund above the captured amount."""
     first, second, third = OrderItem.objects.filter(order__status="paid").order_by("order_id", "id")[:3]
     OrderItem.objects.filter(id=first.id).update(quantity=1, unit_price=Decimal("9999999999.99"), discount=Decimal("0.01"))
     OrderItem.objects.filter(id=second.id).update(quantity=2**31 - 1, unit_price=Decimal("0.01"), discount=0)
     Product.objects.filter(id=second.product_id).update(cost=Decimal("4321.09"))
     Payment.objects.create(order_id=third.order_id, method="card", status="refunded", amount=Decimal("9999999999.99"))
-    run()
-    compare(expected_rows())
+    run_etl()
+    assert_warehouse_equals(compute_expected())
     assert FactSales.objects.get(pk=second.id).cost_amount == Decimal("4321.09") * (2**31 - 1)
     assert min(FactSales.objects.filter(order_id=third.order_id).values_list("paid_amount", flat=True)) < 0
-    assert written(run()) == {}
+    assert count_written_rows(run_etl()) == {}

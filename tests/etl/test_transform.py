@@ -1,4 +1,4 @@
-"""Allocation, the calendar, surrogate keys, serialized batches, and tables.py against the models."""
+"""Allocation, the calendar, surrogate keys, serialized batches, and the declarations against the models."""
 
 import zlib
 from datetime import UTC, date, datetime, timedelta
@@ -30,7 +30,7 @@ quick = settings(deadline=None, max_examples=200, derandomize=True, database=Non
 # --- Allocation ---
 
 
-def shares(amount: int, *weights: int) -> list[int]:
+def allocate_amount(amount: int, *weights: int) -> list[int]:
     size = len(weights)
     shared = allocate(np.full(size, 7), np.array(weights, dtype=np.int64), np.full(size, amount, dtype=np.int64))
     return [int(share) for share in shared]
@@ -53,9 +53,9 @@ def shares(amount: int, *weights: int) -> list[int]:
         (7 * 10**17, (999_999_999_999, 999_999_999_999, 999_999_999_998), [233333333333411111, 233333333333411111, 233333333333177778]),
     ],
 )
-def test_the_largest_remainder_gets_the_kopiyka(amount: int, weights: tuple[int, ...], expected: list[int]) -> None:
-    assert sum(shares(amount, *weights)) == amount
-    assert shares(amount, *weights) == expected
+def test_largest_remainder_gets_the_kopiyka(amount: int, weights: tuple[int, ...], expected: list[int]) -> None:
+    assert sum(allocate_amount(amount, *weights)) == amount
+    assert allocate_amount(amount, *weights) == expected
 
 
 amounts = st.integers(-(10**18), 10**18) | st.integers(-100, 100)
@@ -70,17 +70,17 @@ def test_shares_add_up_and_no_share_is_a_kopiyka_off(groups: list[tuple[list[int
     amount = np.array([amount for weights, amount in groups for _ in weights], dtype=np.int64)
     found = [int(share) for share in allocate(group, weight, amount)]
     for weights, amount in groups:
-        theirs, found = found[: len(weights)], found[len(weights) :]
-        assert sum(theirs) == amount
+        group_shares, found = found[: len(weights)], found[len(weights) :]
+        assert sum(group_shares) == amount
         even = weights if any(weights) else [1] * len(weights)
-        assert all(abs(share * sum(even) - amount * each) < sum(even) for share, each in zip(theirs, even, strict=True))
+        assert all(abs(share * sum(even) - amount * each) < sum(even) for share, each in zip(group_shares, even, strict=True))
 
 
 # --- The calendar ---
 
 
 def orthodox_easter(year: int) -> date:
-    """Meeus; 13 days from the Julian to the Gregorian calendar, in this century."""
+    """Compute Easter after Meeus, with 13 days from the Julian to the Gregorian calendar in this century."""
     a, b, c = year % 4, year % 7, year % 19
     d = (19 * c + 15) % 30
     e = (2 * a + 4 * b - d + 34) % 7
@@ -89,7 +89,7 @@ def orthodox_easter(year: int) -> date:
 
 
 def public_holidays(year: int) -> set[date]:
-    """Article 73 of the Labour Code from 2022 on, as the two laws of 2023 changed it; in 2022 two days off in lieu."""
+    """Return the holidays of Article 73 of the Labour Code from 2022 on, with both changes of 2023 and the two days off in lieu in 2022."""
     easter = orthodox_easter(year)
     days = {(1, 1), (3, 8), (5, 1), (6, 28), (8, 24), (12, 25)}
     days |= {(1, 7), (5, 9), (7, 28)} if year < 2024 else {(5, 8), (7, 15)}
@@ -114,7 +114,7 @@ def test_iso_weeks_and_days(day: str, week: int, weekday: int) -> None:
 
 
 @pytest.mark.parametrize(("year", "days"), [(2023, 365), (2024, 366), (2028, 366), (2100, 365)])
-def test_every_day_of_a_year_once(year: int, days: int) -> None:
+def test_year_has_every_day_once(year: int, days: int) -> None:
     found = [row["date"] for row in calendar.days([year]).to_pylist()]
     assert (len(found), found[0], found[-1]) == (days, date(year, 1, 1), date(year, 12, 31))
     assert date_keys(pa.chunked_array([found])).tolist() == [int(day.strftime("%Y%m%d")) for day in found]
@@ -148,7 +148,7 @@ def test_shop_dates_on_both_days_that_the_clocks_change(utc: str, day: str) -> N
 # --- Surrogate keys ---
 
 
-def test_keys_are_given_once_in_order_and_never_again() -> None:
+def test_keys_are_assigned_in_order_and_never_reused() -> None:
     keys = Keys([(10, 2), (30, 5)])
     assert keys.of(np.array([10, 30, 10])).tolist() == [2, 5, 2]
     assert keys.add(np.array([40, 10, 20, 40])).tolist() == [20, 40]
@@ -157,7 +157,7 @@ def test_keys_are_given_once_in_order_and_never_again() -> None:
     assert Keys([]).add(np.array([9, -9])).tolist() == [-9, 9]
 
 
-def test_keys_look_up_what_is_empty_what_is_there_and_what_is_new() -> None:
+def test_lookup_handles_empty_known_and_new_keys() -> None:
     keys = Keys([(10, 1)])
     found, inferred = keys.lookup(pa.chunked_array([pa.array([10, None, 99], pa.int64()), pa.array([0, 99], pa.int64())]), empty=-2)
     assert (found.to_pylist(), inferred.tolist()) == ([1, -2, 3, 2, 3], [0, 99])
@@ -191,19 +191,19 @@ BATCH = pa.table(
 ).replace_schema_metadata({b"clock": b"noon"})
 
 
-def test_a_batch_comes_back_as_it_was() -> None:
+def test_batch_is_decoded_unchanged() -> None:
     for table in (BATCH, BATCH.slice(0, 0), BATCH.slice(1, 1)):
         body, checksum = encode(table)
-        back = decode(memoryview(body), checksum, table.num_rows)
-        assert back.equals(table) and back.schema.equals(table.schema, check_metadata=True)
+        decoded = decode(memoryview(body), checksum, table.num_rows)
+        assert decoded.equals(table) and decoded.schema.equals(table.schema, check_metadata=True)
 
 
 def test_a_damaged_batch_is_refused() -> None:
     body, checksum = encode(BATCH)
     for at in range(0, len(body), 37):
-        spoilt = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+        damaged = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
         with pytest.raises(BatchDamaged):
-            decode(spoilt, checksum, 3)
+            decode(damaged, checksum, 3)
     with pytest.raises(BatchDamaged):
         decode(body[:-1], checksum, 3)
     with pytest.raises(BatchDamaged):
@@ -211,7 +211,7 @@ def test_a_damaged_batch_is_refused() -> None:
     assert zlib.crc32(body) == checksum
 
 
-# --- tables.py beside the models ---
+# --- Declarations against the models ---
 
 RENAMED = {  # source table and column -> column of the warehouse
     ("payments", "method"): "payment_method",
@@ -221,30 +221,30 @@ RENAMED = {  # source table and column -> column of the warehouse
 ALL_MODELS: dict[str, Any] = {model._meta.db_table: model for model in apps.get_models()}
 
 
-def length(table: str, column: str) -> int:
+def get_max_length(table: str, column: str) -> int:
     [field] = [field for field in ALL_MODELS[table]._meta.concrete_fields if field.column == column]
     assert isinstance(field, models.CharField) and field.max_length
     return int(field.max_length)
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS.values() if target.sources], ids=lambda target: target.table)
-def test_texts_are_as_long_as_the_warehouse_holds(target: Any) -> None:
+def test_declared_text_lengths_match_the_warehouse(target: Any) -> None:
     checked = 0
     for source in target.sources:
         for column in source.columns:
             name = RENAMED.get((source.table, column.name), column.name)
             if column.kind is Kind.TEXT and name in target.attributes and (source is target.source or name != column.name):
-                assert column.length == length(target.table, name), (source.table, column.name)
+                assert column.length == get_max_length(target.table, name), (source.table, column.name)
                 checked += 1
     expected = {"fact_sales": 2, "dim_customer": 4}
     if target.table in expected or target not in FACTS:
         assert checked == expected.get(target.table, len([c for c in target.source.columns if c.kind is Kind.TEXT]))
     for derived, column in (("category_name", "name"), ("root_category_name", "name"), ("root_name", "name")):
         if derived in target.attributes:
-            assert length(target.table, derived) == length("dim_category", column)
+            assert get_max_length(target.table, derived) == get_max_length("dim_category", column)
 
 
-def test_every_column_that_is_declared_exists_with_its_kind() -> None:
+def test_declared_columns_exist_with_their_kind() -> None:
     kinds = {
         Kind.INTEGER: (models.IntegerField, models.BigAutoField, models.ForeignKey),
         Kind.FLAG: (models.BooleanField,),
@@ -263,9 +263,9 @@ def test_every_column_that_is_declared_exists_with_its_kind() -> None:
 
 
 def test_every_column_of_the_warehouse_is_declared() -> None:
-    ours = {"run_id", "is_deleted", "is_inferred"}
+    etl_columns = {"run_id", "is_deleted", "is_inferred"}
     for target in TARGETS.values():
-        columns = {field.column for field in ALL_MODELS[target.table]._meta.concrete_fields} - ours
+        columns = {field.column for field in ALL_MODELS[target.table]._meta.concrete_fields} - etl_columns
         assert {target.key, target.natural, *target.columns} == columns, target.table
     assert {target.table for target in EXTRACTION} == set(TARGETS) == {*(each.table for each in DIMENSIONS), *FACT_TABLES}
 
@@ -284,7 +284,7 @@ def test_every_fact_can_be_sliced_checked_and_transformed(fact: Fact) -> None:
 
 
 @pytest.mark.parametrize(
-    ("email", "fine"),
+    ("email", "valid"),
     [
         ("a@example.com", True),
         ("їжак@пошта.укр", True),
@@ -298,5 +298,5 @@ def test_every_fact_can_be_sliced_checked_and_transformed(fact: Fact) -> None:
         ("", False),
     ],
 )
-def test_what_is_an_email(email: str, fine: bool) -> None:
-    assert bool(EMAIL.fullmatch(email)) is fine
+def test_email_pattern(email: str, valid: bool) -> None:
+    assert bool(EMAIL.fullmatch(email)) is valid

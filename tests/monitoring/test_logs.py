@@ -134,8 +134,8 @@ def test_masking_is_complete_and_fast() -> None:
 
 def format_record(record: logging.LogRecord, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     formatter = build_logging("json", [], secrets)["formatters"]["line"]
-    made = ProcessorFormatter(**{name: value for name, value in formatter.items() if name != "()"})
-    text = made.format(record)
+    formatted = ProcessorFormatter(**{name: value for name, value in formatter.items() if name != "()"})
+    text = formatted.format(record)
     assert "\n" not in text
     return dict(json.loads(text))
 
@@ -196,13 +196,13 @@ def test_lines_within_a_task_name_it(
     for name in (*settings.RUN_LOGGERS, "psycopg"):
         monkeypatch.setattr(logging.getLogger(name), "handlers", [recorder])
     broker.work()
-    library, failed, ended = lines
+    library, failed, run_failed = lines
     assert library | {"run": run.pk, "task": task.pk, "stage": "transform", "table": task.subject} == library
     assert (
         failed | {"event": "task failed", "level": "error", "run": run.pk, "task": task.pk, "table": task.subject, "cause_kind": "data"}
         == failed
     )
-    assert ended["event"] == "run failed" and ended["cause"] == f"customer {MASKED} is broken"
+    assert run_failed["event"] == "run failed" and run_failed["cause"] == f"customer {MASKED} is broken"
     assert list(failed)[:6] == ["timestamp", "level", "event", "logger", "run", "task"]
 
 
@@ -240,8 +240,14 @@ def server(tmp_path: Path, run_cli: Cli) -> Iterator[Any]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str, until: Any) -> Lines:
-        own = {"VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull, "DEBUG": "false", "ALLOWED_HOSTS": "etl.example.com", "SECRET_KEY": KEY}
-        env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | own
+        variables = {
+            "VAR_DIR": str(tmp_path),
+            "ENV_FILE": os.devnull,
+            "DEBUG": "false",
+            "ALLOWED_HOSTS": "etl.example.com",
+            "SECRET_KEY": KEY,
+        }
+        env = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | variables
         command, log = [str(Path(sys.executable).parent / words[0]), *words[1:]], tmp_path / "stderr"
         with log.open("w") as stderr:
             process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=stderr, stdout=subprocess.DEVNULL, text=True)

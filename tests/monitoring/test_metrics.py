@@ -28,9 +28,9 @@ class Scrape:
     """The samples of one scrape."""
 
     def __init__(self, client: Client | None = None):
-        answer = (client or Client()).get("/metrics")
-        assert answer.status_code == 200
-        families = text_string_to_metric_families(answer.content.decode())
+        response = (client or Client()).get("/metrics")
+        assert response.status_code == 200
+        families = text_string_to_metric_families(response.content.decode())
         self.samples = [sample for family in families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
@@ -50,9 +50,9 @@ def test_metrics_equal_page_json_and_ledger(star: Run, came: Came) -> None:  # n
     result = document(star)
 
     for table, row in result["tables"].items():
-        of_ledger = RowCount.objects.filter(run=star, table=table)
+        ledger_rows = RowCount.objects.filter(run=star, table=table)
         for kind in WRITTEN:
-            assert scrape.value("last_run_rows", table=table, kind=kind) == row[kind] == sum(of_ledger.values_list(kind, flat=True))
+            assert scrape.value("last_run_rows", table=table, kind=kind) == row[kind] == sum(ledger_rows.values_list(kind, flat=True))
     for table, row in result["sources"].items():
         assert [scrape.value("last_run_rows", table=table, kind=kind) for kind in row] == list(row.values())
 
@@ -75,21 +75,21 @@ def test_metrics_equal_page_json_and_ledger(star: Run, came: Came) -> None:  # n
 
     assert scrape.value("last_run_number") == result["run"] == page["last"].run.pk == star.pk
     assert scrape.value("last_run_duration_seconds") == result["seconds"] == page["last"].run.seconds
-    assert {state for state, is_it in scrape.by("last_run", "state").items() if is_it} == {result["status"]}
+    assert {state for state, is_set in scrape.by("last_run", "state").items() if is_set} == {result["status"]}
     assert scrape.value("data_as_of_timestamp_seconds") == page["fresh"].as_of.timestamp() == Load.objects.get().high_water_mark.timestamp()
     assert scrape.value("data_missed_runs") == page["fresh"].missed == 0
 
 
 def test_runs_stages_and_modes(star: Run) -> None:  # noqa: F811
-    done = api.run("incremental")
+    incremental = api.run("incremental")
     api.run("full", dry_run=True)
     scrape = Scrape()
     assert {state: count for state, count in scrape.by("runs", "state").items() if count} == {State.SUCCEEDED: 2}
     stamps = scrape.by("last_success_timestamp_seconds", "mode")
-    assert stamps == {run.mode: run.finished_at.timestamp() for run in (star, done) if run.finished_at}
-    assert scrape.by("last_success_duration_seconds", "mode") == {Mode.FULL: star.seconds, Mode.INCREMENTAL: done.seconds}
+    assert stamps == {run.mode: run.finished_at.timestamp() for run in (star, incremental) if run.finished_at}
+    assert scrape.by("last_success_duration_seconds", "mode") == {Mode.FULL: star.seconds, Mode.INCREMENTAL: incremental.seconds}
     assert set(scrape.by("last_run_stage_seconds", "stage")) == set(Stage.values)
-    assert scrape.by("last_run_tasks", "state")[State.SUCCEEDED] == Task.objects.filter(run=done).count()
+    assert scrape.by("last_run_tasks", "state")[State.SUCCEEDED] == Task.objects.filter(run=incremental).count()
     assert scrape.value("active_runs") == 0 and set(scrape.by("tasks", "state").values()) == {0}
 
 
@@ -158,25 +158,25 @@ def test_query_count_does_not_grow(star: Run, django_assert_max_num_queries: obj
         Scrape()
 
 
-# --- Who may read ---
+# --- Access ---
 
 
-def test_token(settings: Settings) -> None:
+def test_token_is_required(settings: Settings) -> None:
     settings.METRICS_TOKEN = "canary-of-sixteen"
     for wrong in ({}, {"Authorization": "Bearer canary"}, {"Authorization": "Bearer "}, {"Authorization": "Basic canary-of-sixteen"}):
-        answer = Client(**PROMETHEUS).get("/metrics", headers=wrong)
-        assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer") and b"techmarket" not in answer.content
+        response = Client(**PROMETHEUS).get("/metrics", headers=wrong)
+        assert (response.status_code, response["WWW-Authenticate"]) == (401, "Bearer") and b"techmarket" not in response.content
     right = Client(**PROMETHEUS, headers={"Authorization": "Bearer canary-of-sixteen"})
     assert right.get("/metrics").status_code == 200
-    answer = right.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
-    assert answer["Content-Type"].startswith("application/openmetrics-text") and answer.content.endswith(b"# EOF\n")
+    response = right.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    assert response["Content-Type"].startswith("application/openmetrics-text") and response.content.endswith(b"# EOF\n")
     assert Client(**PROMETHEUS).post("/metrics").status_code == 405
 
 
-def test_without_a_token_only_this_machine_may_read(settings: Settings) -> None:
+def test_without_a_token_only_local_requests_are_served(settings: Settings) -> None:
     settings.METRICS_TOKEN, settings.SECURE_SSL_REDIRECT = "", True
-    answer = Client(**PROMETHEUS).get("/metrics")
-    assert answer.status_code == 403 and b"METRICS_TOKEN" in answer.content
+    response = Client(**PROMETHEUS).get("/metrics")
+    assert response.status_code == 403 and b"METRICS_TOKEN" in response.content
     assert Client(SERVER_NAME="10.0.0.1").get("/metrics").status_code == 200
     assert Client().get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 403
     assert Client(REMOTE_ADDR="").get("/metrics").status_code == 403

@@ -1,4 +1,4 @@
-"""The one list of probes, and the runner behind /readyz, `ping` and the metric `up`."""
+"""The list of probes, and their runner behind /readyz, `ping` and the metric `up`."""
 
 import threading
 

@@ -30,10 +30,10 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_healthz_asks_no_database(production: Settings) -> None:
+def test_healthz_queries_no_database(production: Settings) -> None:
     """Without a database mark, pytest-django fails this test on any query."""
-    answer = Client(**KUBELET).get("/healthz")
-    assert (answer.status_code, answer.content) == (200, b"alive\n")
+    response = Client(**KUBELET).get("/healthz")
+    assert (response.status_code, response.content) == (200, b"alive\n")
     assert Client(**KUBELET).post("/healthz").status_code == 405
 
 
@@ -44,11 +44,11 @@ def test_other_paths_are_redirected_and_checked(production: Settings) -> None:
 
 
 @in_process
-def test_ready(production: Settings) -> None:
-    answer = Client(**KUBELET).get("/readyz")
+def test_readyz_reports_every_part(production: Settings) -> None:
+    response = Client(**KUBELET).get("/readyz")
     ok = {"ok": True, "cause": ""}
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": {"control": ok, "dwh": ok, "broker": ok}})
-    assert "no-store" in answer["Cache-Control"]
+    assert (response.status_code, response.json()) == (200, {"ready": True, "parts": {"control": ok, "dwh": ok, "broker": ok}})
+    assert "no-store" in response["Cache-Control"]
 
 
 @in_process
@@ -58,31 +58,31 @@ def test_database_without_a_migration(production: Settings) -> None:
         cursor.execute(f"UPDATE django_migrations SET name = 'x' || name WHERE app = 'dwh' AND name = ({latest})")
     try:
         assert count_pending_migrations("dwh") == 1
-        answer = Client(**KUBELET).get("/readyz")
+        response = Client(**KUBELET).get("/readyz")
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("UPDATE django_migrations SET name = substr(name, 2) WHERE name LIKE 'x%'")
-    assert answer.status_code == 503
-    parts = answer.json()["parts"]
+    assert response.status_code == 503
+    parts = response.json()["parts"]
     assert parts["control"]["ok"] and parts["dwh"] == {"ok": False, "cause": "A table is missing. Run `manage.py migrate_all`."}
 
 
 @in_process
 def test_broker_is_down(production: Settings, silent_port: int) -> None:
-    """/readyz gives up a silent broker, names no address, and does not wait for parts that it was not asked for."""
+    """/readyz gives up on a silent broker, names no address, and does not wait for parts that were not requested."""
     production.CELERY_BROKER_URL = f"redis://:canary@127.0.0.1:{silent_port}/0"
-    answer = Client(**KUBELET).get("/readyz")
-    assert answer.status_code == 503 and answer.json()["parts"]["broker"] == {"ok": False, "cause": probes.NO_ANSWER}
+    response = Client(**KUBELET).get("/readyz")
+    assert response.status_code == 503 and response.json()["parts"]["broker"] == {"ok": False, "cause": probes.NO_ANSWER}
     assert Client(**KUBELET).get("/readyz?only=control&only=dwh").json()["ready"]
 
     production.CELERY_BROKER_URL = "redis://:canary@127.0.0.1:1/0"
     with capture_logs() as lines:
-        answer = Client(**KUBELET).get("/readyz?only=broker")
-    assert answer.status_code == 503 and answer.json()["parts"] == {"broker": {"ok": False, "cause": "A server does not answer."}}
+        response = Client(**KUBELET).get("/readyz?only=broker")
+    assert response.status_code == 503 and response.json()["parts"] == {"broker": {"ok": False, "cause": "A server does not answer."}}
     assert {line["part"] for line in lines} == {"broker"} and "canary" not in str(lines)
 
 
 @in_process
-def test_unknown_part() -> None:
-    answer = Client(**KUBELET).get("/readyz?only=dwh&only=<b>")
-    assert answer.status_code == 400 and answer.json()["error"].endswith("there are control, dwh, broker")
+def test_unknown_part_is_refused() -> None:
+    response = Client(**KUBELET).get("/readyz?only=dwh&only=<b>")
+    assert response.status_code == 400 and response.json()["error"].endswith("there are control, dwh, broker")

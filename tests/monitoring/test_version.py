@@ -45,7 +45,7 @@ def test_code_version_falls_back_to_git(monkeypatch: pytest.MonkeyPatch) -> None
     assert code_version() == read_git_commit(ROOT)
 
 
-def test_commit_says_whether_files_have_changed(checkout: Path) -> None:
+def test_commit_is_marked_if_files_have_changed(checkout: Path) -> None:
     commit = read_git_commit(checkout)
     assert re.fullmatch(COMMIT, commit)
     (checkout / "file").write_text("two")

@@ -113,9 +113,9 @@ for_each_database = pytest.mark.parametrize("database", describe_databases(), id
 def test_sql_creates_the_same_tables_as_the_migrations(database: Database) -> None:
     """Compares columns with their defaults, indexes, and constraints with their names."""
     with create_database(database, (ROOT / "deploy" / database.sql_path).read_text()) as query:
-        made = read_catalog(query, database)
-        assert made == read_catalog(query_migrated(database), database)
-        assert len(made["columns"]) == sum(len(table.columns) for table in database.tables)
+        created = read_catalog(query, database)
+        assert created == read_catalog(query_migrated(database), database)
+        assert len(created["columns"]) == sum(len(table.columns) for table in database.tables)
         if database.is_warehouse:
             bound = query("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relkind = 'r'")
             assert bound == [(WHOLE_RANGE,)]

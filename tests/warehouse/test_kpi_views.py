@@ -1,4 +1,4 @@
-"""The KPI views against sums in plain Python, and how they come and go with migrations."""
+"""The KPI views against sums in plain Python, and how migrations drop and create them."""
 
 import json
 from collections import defaultdict
@@ -28,7 +28,7 @@ POSTGRESQL = "postgresql"
 
 @pytest.fixture
 def facts(transactional_db: None) -> list[FactSales]:
-    """300 orders; one line without margin, as of an unknown product."""
+    """Load 300 orders; one line has no margin, as if its product were unknown."""
     shop.generate(300, 7)
     assert api.run("full").state == "succeeded"
     FactSales.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(margin_amount=None, cost_amount=None)
@@ -38,14 +38,14 @@ def facts(transactional_db: None) -> list[FactSales]:
 @pytest.fixture
 def restored_views(transactional_db: None) -> Iterator[None]:
     yield
-    create_views(warehouse(), using="dwh")
+    create_views(get_app_config(), using="dwh")
 
 
-def warehouse() -> Any:
+def get_app_config() -> Any:
     return apps.get_app_config("dwh")
 
 
-def vendor() -> str:
+def get_vendor() -> str:
     return connections["dwh"].vendor
 
 
@@ -55,38 +55,40 @@ def execute(*statements: str) -> None:
             cursor.execute(statement)
 
 
-def filters(fact: FactSales) -> tuple[Any, ...]:
+def filter_columns(fact: FactSales) -> tuple[Any, ...]:
     day = fact.date
     return (day.date_key, day.date, day.year, day.month, fact.region_id, fact.region.code, fact.region.name)  # type: ignore[attr-defined]
 
 
-def plain(value: Any) -> Any:
+def to_text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def read(view: View) -> list[tuple[Any, ...]]:
-    """All rows; amounts to the kopiyka, days as text, which is what SQLite has."""
+def read_rows(view: View) -> list[tuple[Any, ...]]:
+    """Return all rows, with amounts to the kopiyka and days as text, as SQLite stores them."""
     return [
-        tuple(to_uah(value) if name in AMOUNTS and value is not None else plain(value) for name, value in row.items())
+        tuple(to_uah(value) if name in AMOUNTS and value is not None else to_text(value) for name, value in row.items())
         for row in fetch_rows(f"SELECT * FROM {view.name}")
     ]
 
 
-def total(facts: list[FactSales], amount: str) -> Decimal:
+def sum_amounts(facts: list[FactSales], amount: str) -> Decimal:
     return sum((getattr(fact, amount) or Decimal(0) for fact in facts), Decimal("0.00"))
 
 
-def expected_orders(facts: list[FactSales]) -> list[tuple[Any, ...]]:
+def compute_orders(facts: list[FactSales]) -> list[tuple[Any, ...]]:
     groups: dict[tuple[Any, ...], list[FactSales]] = defaultdict(list)
     for fact in facts:
-        groups[*map(plain, filters(fact)), fact.employee_id, str(fact.employee), fact.payment_method].append(fact)  # type: ignore[attr-defined]
-    return [(*key, len({fact.order_id for fact in some}), *(total(some, amount) for amount in AMOUNTS)) for key, some in groups.items()]
+        groups[*map(to_text, filter_columns(fact)), fact.employee_id, str(fact.employee), fact.payment_method].append(fact)  # type: ignore[attr-defined]
+    return [
+        (*key, len({fact.order_id for fact in group}), *(sum_amounts(group, amount) for amount in AMOUNTS)) for key, group in groups.items()
+    ]
 
 
-def expected_lines(facts: list[FactSales]) -> list[tuple[Any, ...]]:
+def compute_lines(facts: list[FactSales]) -> list[tuple[Any, ...]]:
     return [
         (
-            *map(plain, filters(fact)),
+            *map(to_text, filter_columns(fact)),
             fact.order_id,
             fact.product_id,  # type: ignore[attr-defined]
             fact.product.name,
@@ -98,9 +100,11 @@ def expected_lines(facts: list[FactSales]) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize(("view", "expected"), [(KPI_ORDERS, expected_orders), (KPI_LINES, expected_lines)])
-def test_rows(facts: list[FactSales], view: View, expected: Callable[[list[FactSales]], list[tuple[Any, ...]]]) -> None:
-    assert sorted(read(view), key=repr) == sorted(expected(facts), key=repr)
+@pytest.mark.parametrize(("view", "expected"), [(KPI_ORDERS, compute_orders), (KPI_LINES, compute_lines)])
+def test_view_has_the_expected_rows(
+    facts: list[FactSales], view: View, expected: Callable[[list[FactSales]], list[tuple[Any, ...]]]
+) -> None:
+    assert sorted(read_rows(view), key=repr) == sorted(expected(facts), key=repr)
 
 
 def test_orders_add_up_by_every_column(facts: list[FactSales]) -> None:
@@ -119,7 +123,7 @@ def test_every_column_is_described_in_order(view: View) -> None:
     with connections["dwh"].cursor() as cursor:
         cursor.execute(f"SELECT * FROM {view.name} LIMIT 0")
         assert [column[0] for column in cursor.description] == list(view.columns)
-        if vendor() != POSTGRESQL:
+        if get_vendor() != POSTGRESQL:
             return
         cursor.execute("SELECT obj_description(%s::regclass)", [view.name])
         assert cursor.fetchone() == (view.comment,)
@@ -127,10 +131,10 @@ def test_every_column_is_described_in_order(view: View) -> None:
         assert dict(cursor.fetchall()) == view.columns
 
 
-# --- How they come and go ---
+# --- Dropping and creating ---
 
 
-def test_a_view_that_differs_is_replaced_and_another_is_left_alone(restored_views: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_view_that_differs_is_replaced(restored_views: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with connections["dwh"].cursor() as cursor:
         assert all(is_current(cursor, view) for view in VIEWS)
         execute("DROP VIEW kpi_orders", "CREATE VIEW kpi_orders AS SELECT 1 AS one")
@@ -146,22 +150,22 @@ def test_a_view_that_differs_is_replaced_and_another_is_left_alone(restored_view
     assert replaced == []
 
 
-def test_a_changed_comment_is_a_difference(restored_views: None) -> None:
-    if vendor() != POSTGRESQL:
+def test_changed_comment_is_a_difference(restored_views: None) -> None:
+    if get_vendor() != POSTGRESQL:
         pytest.skip("SQLite has no comments")
     execute("COMMENT ON COLUMN kpi_orders.orders IS 'something else'")
     with connections["dwh"].cursor() as cursor:
         assert not is_current(cursor, KPI_ORDERS)
-        create_views(warehouse(), using="dwh")
+        create_views(get_app_config(), using="dwh")
         assert is_current(cursor, KPI_ORDERS)
 
 
-def test_a_table_can_be_altered_while_the_views_are_dropped(restored_views: None) -> None:
-    """What a migration of the fact would do; with the views there, both databases refuse it."""
+def test_table_can_be_altered_while_the_views_are_dropped(restored_views: None) -> None:
+    """As a migration of the fact does; both databases refuse it while the views exist."""
     migration = type("Migration", (), {"app_label": "dwh"})()
-    drop_views(warehouse(), using="dwh", plan=[])
-    assert fetch_rows("SELECT 1 FROM kpi_orders LIMIT 1") == [], "nothing to migrate: the views stay"
-    drop_views(warehouse(), using="dwh", plan=[(migration, False)])
+    drop_views(get_app_config(), using="dwh", plan=[])
+    assert fetch_rows("SELECT 1 FROM kpi_orders LIMIT 1") == [], "nothing to migrate: the views are kept"
+    drop_views(get_app_config(), using="dwh", plan=[(migration, False)])
     old, new = FactSales._meta.get_field("net_amount"), FactSales._meta.get_field("net_amount").clone()
     new.max_digits = 26
     new.set_attributes_from_name("net_amount")
@@ -169,22 +173,22 @@ def test_a_table_can_be_altered_while_the_views_are_dropped(restored_views: None
     for before, after in ((old, new), (new, old)):
         with connections["dwh"].schema_editor() as editor:
             editor.alter_field(FactSales, before, after)
-    create_views(warehouse(), using="dwh")
+    create_views(get_app_config(), using="dwh")
     assert fetch_rows("SELECT 1 FROM kpi_orders LIMIT 1") == []
 
 
 def test_views_survive_the_swap_of_the_partition(facts: list[FactSales]) -> None:
-    """A full load into an empty fact swaps the partition in under them."""
-    if vendor() != POSTGRESQL:
-        pytest.skip("PostgreSQL alone has partitions")
-    before = {view.name: sorted(read(view), key=repr) for view in VIEWS}
+    """A full load into an empty fact swaps the partition of the table that they read."""
+    if get_vendor() != POSTGRESQL:
+        pytest.skip("only PostgreSQL has partitions")
+    before = {view.name: sorted(read_rows(view), key=repr) for view in VIEWS}
     (partition,) = fetch_rows("SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
-    assert partition["name"] != "fact_sales_0", "the load of the fixture has swapped"
+    assert partition["name"] != "fact_sales_0", "the load of the fixture has swapped the partition"
     execute(
         f"ALTER TABLE fact_sales DETACH PARTITION {partition['name']}",
         f"ALTER TABLE fact_sales ATTACH PARTITION {partition['name']} {WHOLE_RANGE}",
     )
-    assert {view.name: sorted(read(view), key=repr) for view in VIEWS} == before
+    assert {view.name: sorted(read_rows(view), key=repr) for view in VIEWS} == before
 
 
 # --- Speed ---
@@ -198,18 +202,18 @@ def test_views_survive_the_swap_of_the_partition(facts: list[FactSales]) -> None
         ("date BETWEEN '2025-01-01' AND '2025-01-31'", "dim_date", "date"),
     ],
 )
-def test_a_filter_is_applied_before_the_orders_are_grouped(facts: list[FactSales], condition: str, table: str, column: str) -> None:
-    if vendor() != POSTGRESQL:
-        pytest.skip("a plan of PostgreSQL's")
+def test_filter_is_applied_before_orders_are_grouped(facts: list[FactSales], condition: str, table: str, column: str) -> None:
+    if get_vendor() != POSTGRESQL:
+        pytest.skip("needs a PostgreSQL plan")
     with connections["dwh"].cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT sum(orders) FROM kpi_orders WHERE {condition}")
         (answer,) = cursor.fetchone()
     plan = json.loads(answer) if isinstance(answer, str) else answer
-    scans = [node for node in nodes(plan[0]["Plan"]) if str(node.get("Relation Name", "")).startswith(table)]
+    scans = [node for node in iterate_nodes(plan[0]["Plan"]) if str(node.get("Relation Name", "")).startswith(table)]
     assert any(column in f"{node.get('Index Cond')} {node.get('Filter')} {node.get('Recheck Cond')}" for node in scans), plan
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def iterate_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for inner in plan.get("Plans", ()):
-        yield from nodes(inner)
+        yield from iterate_nodes(inner)
