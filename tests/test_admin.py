@@ -23,7 +23,7 @@ from apps.sources.auth.models import Credential, Token
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
-from tests.orchestration.conftest import post, schedules  # noqa: F401  fixtures
+from tests.orchestration.conftest import broker, schedules  # noqa: F401  fixtures
 from tests.orchestration.harness import ago, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -152,7 +152,7 @@ def test_schedules_are_listed_without_beats_own_actions(olena: Client, schedules
     assert not Run.objects.exists() and beat().enabled
 
 
-def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, post: Any) -> None:  # noqa: F811
+def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, broker: Any) -> None:  # noqa: F811
     assert saved(olena, enabled=None) == 302
     schedule = Schedule.objects.get(name=DAILY)
     assert not beat().enabled and schedule.enabled_since is None and schedule.paused_at
