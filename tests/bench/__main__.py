@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import floor, ground, ours, peers
+from tests.bench import floor, harness, ours, peers
 from tests.bench.measure import Cost, Failed, median
 from tests.bench.targets import FLOORS, SCALE_TARGETS, TARGETS, Target
 
@@ -39,12 +39,12 @@ def main() -> int:
         else:
             report, missed = side_by_side(options)
     except Failed as error:
-        print(f"bench: {error}. Logs: {ground.FOLDER}", file=sys.stderr)
+        print(f"bench: {error}. Logs: {harness.FOLDER}", file=sys.stderr)
         return 1
     screen.print(f"\nmeasured in {(time.monotonic() - began) / 60:.0f} min on {os.cpu_count()} cores, {report['servers']}")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(ground.FOLDER)
+    shutil.rmtree(harness.FOLDER)
     for figure in missed:
         print(f"missed: {figure}", file=sys.stderr)
     return 1 if missed else 0
@@ -71,7 +71,7 @@ def counts(text: str) -> list[int]:
 def side_by_side(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     orders = ORDERS // 10 if options.quick else ORDERS
     say(f"building the shop of {orders:,} orders")
-    ground.build_shop(orders)
+    harness.build_shop(orders)
     costs: Costs = {}
     details: dict[str, Any] = {}
     for turn in range(options.rounds):
@@ -92,7 +92,7 @@ def side_by_side(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
 def alternate(turn: int, costs: Costs, details: dict[str, Any]) -> None:
     """One round of the floor and of our paths, each on what the one before left."""
     record(turn, costs, "floor", floor.floor)
-    ground.empty()
+    harness.empty()
     steps = (
         ("first full load", "full", False),
         ("full, nothing changed", "full", False),
@@ -101,8 +101,8 @@ def alternate(turn: int, costs: Costs, details: dict[str, Any]) -> None:
         ("incremental, nothing changed", "incremental", False),
     )
     for number, (what, mode, changes) in enumerate(steps):
-        ground.let_a_day_pass()
-        changed = ground.change_one_percent((len(steps) * turn + number) % 100) if changes else 0
+        harness.let_a_day_pass()
+        changed = harness.change_one_percent((len(steps) * turn + number) % 100) if changes else 0
         counted = ours.forget_statements()
         document = ours_recorded(turn, costs, what, mode)
         wrote = ours.written(document)
@@ -139,7 +139,7 @@ def measure_peers(turn: int, costs: Costs, details: dict[str, Any]) -> None:
 
 
 def record(turn: int, costs: Costs, what: str, measured: Callable[[], Cost]) -> None:
-    ground.settle()
+    harness.settle()
     used = measured()
     costs.setdefault(what, []).append(used)
     say(f"round {turn + 1}: {what}: {used.wall:.2f} s, {used.rss:.0f} MB")
@@ -169,9 +169,9 @@ def scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
     for orders in SCALES:
         size = orders // 10 if quick else orders
         say(f"building the shop of {size:,} orders")
-        ground.build_shop(size)
-        ground.empty()
-        ground.settle()
+        harness.build_shop(size)
+        harness.empty()
+        harness.settle()
         used, document = ours.run("full")
         lines.append(document["tables"]["fact_sales"]["read"])
         medians[f"{lines[-1]:,} lines"] = used
@@ -189,11 +189,11 @@ def scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
 def share_among(numbers: list[int], quick: bool) -> tuple[dict[str, Any], list[str]]:
     orders = ORDERS // 10 if quick else ORDERS
     say(f"building the shop of {orders:,} orders")
-    ground.build_shop(orders)
+    harness.build_shop(orders)
     medians = {}
     for number in numbers:
-        ground.empty()
-        ground.settle()
+        harness.empty()
+        harness.settle()
         medians[f"{number} worker{'' if number == 1 else 's'}"] = ours.on_workers(number)
     table = Table("first full load, queued", "s", "times as fast")
     alone = next(iter(medians.values())).wall
@@ -253,9 +253,9 @@ def draw_targets(targets: Sequence[Target], values: dict[str, float | None]) -> 
 
 
 def report(details: dict[str, Any], medians: dict[str, Cost], values: dict[str, float | None]) -> dict[str, Any]:
-    with ground.mysql(os.environ["ORDERS_DB_URL"]) as connection:
+    with harness.mysql(os.environ["ORDERS_DB_URL"]) as connection:
         sources = connection.get_server_info()
-    [(warehouse,)] = ground.ask("DWH_URL", "SHOW server_version")
+    [(warehouse,)] = harness.ask("DWH_URL", "SHOW server_version")
     costs = {
         what: {"wall_s": round(used.wall, 3), "cpu_s": round(used.cpu, 2), "rss_mb": round(used.rss)} for what, used in medians.items()
     }

@@ -2,7 +2,7 @@
 
 import os
 
-from tests.bench.ground import FOLDER, ask, name, options, password
+from tests.bench.harness import FOLDER, ask, name, options, password
 from tests.bench.measure import Cost, cost, together
 from tests.servers import program
 

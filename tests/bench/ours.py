@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from tests.bench.ground import FOLDER, ROOT, ask, manage, name
+from tests.bench.harness import FOLDER, ROOT, ask, manage, name
 from tests.bench.measure import Cost, Failed, cost
 
 # What a statement of the publishing transaction is for, by how it begins.

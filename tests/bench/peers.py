@@ -6,7 +6,7 @@ import sys
 import venv
 from pathlib import Path
 
-from tests.bench.ground import FOLDER, ask
+from tests.bench.harness import FOLDER, ask
 from tests.bench.measure import Cost, Failed, cost
 
 HERE = Path(__file__).resolve().parent
