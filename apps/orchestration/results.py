@@ -1,4 +1,4 @@
-"""One run of the ledger as plain values, as the CLI prints it and `run_etl --json` returns it. The keys are a promise: docs/ETL.md."""
+"""One run of the ledger as plain values, as the CLI prints it and `run_etl --json` returns it. The keys are a contract: docs/ETL.md."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -62,7 +62,7 @@ def rejects(run: Run) -> list[dict[str, Any]]:
 
 
 def moved_months(done: Mapping[str, Any]) -> list[tuple[str, Decimal, Decimal, Decimal]]:
-    """Of a dry run's document: the months whose net revenue would not stay as it is, in UAH now and then, and the difference."""
+    """Return the months of a dry run's document whose net revenue would change: UAH now, UAH after the run, and the difference."""
     pairs = {month: (Decimal(now), Decimal(then)) for month, (now, then) in done.get("net_by_month", {}).items()}
     return [(month, now, then, then - now) for month, (now, then) in pairs.items() if now != then]
 
