@@ -272,7 +272,7 @@ class Task(StateRow):
         return f"[{'' if self.low is None else self.low}, {'' if self.high is None else self.high})"
 
     def transition(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
-        """Record also an unsuccessful attempt as a row of its own, because this row will show the next one."""
+        """Record also an unsuccessful attempt as a separate row, because this row will show the next one."""
         if State.RUNNING not in old or to == State.SUCCEEDED:
             return super().transition(*old, to=to, where=where, **fields)
         with transaction.atomic():
@@ -349,12 +349,12 @@ class Task(StateRow):
         super().transition(*others, to=State.SUCCEEDED, finished_at=Now(), cause="", cause_kind="")
 
     def lose(self, cause: Message, where: Q = ANY) -> bool:
-        """Record that the task's worker is gone and nobody else may take it."""
+        """Record that the task's worker is gone and no other may take it."""
         return self.transition(State.RUNNING, to=State.LOST, where=where, finished_at=Now(), cause=cause, cause_kind=CauseKind.MACHINE)
 
 
 class Attempt(models.Model):
-    """An unsuccessful attempt at a task. A successful one needs no row of its own: the task's row shows it."""
+    """An unsuccessful attempt at a task. A successful one needs no row: the task's row shows it."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="attempts", verbose_name=_("run"))
     task = models.ForeignKey(Task, models.CASCADE, related_name="attempts", verbose_name=_("task"))

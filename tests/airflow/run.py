@@ -1,6 +1,6 @@
 """make test-airflow: the DAGs in real Airflow, on a demo shop of SQLite files: parsed, green, and red when a source is down.
 
-Airflow has a virtual environment of its own, kept in the user's cache folder: its packages conflict with TechMarket's.
+Airflow has its own virtual environment, kept in the user's cache folder: its packages conflict with TechMarket's.
 """
 
 import hashlib
@@ -147,7 +147,7 @@ def check_failure(shop: Shop, notices: list[dict[str, Any]]) -> None:
     code, log = shop.run(DAILY)
     ensure(code != 0, f"green without a source\n{log[-5000:]}")
     ensure(log.count("is not an SQLite file. Correct ORDERS_DB_URL.") == 3, f"not tried three times, or without a reason\n{log[-5000:]}")
-    ensure(shop.last_run() == before, "a run was begun all the same")
+    ensure(shop.last_run() == before, "a run was started")
     ensure([(notice["event"], notice["schedule"]) for notice in notices] == [("failed", DAILY)], f"notices: {notices}")
     for rest in shop.var.glob("orders.sqlite3*"):
         rest.unlink()

@@ -56,7 +56,7 @@ def drill(times: int) -> Iterator[str]:
     require_nothing_left()
     yield f"{kills.done} kills over {runs} runs, {kills.active} while a run was active, held by the killed: {dict(kills.held)}"
     yield f"after every run all rows, keys included, were those of an undisturbed run; {kills.resumed} times a run was lost and resumed"
-    yield f"{len(kills.seen)} looks right after a kill saw the old or the new state; slowest run {slowest:.1f} s"
+    yield f"{len(kills.seen)} queries right after a kill saw the old or the new state; slowest run {slowest:.1f} s"
     yield f"from the kill to the task queued again: worst {max(kills.recoveries):.1f} s of {len(kills.recoveries)}"
     if times:
         return
@@ -79,7 +79,7 @@ class Kills:
 
     def execute_run(self, mode: str) -> float:
         """Execute one run with kills at random instants until it has succeeded. Return its seconds."""
-        before, looks = read_state(), len(self.seen)
+        before, seen_before = read_state(), len(self.seen)
         began = time.monotonic()
         run = start_queued_run(mode)
         kill_at, aim = began + self.random.random() * MAX_PAUSE_S, self.random.choice(AIMS)
@@ -97,7 +97,7 @@ class Kills:
             time.sleep(0.02)
         self.record_recoveries()
         wait_for_success(run)
-        mixed = [look for look in self.seen[looks:] if look not in (before, read_state())]
+        mixed = [seen for seen in self.seen[seen_before:] if seen not in (before, read_state())]
         require(not mixed, f"a reader saw neither the old nor the new state: {mixed[:1]}")
         return time.monotonic() - began
 

@@ -30,7 +30,7 @@ class Reader(threading.Thread):
     def __init__(self, done: threading.Event):
         super().__init__(daemon=True)
         self.done = done
-        self.looks = 0
+        self.polls = 0
         self.seen: set[WarehouseState] = set()
         self.longest = 0.0
 
@@ -39,7 +39,7 @@ class Reader(threading.Thread):
             began = time.monotonic()
             self.seen.add(read_state())
             self.longest = max(self.longest, time.monotonic() - began)
-            self.looks += 1
+            self.polls += 1
         connections.close_all()
 
 
@@ -65,5 +65,5 @@ def drill(times: int) -> Iterator[str]:
     require(query("dwh", "SELECT count(*) FROM etl_load")[0][0] == first + loads, "a load was not published once")
     require_nothing_left()
     require_correct_warehouse()
-    yield f"{loads} loads, {sum(reader.looks for reader in readers)} looks of {READERS} readers: {len(seen)} states seen, all complete"
+    yield f"{loads} loads, {sum(reader.polls for reader in readers)} polls by {READERS} readers: {len(seen)} states seen, all complete"
     yield f"longest wait of a reader {max(reader.longest for reader in readers) * 1000:.0f} ms"

@@ -31,7 +31,7 @@ SECRET = "topsecret"
 SLOW = {"ETL_BATCH_ORDERS": "10", "ETL_HEARTBEAT_SECONDS": "1"}  # 600 orders in 60 slices: about four seconds
 needs_servers = pytest.mark.skipif(not ON_SERVERS, reason="needs servers: `make test` runs it a second time, with them")
 needs_files = pytest.mark.skipif(ON_SERVERS, reason="concerns SQLite files: the first pass of `make test` runs it")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk or become nobody")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk or switch to the user nobody")
 Rows = list[tuple[Any, ...]]
 
 

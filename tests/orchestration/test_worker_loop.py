@@ -103,13 +103,13 @@ def test_load_of_a_failed_run_publishes_nothing(broker: FakeBroker, monkeypatch:
     load, publish = broker.deliver_until(Stage.LOAD), stages.publish
 
     def publish_late(request: object) -> object:
-        Run.objects.update(state=State.FAILED, cause="somebody else said so")
+        Run.objects.update(state=State.FAILED, cause="ended by another process")
         return publish(request)
 
     monkeypatch.setattr(stages, "publish", publish_late)
     tasks.execute(load.pk)
     assert read_warehouse() == ([], 0)
-    assert Run.objects.get().cause == "somebody else said so"
+    assert Run.objects.get().cause == "ended by another process"
 
 
 def test_order_of_the_stages(broker: FakeBroker) -> None:

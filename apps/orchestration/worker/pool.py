@@ -49,7 +49,7 @@ class LocalWorkerPool:
         level = logging.root.manager.disable  # up to which `--quiet` silences the log, here and in the workers
         command = [sys.executable, "-m", "apps.orchestration.worker.process", str(self.run.pk), str(level)]
         for _number in range(self.size - 1):
-            # In a session of its own: at Ctrl-C the caller ends the run, and workers learn that from the ledger.
+            # In a new session: at Ctrl-C the caller ends the run, and workers learn that from the ledger.
             process = subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
             self.processes.append(process)
 
