@@ -1,4 +1,4 @@
-"""What several tests need: tiers, parallel workers, quick emptying of databases, and `manage.py` as a process."""
+"""Shared by all tests: tiers, parallel workers, fast emptying of databases, and `manage.py` as a process."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests import emptying, prepared
 from tests.servers import Unavailable, need, program
 
 ROOT = Path(__file__).resolve().parent.parent
-# What a process needs that has nothing to do with TechMarket.
+# Variables that a process needs and that do not concern TechMarket.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG")
 
 # A background job of a shell inherits SIGINT as ignored, and so would every process that a test starts and interrupts.
@@ -42,11 +42,11 @@ def tier(item: pytest.Item) -> str:
         return folder
     if PROCESS_FIXTURES & set(fixtures(item)):
         return "process"
-    return "database" if asks_servers(item) else "unit"
+    return "database" if uses_servers(item) else "unit"
 
 
-def asks_servers(item: pytest.Item) -> bool:
-    """Return True if a test asks a database or a broker that the environment names, and so may fare differently on servers.
+def uses_servers(item: pytest.Item) -> bool:
+    """Return True if a test uses a database or a broker that the environment names, so that its result may differ on servers.
 
     The databases of `run_cli` are always files; those of `shop` are copies of the `template`.
     """
@@ -62,23 +62,23 @@ def fixtures(item: pytest.Item) -> list[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(tier(item))
-        if not asks_servers(item):
+        if not uses_servers(item):
             item.add_marker("once")
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    """The test databases as pytest-django makes them, empty but for what every migrate makes."""
+    """Create the test databases as pytest-django does, empty except for what every migrate creates."""
     with django_db_blocker.unblock():
         emptying.start()
 
 
-# --- Parallel workers: each has folders, databases and a broker of its own ---
+# --- Parallel workers: each has its own folders, databases and broker ---
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
-    """Give each worker a VAR_DIR and a Redis database of its own, before it reads the settings; pytest-django names its databases."""
+    """Give each worker its own VAR_DIR and Redis database before it reads the settings; pytest-django names the test databases."""
     redis_url = os.environ.get("TEST_REDIS_URL")
     for number, spec in enumerate(specs):
         spec.env["VAR_DIR"] = str(Path(settings.VAR_DIR) / "test" / spec.id)
@@ -86,8 +86,8 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
             spec.env["CELERY_BROKER_URL"] = spec.env["TEST_REDIS_URL"] = f"{redis_url.rsplit('/', 1)[0]}/{number}"
 
 
-def needed(name: str, *packages: str) -> Path:
-    """A program of other people that a test asks: from Debian's packages where root may install them, else the test is skipped."""
+def require_program(name: str, *packages: str) -> Path:
+    """Return a third-party program, installed from Debian's packages where this user is root; skip the test without it."""
     try:
         return need(lambda: program(name), name, "PATH", *packages)
     except Unavailable as error:
@@ -102,9 +102,9 @@ class Cli(Protocol):
 
 @pytest.fixture
 def run_cli(tmp_path: Path) -> Cli:
-    """Runs `manage.py` as a process of its own that knows only `env`; without addresses there its databases are new SQLite files.
+    """Return a function that runs `manage.py` in its own process with only `env`; without URLs there its databases are new SQLite files.
 
-    Where nothing speaks against it the process is a prepared one.
+    The process is a prepared one where that makes no difference.
     """
 
     def run(

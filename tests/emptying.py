@@ -1,7 +1,7 @@
-"""Empties the test databases after a transactional test: only the tables that hold rows, and without another post_migrate.
+"""Empty the test databases after a transactional test: only the tables that hold rows, and without another post_migrate.
 
-Django's own flush names every table of six databases, and makes content types, permissions and groups anew each time. Here those stay
-and are compared with what migrate left; a test that changed them gets Django's own flush.
+Django's own flush truncates every table of six databases and recreates content types, permissions and groups each time. Here those
+stay and are compared with what migrate created; only a test that changed them gets Django's own flush.
 """
 
 import time
@@ -27,7 +27,7 @@ def install() -> None:
 
 
 def start() -> None:
-    """Empty what migrate filled (the schedules), so that every test begins alike, and remember the rest."""
+    """Delete what migrate created in other tables (the schedules), so that all tests start alike, and remember the rest."""
     for alias in connections:
         if connections[alias].settings_dict["NAME"] == connections[alias].creation._get_test_db_name():
             delete_rows(alias)
@@ -44,9 +44,9 @@ def empty_databases(case: TransactionTestCase) -> None:
 
 
 def delete_rows(alias: str) -> None:
-    """Delete every row of this database but those that migrate makes.
+    """Delete every row of this database except those that migrate creates.
 
-    The last statement of a worker that a test started may come in between, and its row would refer to a deleted one: hence again.
+    A worker that a test started may still insert a row that refers to a deleted one: hence the retries.
     """
     if alias not in tables:
         found = connections[alias].introspection.django_table_names(only_existing=True, include_views=False)
@@ -65,7 +65,7 @@ def delete_rows(alias: str) -> None:
 
 def delete_statements(alias: str, filled: list[str]) -> list[str]:
     operations = connections[alias].ops
-    if connections[alias].vendor == "postgresql":  # by rows: TRUNCATE takes longer, and waits for everybody who still reads
+    if connections[alias].vendor == "postgresql":  # TRUNCATE takes longer, and waits for every open reader
         return [f"DELETE FROM {operations.quote_name(table)}" for table in filled]
     return list(operations.sql_flush(no_style(), filled))
 

@@ -1,7 +1,7 @@
-"""Runs `manage.py` in processes forked from one that has loaded the libraries, which is nine tenths of a start.
+"""Run `manage.py` in processes forked from one that has loaded the libraries, which takes nine tenths of a start.
 
-Each is a process of its own, with its own environment, settings, folder, output and exit code; nothing of TechMarket is loaded before
-it is forked. What a test does to a process (a signal, a closed stream, a locale) wants a real start: `subprocess` does that.
+Each process has its own environment, settings, folder, output and exit code; nothing of TechMarket is loaded before the fork. A test
+that sends a signal, closes a stream or sets a locale needs a real start, by `subprocess`.
 """
 
 import atexit
@@ -33,12 +33,12 @@ READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")
 
 
 def can_run(env: Mapping[str, str], options: Mapping[str, Any]) -> bool:
-    """Return True if a forked process behaves as one that is started: no option of Popen, no variable that is read at a start."""
+    """Return True if a forked process behaves like a started one: no options of Popen, no variables that are read only at the start."""
     return not options and not any(name.startswith(READ_AT_START) for name in env)
 
 
 def run(*args: str, env: Mapping[str, str], cwd: Path, timeout: float) -> "subprocess.CompletedProcess[str]":
-    """Run `manage.py` to its end; its output as UTF-8, as `subprocess.run` gives it."""
+    """Run `manage.py` to its end and return the result as `subprocess.run` does, with the output decoded as UTF-8."""
     global server
     if server is None:
         server = Server()
@@ -53,15 +53,15 @@ def text(file: IO[bytes]) -> str:
 
 
 class Server:
-    """The process that forks, as the tests see it."""
+    """The tests' end of the process that forks."""
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.socket, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGEST)
-        # No threads before a fork, and no measuring of what the children measure themselves.
-        quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-        env = os.environ | quiet | {"COVERAGE_PROCESS_CONFIG": ""}
+        # No threads before a fork, and no coverage here: the children measure themselves.
+        fork_safe = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+        env = os.environ | fork_safe | {"COVERAGE_PROCESS_CONFIG": ""}
         command = [sys.executable, __file__, str(theirs.fileno())]
         self.process = subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
@@ -92,7 +92,7 @@ server: Server | None = None
 
 
 def serve(connection: socket.socket) -> dict[str, Any]:
-    """Fork for each job until the tests close the connection; return the job, in the process that is to do it."""
+    """Fork for each job until the tests close the connection; return the job in the process that is to execute it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, files, _, _ = socket.recv_fds(connection, LARGEST, 3)
@@ -101,13 +101,13 @@ def serve(connection: socket.socket) -> dict[str, Any]:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
-            return supervised(cast(dict[str, Any], json.loads(message)), files)
+            return supervise(cast(dict[str, Any], json.loads(message)), files)
         for file in files:
             os.close(file)
 
 
-def supervised(job: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Fork once more: the parent tells the tests the process's id and its exit code, as `subprocess` would know them."""
+def supervise(job: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """Fork once more: the parent reports the process's id and exit code to the tests, as `subprocess` would know them."""
     out, err, answers = files
     pid = os.fork()
     if pid:

@@ -1,10 +1,10 @@
-"""Runs a command with real servers: `python tests/servers.py [--as-in-production] -- COMMAND...`.
+"""Run a command with real servers: `python tests/servers.py [--as-in-production] -- COMMAND...`.
 
 MariaDB (standing in for MySQL), PostgreSQL 15 or newer and Redis are installed from Debian's packages where they are
 missing, started on free ports of 127.0.0.1 with their data in a folder of their own, and stopped and removed when the
 command ends, however it ends. Servers that exist are used instead where TEST_MYSQL_URL, TEST_POSTGRES_URL or
 TEST_REDIS_URL name them; there the databases carry this process's id in their names and are dropped again.
-Ours lose their data with the machine, to be quick; with --as-in-production they keep it, and have memory: to measure with.
+The servers started here are fast and not durable; with --as-in-production they are durable and have more memory, for benchmarks.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ import redis
 
 UNAVAILABLE = 4
 WORKERS = 16  # of pytest-xdist, at most; Redis has as many databases
-PATIENCE = 60.0
-STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+START_TIMEOUT_S = 60.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MYSQL = {"AUTH_DB_URL": "auth_db", "CATALOG_DB_URL": "catalog_db", "ORDERS_DB_URL": "orders_db", "PAYMENTS_DB_URL": "payments_db"}
 POSTGRES = {"CONTROL_DB_URL": "control", "DWH_URL": "dwh"}
 QUICK_MYSQL = {"innodb-buffer-pool-size": "256M", "innodb-flush-log-at-trx-commit": "0", "innodb-doublewrite": "0"}
@@ -43,18 +43,18 @@ DURABLE_POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "4GB", "shared_prel
 
 
 class Unavailable(Exception):
-    """A server cannot be had; the message says what to do."""
+    """A server is not available; the message says what to do."""
 
 
 class Server:
-    """Starts one kind of server in a folder of its own. As root it runs as `nobody`: PostgreSQL and MariaDB refuse root."""
+    """One server with its data in its own folder. Under root it runs as `nobody`: PostgreSQL and MariaDB refuse root."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.log = folder / "log"
         self.port = free_port()
-        # At once: nobody needs the data. PostgreSQL's SIGQUIT also frees its shared memory.
-        self.end = signal.SIGQUIT if folder.name == "postgres" else signal.SIGKILL
+        # Immediate stop: the data is not needed. PostgreSQL's SIGQUIT also frees its shared memory.
+        self.stop_signal = signal.SIGQUIT if folder.name == "postgres" else signal.SIGKILL
         self.process: subprocess.Popen[bytes] | None = None
         self.nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         folder.mkdir(mode=0o700)
@@ -62,10 +62,14 @@ class Server:
             os.chown(folder, self.nobody.pw_uid, self.nobody.pw_gid)
 
     def popen(self, *command: str | Path) -> subprocess.Popen[bytes]:
-        """Starts `command` away from the terminal, so that Ctrl-C does not reach the server before the tests that use it."""
+        """Start `command` in a new session, so that Ctrl-C does not reach the server before the tests that use it."""
         rights: dict[str, Any] = {"user": self.nobody.pw_uid, "group": self.nobody.pw_gid, "extra_groups": []} if self.nobody else {}
-        # The kernel stops the server should this process be killed with no time to do it.
-        guard = ["setpriv", "--pdeathsig", self.end.name.removeprefix("SIG")] if sys.platform == "linux" and shutil.which("setpriv") else []
+        # The kernel stops the server if this process is killed and cannot do it.
+        guard = (
+            ["setpriv", "--pdeathsig", self.stop_signal.name.removeprefix("SIG")]
+            if sys.platform == "linux" and shutil.which("setpriv")
+            else []
+        )
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), "TZ": "UTC"}
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -81,12 +85,12 @@ class Server:
 
     def prepare(self, *command: str | Path) -> None:
         self.process = self.popen(*command)
-        if self.process.wait(PATIENCE) != 0:
+        if self.process.wait(START_TIMEOUT_S) != 0:
             raise Unavailable(f"{Path(command[0]).name} failed:\n{self.tail()}")
 
     def start(self, *command: str | Path, answers: Callable[[], object]) -> None:
         self.process = self.popen(*command)
-        wait(
+        wait_until_ready(
             answers,
             f"{Path(command[0]).name} does not answer",
             alive=lambda: self.process is not None and self.process.poll() is None,
@@ -98,22 +102,24 @@ class Server:
 
     def stop(self) -> None:
         if self.process:
-            self.process.send_signal(self.end)
+            self.process.send_signal(self.stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
             self.process.kill()
             self.process.wait()
 
 
-def wait(answers: Callable[[], object], complaint: str, alive: Callable[[], bool] = lambda: True, log: Server | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until_ready(
+    answers: Callable[[], object], failure: str, alive: Callable[[], bool] = lambda: True, log: Server | None = None
+) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
             answers()
             return
         except (MySQLdb.Error, psycopg.Error, redis.RedisError) as error:
             if not alive() or time.monotonic() > deadline:
-                raise Unavailable(f"{complaint}: {error}\n{log.tail() if log else ''}".rstrip()) from None
+                raise Unavailable(f"{failure}: {error}\n{log.tail() if log else ''}".rstrip()) from None
         time.sleep(0.1)
 
 
@@ -131,7 +137,7 @@ def mariadbd() -> Path | None:
 
 
 def postgres() -> Path | None:
-    """The oldest PostgreSQL from 15 on, since 15 is what we promise to run on."""
+    """Return the oldest installed PostgreSQL from 15 on: 15 is the oldest supported version."""
     found: dict[int, Path] = {}
     folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin"), *map(Path, os.get_exec_path())]
     for folder in folders:
@@ -153,7 +159,7 @@ def program(name: str, *folders: str) -> Path | None:
 
 
 def need(find: Callable[[], Path | None], name: str, variable: str, *packages: str) -> Path:
-    """The program, installed from Debian's packages where it is missing and we may."""
+    """Return the program; install it from Debian's packages where it is missing and this user is root. Raises Unavailable."""
     path = find()
     if path:
         return path
@@ -162,7 +168,7 @@ def need(find: Callable[[], Path | None], name: str, variable: str, *packages: s
         raise Unavailable(f"there is no {name} here; install it, or set {variable}")
     if os.geteuid() != 0:
         raise Unavailable(f"there is no {name} here; run: sudo {install}   (or set {variable})")
-    with one_at_a_time("installing"), services_stay_off():
+    with one_at_a_time("installing"), prevent_service_start():
         path = find()
         if path:
             return path
@@ -179,15 +185,15 @@ def need(find: Callable[[], Path | None], name: str, variable: str, *packages: s
 
 @contextlib.contextmanager
 def one_at_a_time(what: str) -> Iterator[None]:
-    """Wait until no other process of this machine does the same: tests run in parallel."""
+    """Hold a lock on `what` across the processes of this machine: tests run in parallel."""
     with (Path(tempfile.gettempdir()) / f"techmarket-{what}-{os.geteuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def services_stay_off() -> Iterator[None]:
-    """Debian's packages start what they install, unless this file forbids it; an existing one is the owner's."""
+def prevent_service_start() -> Iterator[None]:
+    """Keep Debian's packages from starting their services. An existing policy file belongs to the machine's owner and is left alone."""
     policy = Path("/usr/sbin/policy-rc.d")
     if policy.exists():
         yield
@@ -200,11 +206,11 @@ def services_stay_off() -> Iterator[None]:
         policy.unlink()
 
 
-# --- Kinds: each gives the URL of a server that answers, with no database in it ---
+# --- Kinds of server: each function returns the URL of a ready server without databases ---
 
 
 def start_mysql(server: Server, durable: bool = False) -> str:
-    """MariaDB, set up like a MySQL 8 in production where the two differ by default."""
+    """Start MariaDB, configured like a production MySQL 8 where their defaults differ."""
     daemon = need(mariadbd, "MariaDB server", "TEST_MYSQL_URL", "mariadb-server-core", "mariadb-client-core")
     need(lambda: program("mariadb-dump"), "mariadb-dump", "TEST_MYSQL_URL", "mariadb-client")
     password = secrets.token_hex(16)
@@ -265,7 +271,7 @@ def start_postgres(server: Server, durable: bool = False) -> str:
 
 
 def postgres_package() -> list[str]:
-    """Debian 12 has postgresql-15; later ones have a newer one behind `postgresql`."""
+    """Return the package to install: Debian 12 has postgresql-15, later releases a newer version as `postgresql`."""
     if not shutil.which("apt-cache"):
         return ["postgresql"]
     known = subprocess.run(["apt-cache", "show", "postgresql-15"], capture_output=True).returncode == 0
@@ -311,7 +317,7 @@ def with_database(url: str, name: str) -> str:
 
 @contextlib.contextmanager
 def databases(connection: Any, names: list[str], quote: str, options: str, keep: bool) -> Iterator[None]:
-    """Empty databases of these names; dropped again, with Django's test databases beside them, unless the server itself goes."""
+    """Create empty databases with these names; unless `keep` (the server is removed), drop them and Django's test databases afterwards."""
     with contextlib.closing(connection), connection.cursor() as cursor:
         for name in names:
             cursor.execute(f"CREATE DATABASE {quote}{name}{quote} {options}")
@@ -321,12 +327,12 @@ def databases(connection: Any, names: list[str], quote: str, options: str, keep:
             cursor.execute(f"DROP DATABASE IF EXISTS {quote}{name}{quote}")
 
 
-# --- The command ---
+# --- Command ---
 
 
 @contextlib.contextmanager
 def address(kind: str, folder: Path, start: Callable[[Server], str], answers: Callable[[str], object]) -> Iterator[tuple[str, bool]]:
-    """The URL of a server of this kind, and whether it is ours."""
+    """Yield the URL of a server of this kind, and whether it was started here."""
     variable = f"TEST_{kind.upper()}_URL"
     given = os.environ.get(variable, "").strip()
     if given:
@@ -345,7 +351,7 @@ def address(kind: str, folder: Path, start: Callable[[Server], str], answers: Ca
 
 @contextlib.contextmanager
 def servers(durable: bool = False) -> Iterator[dict[str, str]]:
-    """The variables that name the databases and the broker."""
+    """Yield the environment variables that name the databases and the broker."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="techmarket-servers-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -364,10 +370,10 @@ def servers(durable: bool = False) -> Iterator[dict[str, str]]:
         with sources.cursor() as cursor:
             cursor.execute("SELECT VERSION()")
             version = cursor.fetchone()[0]
-        described = f"MySQL {version}, PostgreSQL {warehouse.info.parameter_status('server_version')}"
+        versions = f"MySQL {version}, PostgreSQL {warehouse.info.parameter_status('server_version')}"
         stack.enter_context(databases(sources, [*mysql_names.values()], "`", "CHARACTER SET utf8mb4", mysql_ours))
         stack.enter_context(databases(warehouse, [*postgres_names.values()], '"', "", postgres_ours))
-        print(f"servers: {described} and Redis answer after {time.monotonic() - began:.1f} s", flush=True)
+        print(f"servers: {versions} and Redis answer after {time.monotonic() - began:.1f} s", flush=True)
         yield (
             {variable: with_database(mysql_url, name) for variable, name in mysql_names.items()}
             | {variable: with_database(postgres_url, name) for variable, name in postgres_names.items()}
@@ -376,7 +382,7 @@ def servers(durable: bool = False) -> Iterator[dict[str, str]]:
 
 
 def run(command: list[str], environment: dict[str, str]) -> int:
-    """The command's exit code. It ends when we end: at Ctrl-C it had the signal itself, and a while to tidy up."""
+    """Run the command and return its exit code. It ends with this process; at Ctrl-C, which it receives too, it has 10 s to clean up."""
     child = subprocess.Popen(command, env=environment)
     grace = 0.0
     try:
@@ -395,9 +401,9 @@ def run(command: list[str], environment: dict[str, str]) -> int:
 
 
 def stop(number: int, frame: object) -> None:
-    """The first signal ends everything in order; a second one must not disturb that."""
-    for each in STOPPED_BY:
-        signal.signal(each, signal.SIG_IGN)
+    """Shut down in order at the first signal, and ignore later ones."""
+    for stop_signal in STOP_SIGNALS:
+        signal.signal(stop_signal, signal.SIG_IGN)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
@@ -407,7 +413,7 @@ def main(arguments: list[str]) -> int:
     if arguments[durable : 1 + durable] != ["--"] or not command:
         print("usage: python tests/servers.py [--as-in-production] -- COMMAND...", file=sys.stderr)
         return 2
-    for number in STOPPED_BY:
+    for number in STOP_SIGNALS:
         signal.signal(number, stop)
     try:
         with servers(durable) as variables:

@@ -14,7 +14,7 @@ from babel.messages.pofile import read_po
 from django.apps import apps
 from django.utils.translation import gettext, ngettext, override
 
-from tests.conftest import ROOT, needed
+from tests.conftest import ROOT, require_program
 
 CATALOGS = sorted(path for top in ("techmarket", "apps") for path in (ROOT / top).rglob("locale/uk/LC_MESSAGES/django.po"))
 OURS = ("orders_db", "catalog_db", "payments_db", "auth_db", "dwh", "orchestration")
@@ -43,7 +43,7 @@ def test_all_is_translated_and_compiled(path: Path) -> None:
 
 
 def test_no_text_of_the_code_is_missing(tmp_path: Path) -> None:
-    needed("xgettext", "gettext")
+    require_program("xgettext", "gettext")
     for name in ("manage.py", "techmarket", "apps", "templates"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)

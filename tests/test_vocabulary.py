@@ -11,23 +11,6 @@ import pytest
 
 from tests.conftest import ROOT
 
-# TEMPORARY: folders that still have such words. Remove a folder once it is clean; once empty, remove the constant.
-NOT_YET_CLEAN = frozenset(
-    {
-        "apps/etl",
-        "tests",
-        "tests/airflow",
-        "tests/backups",
-        "tests/bench",
-        "tests/bi",
-        "tests/console",
-        "tests/drills",
-        "tests/etl",
-        "tests/failures",
-        "tests/monitoring",
-        "tests/orchestration",
-    }
-)
 # Folders in which a member is a row of a dimension, not a process.
 DIMENSION_FOLDERS = {"apps/etl", "apps/warehouse", "tests", "tests/bench", "tests/etl"}
 

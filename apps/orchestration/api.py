@@ -1,4 +1,4 @@
-"""For programs: what the command line and Airflow call. docs/examples/ has five short scripts.
+"""The API for programs, which the command line and Airflow call too. docs/examples/ has five short scripts.
 
 from apps.orchestration import api
 
@@ -50,7 +50,7 @@ __all__ = [
     "transform",
 ]
 
-POLL_S = 0.3  # between two looks at the ledger
+POLL_S = 0.3  # between two queries of the ledger
 REAP_INTERVAL_S = 15.0
 CENT = pa.scalar(Decimal("0.01"), pa.decimal128(2, 2))
 
@@ -64,7 +64,7 @@ def run(
     dry_run: bool = False,
     queue: bool = False,
 ) -> Run:
-    """Return a run, executed to its end here or with `queue` by the workers. It is skipped where another is active: see its `state`.
+    """Start a run and execute it to its end, here or with `queue` on the workers. Its `state` is skipped where another run is active.
 
     `days`: changes of the last days of the shop's calendar; or from `start_date` to `end_date`, both included. Raises Usage for a window
     without a meaning, and what stopped the run where it was executed here.
@@ -95,18 +95,18 @@ def extract(table: str, days: int | None = None) -> dict[str, pd.DataFrame]:
 def readable(batch: pa.Table, money: set[str]) -> pa.Table:
     for position, (name, column) in enumerate(zip(batch.column_names, batch.columns, strict=True)):
         whole = name in money and pa.types.is_integer(column.type)  # kopiykas
-        wanted = pa.decimal128(21, 2) if name in money else pa.string() if pa.types.is_binary(column.type) else column.type
+        target_type = pa.decimal128(21, 2) if name in money else pa.string() if pa.types.is_binary(column.type) else column.type
         try:
             text = column.cast(pa.string()) if pa.types.is_binary(column.type) else column
-            values = pc.multiply(text.cast(pa.decimal128(19, 0)), CENT).cast(wanted) if whole else text.cast(wanted)
+            values = pc.multiply(text.cast(pa.decimal128(19, 0)), CENT).cast(target_type) if whole else text.cast(target_type)
         except pa.ArrowInvalid:
-            continue  # a value that is no text or no amount is shown as it is
+            continue  # a value that is not text, or not an amount, is returned as it is
         batch = batch.set_column(position, name, values)
     return batch
 
 
 def transform(table: str, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> Outcome:
-    """Plain rows by source table into the clean rows of one table of the warehouse, and the rejects. Asks no database.
+    """Transform plain rows by source table into clean rows of one warehouse table, and rejects. Uses no database.
 
     A column that a row does not have is NULL there. Instants are UTC.
     """

@@ -8,4 +8,4 @@ class OrchestrationConfig(AppConfig):
     verbose_name = _("Ledger")
 
     def ready(self) -> None:
-        from apps.orchestration import schedules  # noqa: F401  every process listens to what is saved of a schedule
+        from apps.orchestration import schedules  # noqa: F401  connects the signals of the schedules in every process

@@ -53,7 +53,7 @@ def count_missed(as_of: datetime, running: Run | None, now: datetime) -> int:
 
 
 def instants_between(name: str, start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the instants of a schedule that is not paused, at most as many as matter."""
+    """Yield the instants of a schedule that is not paused, at most MISSED_RUNS_FOR_RED of them."""
     beat = find_periodic_task(name)
     instants = scheduled_instants(beat.crontab, start) if beat and beat.enabled else iter(())
     return islice(takewhile(lambda instant: instant <= end, instants), MISSED_RUNS_FOR_RED)

@@ -1,4 +1,4 @@
-"""The ledger: what was requested, by whom, what happened, and every row accounted for.
+"""The ledger: who requested which run, what happened, and a count of every row.
 
 A row changes its state through its own methods here; each asserts the old state in the database, so that of two writers one loses.
 """
@@ -20,7 +20,7 @@ from techmarket.messages import Message, message
 
 
 class State(models.TextChoices):
-    """Of runs and tasks. SKIPPED is for runs alone: another run was active when it was requested."""
+    """States of runs and tasks. Only runs are SKIPPED: another run was active when they were requested."""
 
     QUEUED = "queued", _("Queued")
     RUNNING = "running", _("Running")
@@ -64,7 +64,7 @@ class Executor(models.TextChoices):
 
 
 class CauseKind(models.TextChoices):
-    """What a failure came from: bad rows or a bad schema; servers, disks and networks; or settings and options."""
+    """The origin of a failure: rows or a schema; servers, disks and networks; or settings and options."""
 
     DATA = "data", _("Data")
     MACHINE = "machine", _("Infrastructure")
@@ -111,7 +111,7 @@ def state_after(error: BaseException) -> State:
 
 
 def failure_fields(error: BaseException) -> dict[str, Any]:
-    """Return cause and kind of cause as runs and tasks record them; what is no error of ours is recorded as unexpected."""
+    """Return cause and kind of cause as runs and tasks record them. Errors other than EtlError are recorded as unexpected."""
     if not isinstance(error, EtlError):
         detail = f"{type(error).__name__}: {error}".rstrip(":. ").replace("\0", "\\0")
         error = Terminal(message("run.unexpected", detail=detail))
@@ -203,7 +203,7 @@ class Run(StateRow):
         return self.transition(*ACTIVE, to=state_after(error), finished_at=Now(), **failure_fields(error))
 
     def lose(self, cause: Message, where: Q = ANY) -> bool:
-        """Record that nobody executes the run any more, for `cause`."""
+        """Record that no process executes the run any more, for `cause`."""
         return self.transition(*ACTIVE, to=State.LOST, where=where, finished_at=Now(), cause=cause, cause_kind=CauseKind.MACHINE)
 
     def request_cancel(self, person: str, reason: str = "") -> bool:
@@ -215,7 +215,7 @@ class Run(StateRow):
         return bool(requested)
 
     def requeue(self, executor: str, worker: str) -> bool:
-        """Queue an unsuccessful run again: tasks that succeeded stay done, the others start over with all their attempts.
+        """Queue an unsuccessful run again: succeeded tasks stay as they are, the others start over with all their attempts.
 
         Return False where another process has resumed it. Raises IntegrityError while another run is active.
         """
@@ -272,7 +272,7 @@ class Task(StateRow):
         return f"[{'' if self.low is None else self.low}, {'' if self.high is None else self.high})"
 
     def transition(self, *old: State, to: State, where: Q = ANY, **fields: Any) -> bool:
-        """Record also an unsuccessful attempt as a row of its own, because this row will show the next one."""
+        """Record also an unsuccessful attempt as a separate row, because this row will show the next one."""
         if State.RUNNING not in old or to == State.SUCCEEDED:
             return super().transition(*old, to=to, where=where, **fields)
         with transaction.atomic():
@@ -284,7 +284,7 @@ class Task(StateRow):
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What a log line says about the task."""
+        """The fields of the task that log lines carry."""
         return {"run": self.run_id, "task": self.pk, "stage": self.stage, "table": self.subject, "slice": self.slice}
 
     @property
@@ -349,12 +349,12 @@ class Task(StateRow):
         super().transition(*others, to=State.SUCCEEDED, finished_at=Now(), cause="", cause_kind="")
 
     def lose(self, cause: Message, where: Q = ANY) -> bool:
-        """Record that the task's worker is gone and nobody else may take it."""
+        """Record that the task's worker is gone and no other may take it."""
         return self.transition(State.RUNNING, to=State.LOST, where=where, finished_at=Now(), cause=cause, cause_kind=CauseKind.MACHINE)
 
 
 class Attempt(models.Model):
-    """An unsuccessful attempt at a task. A successful one needs no row of its own: the task's row shows it."""
+    """An unsuccessful attempt at a task. A successful one needs no row: the task's row shows it."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="attempts", verbose_name=_("run"))
     task = models.ForeignKey(Task, models.CASCADE, related_name="attempts", verbose_name=_("task"))
@@ -468,7 +468,7 @@ class CheckResult(models.Model):
 
 
 class Schedule(models.Model):
-    """What beat does not remember of one of its schedules: since when it is enabled, when it was paused, since when its runs fail."""
+    """The history of a schedule, which beat does not keep: since when it is enabled, when it was paused, since when its runs fail."""
 
     name = models.CharField(_("name"), max_length=200, primary_key=True, help_text=_("name of the periodic task"))
     enabled_since = models.DateTimeField(

@@ -1,4 +1,4 @@
-"""How a run ends: succeeded where all its tasks have, published whatever stopped it afterwards, or failed, cancelled or lost."""
+"""How a run ends: succeeded if all its tasks have or its load was published; otherwise failed, cancelled or lost."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 def finish_run(run: Run) -> None:
-    """Let the run succeed if all its tasks have. A dry run gives up everything but its own row."""
+    """Let the run succeed if all its tasks have. Of a dry run only its own row is kept."""
     run.refresh_from_db()
     if run.state != State.RUNNING or run.has_unfinished_tasks:
         return
@@ -39,7 +39,7 @@ def finish_run(run: Run) -> None:
 
 
 def end_run(run: Run, error: BaseException) -> None:
-    """Let the run fail, or be cancelled; unless it has ended already, was published, or another process goes on with it.
+    """Let the run fail, or be cancelled; unless it has ended already, was published, or another process continues it.
 
     Of a dry run only the row remains.
     """
@@ -60,7 +60,7 @@ def end_run(run: Run, error: BaseException) -> None:
 
 
 def was_published(run: Run) -> bool:
-    """Return True if the warehouse had committed already when the run was stopped: then it has succeeded, whatever stopped it."""
+    """Return True if the warehouse had committed already when the run was stopped: then it has succeeded."""
     load = run.tasks.filter(stage=Stage.LOAD, attempt__gt=0).first()
     if run.dry_run or load is None:
         return False
@@ -88,6 +88,6 @@ def cancelled_by_person(run: Run) -> Cancelled:
 
 
 def delete_old_details() -> None:
-    """Delete batches and details of old runs; the runs stay. Batches serve to resume, details to look back for a year."""
+    """Delete batches and details of old runs; the runs stay. Batches are needed to resume a run, details for a year of history."""
     Batch.objects.filter(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_BATCHES_DAYS)).delete()
     Task.objects.filter(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_DETAILS_DAYS)).delete()

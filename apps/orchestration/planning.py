@@ -1,4 +1,4 @@
-"""What a run will do: its mode and window as settled against the high-water mark, and its tasks."""
+"""The plan of a run: its mode and window, derived from the high-water mark, and its tasks."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -9,7 +9,7 @@ from apps.etl.tables import FACT_TABLES
 from apps.orchestration.models import Run, Stage, State, Task, Trigger
 
 STAGES = (Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD)
-BACKOFF = 4  # each wait before another attempt is so many times the one before
+BACKOFF = 4  # each retry delay is so many times the one before
 
 
 def ready_tasks(run: Run) -> list[Task]:
@@ -34,18 +34,18 @@ def may_start(task: Task, unfinished_slices: set[tuple[str, str, int | None]], f
 
 
 def priority(task: Task) -> tuple[int, bool]:
-    """Return a sort key: first what reads the sources, to let them go; then dimensions, so that a large one is not left for last."""
+    """Return a sort key: first tasks that read the sources, to release them early; then dimensions, lest a large one be the last."""
     return STAGES.index(Stage(task.stage)), task.subject in FACT_TABLES and task.stage == Stage.TRANSFORM
 
 
 def seconds_until_ready(tasks: list[Task]) -> float:
-    """Return the seconds until the first of these tasks may be tried (again)."""
+    """Return the seconds until the first of these tasks may be attempted."""
     now = timezone.now()
     return max(0.0, min((((task.not_before or now) - now).total_seconds() for task in tasks), default=0.0))
 
 
 def retry_delay(task: Task) -> timedelta:
-    """Return the wait before another attempt: seconds that grow where a person waits for the run, minutes for a scheduled one."""
+    """Return the wait before another attempt: growing seconds for a run that a person waits for, minutes for a scheduled one."""
     if task.run.trigger == Trigger.SCHEDULE:
         return timedelta(seconds=settings.ETL_SCHEDULED_RETRY_SECONDS)
     return timedelta(seconds=settings.ETL_RETRY_SECONDS * BACKOFF ** (task.attempt - 1))

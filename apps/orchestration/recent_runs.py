@@ -1,4 +1,4 @@
-"""The latest runs in a few queries, however many there are: what the overview and the metrics show."""
+"""The latest runs, for the overview and the metrics: a few queries for any number of runs."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

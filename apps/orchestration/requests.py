@@ -1,4 +1,4 @@
-"""Where a run is started, repeated, resumed and cancelled, whoever requests it. Another active run makes a new one skipped."""
+"""Start, repeat, resume and cancel runs, for every kind of requester. While a run is active, a new one is recorded as skipped."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from techmarket.diagnosis import diagnosed
 from techmarket.messages import Message, message
 from techmarket.version import code_version
 
-UNCLAIMED_AFTER_S = 10.0  # a queued run that no worker has claimed by then deserves a hint
+UNCLAIMED_AFTER_S = 10.0  # after which a hint is shown for a queued run that no worker has claimed
 
 
 class CannotResume(Exception):
@@ -38,7 +38,7 @@ def start_run(
     queue: bool = False,
     rerun_of: Run | None = None,
 ) -> Run:
-    """Write the run down as queued or, where another is active, as skipped. Raises Usage where mode and window contradict each other.
+    """Record the run as queued or, where another is active, as skipped. Raises Usage where mode and window contradict each other.
 
     With `queue` Celery's workers execute it; without, the caller does, by `worker.local.execute_run`.
     """

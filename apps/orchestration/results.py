@@ -1,4 +1,4 @@
-"""One run of the ledger as plain values, as the CLI prints it and `run_etl --json` returns it. The keys are a promise: docs/ETL.md."""
+"""One run of the ledger as plain values, as the CLI prints it and `run_etl --json` returns it. The keys are a contract: docs/ETL.md."""
 
 from collections.abc import Mapping
 from decimal import Decimal

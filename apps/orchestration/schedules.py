@@ -1,4 +1,4 @@
-"""Beat reports that a schedule is due; the ledger decides whether that instant has had its run. Missed ones are caught up or held."""
+"""Scheduled runs. Beat fires a schedule; the ledger decides whether that instant has had its run. Missed runs are caught up or held."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,18 +19,18 @@ from apps.orchestration.window import Window, shop_date
 from techmarket.errors import Usage
 
 TASK = "techmarket.scheduled"
-# The full one first: where both were missed, it brings what the other would have brought.
+# The full one first: where both were missed, it loads what the other would have loaded.
 MODES = {"techmarket-etl-weekly-full": Mode.FULL, "techmarket-etl-daily": Mode.INCREMENTAL}
-# How far back a scheduled instant is looked for: further than any crontab of ours reaches.
+# How far to search for an instant: longer than the interval of any of these crontabs.
 HORIZON = timedelta(days=370)
-# Beat may be some seconds late, or a worker busy; what is later than this was missed.
+# Beat may be seconds late, or a worker busy; a run that is later than this was missed.
 PUNCTUAL = timedelta(minutes=10)
 
 
 def fire_missed_schedules(now: datetime | None = None) -> None:
-    """Start the run of every schedule's last instant, if beat or the broker forgot it.
+    """Start the run of every schedule's last instant, if beat did not send it or the broker lost it.
 
-    Beat looks at a schedule only within two hours of its time, starts counting anew after a pause, and takes a message sent for one
+    Beat checks a schedule only within two hours of its time, starts counting anew after a pause, and treats a sent message as
     received.
     """
     for name in MODES:
@@ -40,8 +40,8 @@ def fire_missed_schedules(now: datetime | None = None) -> None:
 def fire(name: str, now: datetime | None = None) -> ScheduledRun | None:
     """Start the run of the schedule's last instant, unless that instant has been decided on already.
 
-    An instant that fell into a pause is held for the operator. One that was missed while everything was down is caught up once: what an
-    earlier one would have brought, the latest brings too.
+    An instant that fell into a pause is held for the operator. One that was missed during downtime is caught up once: the latest run
+    also loads what earlier ones would have loaded.
     """
     now = now or timezone.now()
     schedule, beat = Schedule.objects.filter(name=name).first(), find_periodic_task(name)
@@ -52,7 +52,7 @@ def fire(name: str, now: datetime | None = None) -> ScheduledRun | None:
     if not scheduled_for or not decision or ScheduledRun.objects.filter(schedule=schedule, scheduled_for=scheduled_for).exists():
         return None
     try:
-        with transaction.atomic():  # with its run, or not at all
+        with transaction.atomic():  # together with its run, or not at all
             scheduled = ScheduledRun.objects.create(schedule=schedule, scheduled_for=scheduled_for, decision=decision)
             if decision != Decision.HELD:
                 start_scheduled_run(scheduled, name)
@@ -62,7 +62,7 @@ def fire(name: str, now: datetime | None = None) -> ScheduledRun | None:
 
 
 def decide(schedule: Schedule, scheduled_for: datetime, now: datetime) -> Decision | None:
-    """Return None for an instant before the schedule was created or changed: nobody was promised a run."""
+    """Return None for an instant before the schedule was created or changed: no run was expected then."""
     if schedule.enabled_since and scheduled_for >= schedule.enabled_since:
         return Decision.RUN if now - scheduled_for <= PUNCTUAL else Decision.CAUGHT_UP
     return Decision.HELD if schedule.paused_at and scheduled_for >= schedule.paused_at else None
@@ -150,7 +150,7 @@ def scheduled_instants(crontab: CrontabSchedule, start: datetime, backwards: boo
 
 @receiver(pre_save, sender=PeriodicTask)
 def remember_pause(sender: type[PeriodicTask], instance: PeriodicTask, **kwargs: object) -> None:
-    """Record when a schedule was paused, resumed or changed: beat itself forgets."""
+    """Record when a schedule was paused, resumed or changed, which beat does not keep."""
     before = PeriodicTask.objects.filter(pk=instance.pk).first()
     if instance.task != TASK or before is None:
         return
@@ -171,5 +171,5 @@ def remember_change(sender: type[CrontabSchedule], instance: CrontabSchedule, **
 
 
 def record_change(schedules: "QuerySet[Schedule]") -> None:
-    """Start counting now: instants of the new crontab that have passed already are not missed."""
+    """Count instants from now on: those of the new crontab that have passed already are not missed."""
     schedules.exclude(enabled_since=None).update(enabled_since=timezone.now(), paused_at=None)

@@ -1,4 +1,4 @@
-"""Totals of runs: a query or two, however many runs there are and however many rows each of them had."""
+"""Totals of runs, in one or two queries for any number of runs and rows."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,12 +59,12 @@ def tallies(runs: Iterable[Run]) -> dict[int, Tally]:
 
 def count_rows(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
     """Return rows read, written and rejected by run id. A reject counts for the table whose row was read, also one of a source."""
-    mine = Q(table__in=TARGETS)
+    of_warehouse = Q(table__in=TARGETS)
     written = sum((F(name) for name in WRITTEN[1:]), F(WRITTEN[0]))
     rows = RowCount.objects.filter(run__in=[run.pk for run in runs]).order_by().values("run")
     sums = rows.annotate(
-        rows_read=Sum("read", filter=mine, default=0),
-        rows_written=Sum(written, filter=mine, default=0),
+        rows_read=Sum("read", filter=of_warehouse, default=0),
+        rows_written=Sum(written, filter=of_warehouse, default=0),
         rows_rejected=Sum("rejected"),
     )
     return {row["run"]: (row["rows_read"], row["rows_written"], row["rows_rejected"]) for row in sums}
@@ -80,7 +80,7 @@ def count_checks(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
 
 
 def tally_document(result: Mapping[str, Any] | None) -> Tally:
-    """Return the totals of a document as `run_etl --json` prints it, which is all that a dry run leaves."""
+    """Return the totals of a document as `run_etl --json` prints it, the only record of a dry run."""
     if not result or "tables" not in result:
         return Tally()
     tables, checks = result["tables"].values(), result["checks"]

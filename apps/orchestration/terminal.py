@@ -1,4 +1,4 @@
-"""A run in a terminal: progress while it is active, and its ledger when it has ended."""
+"""Show a run in a terminal: progress while it is active, and its results when it has ended."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from apps.orchestration.tally import WRITTEN
 from apps.orchestration.worker.loop import Listener, silent
 from techmarket.formats import format_count, format_uah
 
-WIDTH = 120  # where the output is no terminal
+WIDTH = 120  # where the output is not a terminal
 SHOWN_REJECTS = 12
 
 

@@ -1,4 +1,4 @@
-"""Run by Airflow's own Python: what Airflow makes of the folder of DAGs, as JSON."""
+"""Writes how Airflow parses a folder of DAGs, as JSON. Run by Airflow's own Python."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 from airflow.dag_processing.dagbag import DagBag
 
 
-def facts(dag: Any) -> dict[str, Any]:
+def describe_dag(dag: Any) -> dict[str, Any]:
     return {
         "schedule": dag.timetable.expression if hasattr(dag.timetable, "expression") else str(dag.schedule),
         "catchup": dag.catchup,
@@ -20,4 +20,4 @@ def facts(dag: Any) -> dict[str, Any]:
 
 
 bag = DagBag(sys.argv[1])
-Path(sys.argv[2]).write_text(json.dumps({"errors": bag.import_errors, "dags": {name: facts(dag) for name, dag in bag.dags.items()}}))
+Path(sys.argv[2]).write_text(json.dumps({"errors": bag.import_errors, "dags": {name: describe_dag(dag) for name, dag in bag.dags.items()}}))

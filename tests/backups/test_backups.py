@@ -20,7 +20,17 @@ from apps.backups.stores.mysql import LOCK_WAIT_S
 from apps.backups.stores.postgres import find_version_mismatch
 from techmarket.errors import BackupDamaged
 from tests.backups.conftest import list_backups, list_databases, list_tables, make_backup, read_contents, wipe
-from tests.failures.conftest import FILES, Shop, administer, ended, needs_files, needs_root, needs_servers, one_sentence, passwords
+from tests.failures.conftest import (
+    FILES,
+    Shop,
+    administer,
+    assert_one_line,
+    needs_files,
+    needs_root,
+    needs_servers,
+    passwords,
+    wait_for_exit,
+)
 from tests.failures.test_databases import fill, small_disk
 
 
@@ -133,14 +143,14 @@ def test_damaged_backup_is_refused(shop: Shop) -> None:
     flipped = bytearray(original[dump])
     flipped[len(flipped) // 2] ^= 1
     (folder / dump).write_bytes(flipped)
-    one_sentence(shop.run("restore", folder.name), 1, "is damaged: its SHA-256 differs from the manifest. Choose another backup.")
+    assert_one_line(shop.run("restore", folder.name), 1, "is damaged: its SHA-256 differs from the manifest. Choose another backup.")
     (folder / dump).write_bytes(original[dump])
     document = json.loads(original["manifest.json"])
     document["databases"]["dwh"]["vendor"] = "oracle"
     (folder / "manifest.json").write_text(json.dumps(document))
-    one_sentence(shop.run("restore", folder.name), 4, "but DWH_URL names another kind of server.")
+    assert_one_line(shop.run("restore", folder.name), 4, "but DWH_URL names another kind of server.")
     message = f"No backup '2020-01-01T00-00-00' in {shop.folder}/backups. The latest: {folder.name}."
-    one_sentence(shop.run("restore", "2020-01-01T00-00-00"), 2, message)
+    assert_one_line(shop.run("restore", "2020-01-01T00-00-00"), 2, message)
     assert not any(list_tables(shop, alias) for alias in FILES)
 
 
@@ -171,7 +181,7 @@ def test_databases_with_rows_are_refused(shop: Shop) -> None:
     folder = make_backup(shop)
     wipe(shop, "auth_db")
     result = shop.run("restore", folder.name)
-    one_sentence(result, 4, "Not empty: control database (", "orders_db (", "has rows in customers, employees, order_items and 2 more")
+    assert_one_line(result, 4, "Not empty: control database (", "orders_db (", "has rows in customers, employees, order_items and 2 more")
     assert "auth_db (" not in result.stderr
     assert shop.run("restore", folder.name, "--only", "auth_db").returncode == 0
     assert read_contents(shop) == before
@@ -181,7 +191,9 @@ def test_restore_is_skipped_during_an_active_run(shop: Shop) -> None:
     folder = make_backup(shop)
     wipe(shop, "auth_db")
     shop.sql("default", "UPDATE orchestration_run SET state = 'running' WHERE id = 1")
-    one_sentence(shop.run("restore", folder.name, "--only", "auth_db"), 3, "Active: run 1 requested by", "`manage.py run_etl --cancel 1`")
+    assert_one_line(
+        shop.run("restore", folder.name, "--only", "auth_db"), 3, "Active: run 1 requested by", "`manage.py run_etl --cancel 1`"
+    )
     assert list_tables(shop, "auth_db") == []
 
 
@@ -195,7 +207,7 @@ def test_verify_reports_differences_from_the_manifest(shop: Shop) -> None:
     sales |= {"rows": rows + 1, "sum of net_amount": "1.00"}
     (folder / "manifest.json").write_text(json.dumps(document))
     differences = (f"dwh: fact_sales: rows is {rows}, not {rows + 1}", f"sum of net_amount is {net}, not 1.00")
-    one_sentence(shop.run("backup", "--verify", folder.name), 1, *differences)
+    assert_one_line(shop.run("backup", "--verify", folder.name), 1, *differences)
     assert list_databases(shop) == others
     assert list_backups(shop) == [folder]
 
@@ -204,9 +216,9 @@ def test_verify_reports_differences_from_the_manifest(shop: Shop) -> None:
 def test_interrupted_verification_leaves_no_database(shop: Shop) -> None:
     others, folder = list_databases(shop), make_backup(shop)
     process = shop.start("backup", "--verify", folder.name)
-    shop.waits_for(lambda: list_databases(shop) != others, process)
+    shop.wait_until(lambda: list_databases(shop) != others, process)
     process.terminate()
-    one_sentence(ended(process), 130, "Cancelled.")
+    assert_one_line(wait_for_exit(process), 130, "Cancelled.")
     assert list_databases(shop) == others
 
 
@@ -223,7 +235,7 @@ def test_oldest_backups_are_removed_and_other_folders_kept(shop: Shop) -> None:
         assert shop.run("backup", "--to", str(top), "--keep", "2").returncode == 0
     names = sorted(path.name for path in top.iterdir())
     assert names[:2] == [".lock", "2001-01-01T00-00-00"] and names[-1] == "notes" and len(names) == 5
-    one_sentence(shop.run("backup", "--keep", "0"), 2, "from 1 to 10000")
+    assert_one_line(shop.run("backup", "--keep", "0"), 2, "from 1 to 10000")
 
 
 @needs_root
@@ -231,13 +243,13 @@ def test_backup_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4) as disk:
         fill(disk, leave=150_000)
         result = shop.run("backup", "--to", str(disk / "backups"))
-        one_sentence(result, 1, f"{disk}/backups: the disk is full; no backup was made. Free space there, then run the command again.")
+        assert_one_line(result, 1, f"{disk}/backups: the disk is full; no backup was made. Free space there, then run the command again.")
         assert [path.name for path in (disk / "backups").iterdir()] == [".lock"]
 
 
 def test_folder_that_cannot_be_created(shop: Shop) -> None:
     (shop.folder / "file").write_text("")
-    one_sentence(
+    assert_one_line(
         shop.run("backup", "--to", str(shop.folder / "file" / "backups")), 4, "cannot be written (Not a directory). Correct BACKUP_DIR"
     )
 
@@ -286,14 +298,18 @@ def test_versions_of_client_programs(server: int, program: str, mismatch: str) -
 def test_failed_dump_leaves_no_backup(shop: Shop, programs: Path) -> None:
     env, real = {"PATH": str(programs)}, shutil.which("mysqldump")
     replace_mysqldump(programs, f'{real} "$@" | head -c 3000; kill -9 $$')
-    one_sentence(shop.run("backup", env=env), 1, "auth_db (127.0.0.1:", "dump was killed (SIGKILL). Run the command again.")
+    assert_one_line(shop.run("backup", env=env), 1, "auth_db (127.0.0.1:", "dump was killed (SIGKILL). Run the command again.")
     replace_mysqldump(programs, f'{real} "$@" | head -c 3000')
-    one_sentence(shop.run("backup", env=env), 1, "auth_db (127.0.0.1:", "dump ended before the dump was complete. Run the command again.")
+    assert_one_line(
+        shop.run("backup", env=env), 1, "auth_db (127.0.0.1:", "dump ended before the dump was complete. Run the command again."
+    )
     replace_mysqldump(programs, "echo 'mysqldump: Got error: 28: no space' >&2; exit 2")
-    one_sentence(shop.run("backup", env=env), 1, "failed: mysqldump: Got error: 28: no space. Fix the cause, then run the command again.")
+    assert_one_line(
+        shop.run("backup", env=env), 1, "failed: mysqldump: Got error: 28: no space. Fix the cause, then run the command again."
+    )
     for name in ("mariadb-dump", "mysqldump"):
         (programs / name).unlink()
-    one_sentence(shop.run("backup", env=env), 4, "is not installed. Install Debian's package default-mysql-client (or mariadb-client).")
+    assert_one_line(shop.run("backup", env=env), 4, "is not installed. Install Debian's package default-mysql-client (or mariadb-client).")
     assert list_backups(shop) == []
 
 
@@ -308,7 +324,7 @@ def test_failed_restore_can_be_continued(shop: Shop, programs: Path) -> None:
         (programs / name).chmod(0o755)
     result = shop.run("restore", folder.name, env={"PATH": str(programs)})
     rest = "Restored before that: default, dwh, auth_db, catalog_db; continue with --only orders_db --only payments_db."
-    one_sentence(result, 1, "orders_db (127.0.0.1:", "was killed (SIGKILL). Run the command again.", rest)
+    assert_one_line(result, 1, "orders_db (127.0.0.1:", "was killed (SIGKILL). Run the command again.", rest)
     assert list_tables(shop, "orders_db") == []
     assert shop.run("restore", folder.name, "--only", "orders_db", "--only", "payments_db").returncode == 0
     assert read_contents(shop) == before
@@ -327,7 +343,7 @@ def test_no_password_on_a_command_line_or_in_a_backup(shop: Shop, programs: Path
 
 def test_interrupt_leaves_no_backup(shop: Shop) -> None:
     process = shop.start("backup")
-    shop.waits_for(lambda: list((shop.folder / "backups").glob(".partial-*/*")), process)
+    shop.wait_until(lambda: list((shop.folder / "backups").glob(".partial-*/*")), process)
     process.terminate()
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) in ((130, "Cancelled.\n"), (0, ""))  # the backup may have finished before the signal
@@ -338,4 +354,4 @@ def test_only_one_backup_at_a_time(shop: Shop) -> None:
     (shop.folder / "backups").mkdir()
     with (shop.folder / "backups" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        one_sentence(shop.run("backup"), 3, "Another backup is being made in")
+        assert_one_line(shop.run("backup"), 3, "Another backup is being made in")

@@ -1,1 +1,1 @@
-"""What a load costs, beside the floor and beside what people use today: `make bench`. Every ratio is of one run on one machine."""
+"""Benchmarks of a load against a lower bound (the floor) and common tools: `make bench`. Every ratio is of one run on one machine."""

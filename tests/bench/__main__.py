@@ -13,16 +13,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import floor, ground, ours, peers
+from tests.bench import floor, harness, ours, peers
 from tests.bench.measure import Cost, Failed, median
 from tests.bench.targets import FLOORS, SCALE_TARGETS, TARGETS, Target
 
 ORDERS = 1_000_000
 SCALES = (40_000, 400_000, 1_600_000)  # orders, of two and a half lines each
 PEERS: dict[str, Callable[[], Cost]] = {
-    "pandas": peers.pandas_way,
-    "dlt defaults": lambda: peers.dlt_way("defaults"),
-    "dlt fast": lambda: peers.dlt_way("fast"),
+    "pandas": peers.run_pandas,
+    "dlt defaults": lambda: peers.run_dlt("defaults"),
+    "dlt fast": lambda: peers.run_dlt("fast"),
 }
 screen = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 Costs = dict[str, list[Cost]]
@@ -33,18 +33,18 @@ def main() -> int:
     began = time.monotonic()
     try:
         if options.scale:
-            report, missed = scale(options.quick)
+            report, missed = measure_scale(options.quick)
         elif options.workers:
-            report, missed = share_among(options.workers, options.quick)
+            report, missed = measure_workers(options.workers, options.quick)
         else:
-            report, missed = side_by_side(options)
+            report, missed = compare(options)
     except Failed as error:
-        print(f"bench: {error}. Logs: {ground.FOLDER}", file=sys.stderr)
+        print(f"bench: {error}. Logs: {harness.FOLDER}", file=sys.stderr)
         return 1
     screen.print(f"\nmeasured in {(time.monotonic() - began) / 60:.0f} min on {os.cpu_count()} cores, {report['servers']}")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(ground.FOLDER)
+    shutil.rmtree(harness.FOLDER)
     for figure in missed:
         print(f"missed: {figure}", file=sys.stderr)
     return 1 if missed else 0
@@ -52,47 +52,47 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the size; ratios to the floor are not judged then")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="alternations, of which the medians are taken (default 3)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size; ratios to the floor are not judged")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds whose medians are reported (default 3)")
     parser.add_argument("--without-peers", action="store_true", help="neither pandas nor dlt, which take five minutes a round")
     parser.add_argument("--scale", action="store_true", help="instead: first loads of 0.1, 1 and 4 million lines")
-    parser.add_argument("--workers", type=counts, metavar="1,2", help="instead: a full run handed to so many Celery workers")
+    parser.add_argument("--workers", type=parse_counts, metavar="1,2", help="instead: a full run on this many Celery workers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report as JSON")
     return parser.parse_args()
 
 
-def counts(text: str) -> list[int]:
+def parse_counts(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-# --- Side by side ---
+# --- Comparison ---
 
 
-def side_by_side(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+def compare(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     orders = ORDERS // 10 if options.quick else ORDERS
-    say(f"building the shop of {orders:,} orders")
-    ground.build_shop(orders)
+    log(f"building the shop of {orders:,} orders")
+    harness.build_shop(orders)
     costs: Costs = {}
     details: dict[str, Any] = {}
-    for turn in range(options.rounds):
-        alternate(turn, costs, details)
+    for round_number in range(options.rounds):
+        measure_round(round_number, costs, details)
         if not options.without_peers:
-            measure_peers(turn, costs, details)
-    costs["SQLite, demo shop"] = [ours.embedded()]
+            measure_peers(round_number, costs, details)
+    costs["SQLite, demo shop"] = [ours.run_on_sqlite()]
     medians = {what: median(each) for what, each in costs.items()}
     draw_costs(medians, details)
     draw_phases(details.get("phases", {}))
-    values = figures(medians)
-    # Starting a process weighs as much as a tenth of the load: a ratio to the floor says nothing then.
+    values = compute_figures(medians)
+    # Starting a process takes as long as a tenth of the load, so a ratio to the floor means nothing with --quick.
     judged = [target for target in TARGETS if not (options.quick and target.unit == FLOORS)]
     missed = draw_targets(judged, values)
     return report(details, medians, values), missed
 
 
-def alternate(turn: int, costs: Costs, details: dict[str, Any]) -> None:
-    """One round of the floor and of our paths, each on what the one before left."""
-    record(turn, costs, "floor", floor.floor)
-    ground.empty()
+def measure_round(round_number: int, costs: Costs, details: dict[str, Any]) -> None:
+    """Measure the floor once, then our kinds of run, each on the state that the one before left."""
+    record(round_number, costs, "floor", floor.measure_floor)
+    harness.empty_targets()
     steps = (
         ("first full load", "full", False),
         ("full, nothing changed", "full", False),
@@ -101,58 +101,58 @@ def alternate(turn: int, costs: Costs, details: dict[str, Any]) -> None:
         ("incremental, nothing changed", "incremental", False),
     )
     for number, (what, mode, changes) in enumerate(steps):
-        ground.let_a_day_pass()
-        changed = ground.change_one_percent((len(steps) * turn + number) % 100) if changes else 0
-        counted = ours.forget_statements()
-        document = ours_recorded(turn, costs, what, mode)
-        wrote = ours.written(document)
-        if what != "first full load" and wrote > changed:
-            raise Failed(f"{what}: {wrote} rows written where {changed} lines had changed")
-        details.setdefault("rows", {})[what] = {"read": document["tables"]["fact_sales"]["read"], "written": wrote}
-        if counted:
-            details.setdefault("phases", {})[what] = ours.phases()
-            details.setdefault("wal", {})[what] = ours.wal()
+        harness.age_changes()
+        changed = harness.change_one_percent((len(steps) * round_number + number) % 100) if changes else 0
+        has_statement_stats = ours.reset_statement_stats()
+        document = record_run(round_number, costs, what, mode)
+        written = ours.count_written(document)
+        if what != "first full load" and written > changed:
+            raise Failed(f"{what}: {written} rows written where {changed} lines had changed")
+        details.setdefault("rows", {})[what] = {"read": document["tables"]["fact_sales"]["read"], "written": written}
+        if has_statement_stats:
+            details.setdefault("phases", {})[what] = ours.phase_seconds()
+            details.setdefault("wal", {})[what] = ours.wal_mb()
 
 
-def ours_recorded(turn: int, costs: Costs, what: str, mode: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
+def record_run(round_number: int, costs: Costs, what: str, mode: str) -> dict[str, Any]:
+    documents: list[dict[str, Any]] = []
 
     def run() -> Cost:
-        used, document = ours.run(mode)
-        found.append(document)
-        return used
+        cost, document = ours.run(mode)
+        documents.append(document)
+        return cost
 
-    record(turn, costs, what, run)
-    return found[0]
+    record(round_number, costs, what, run)
+    return documents[0]
 
 
-def measure_peers(turn: int, costs: Costs, details: dict[str, Any]) -> None:
-    """A peer that cannot be had is left out, with a word."""
+def measure_peers(round_number: int, costs: Costs, details: dict[str, Any]) -> None:
+    """Measure the peers. One that cannot be installed or run is left out, with a message."""
     for what, peer in PEERS.items():
         if what in details.setdefault("left_out", {}):
             continue
         try:
-            record(turn, costs, what, peer)
+            record(round_number, costs, what, peer)
         except Failed as error:
             details["left_out"][what] = str(error)
-            say(f"{what}: left out: {error}")
+            log(f"{what}: left out: {error}")
 
 
-def record(turn: int, costs: Costs, what: str, measured: Callable[[], Cost]) -> None:
-    ground.settle()
-    used = measured()
-    costs.setdefault(what, []).append(used)
-    say(f"round {turn + 1}: {what}: {used.wall:.2f} s, {used.rss:.0f} MB")
+def record(round_number: int, costs: Costs, what: str, measure: Callable[[], Cost]) -> None:
+    harness.checkpoint()
+    cost = measure()
+    costs.setdefault(what, []).append(cost)
+    log(f"round {round_number + 1}: {what}: {cost.wall:.2f} s, {cost.rss:.0f} MB")
 
 
-def figures(medians: dict[str, Cost]) -> dict[str, float | None]:
-    """The values of TARGETS."""
+def compute_figures(medians: dict[str, Cost]) -> dict[str, float | None]:
+    """Return the measured values of TARGETS."""
     base, first = medians["floor"].wall, medians["first full load"]
     values: dict[str, float | None] = {
-        what: used.wall if what in ("incremental, nothing changed", "SQLite, demo shop") else used.wall / base
-        for what, used in medians.items()
+        what: cost.wall if what in ("incremental, nothing changed", "SQLite, demo shop") else cost.wall / base
+        for what, cost in medians.items()
     }
-    values["peak memory"] = max(used.rss for what, used in medians.items() if what.startswith(("full", "incremental", "first")))
+    values["peak memory"] = max(cost.rss for what, cost in medians.items() if what.startswith(("full", "incremental", "first")))
     pandas, dlt = medians.get("pandas"), medians.get("dlt defaults")
     values["pandas, in our first loads"] = pandas.wall / first.wall if pandas else None
     values["memory of pandas"] = pandas.rss / first.rss if pandas else None
@@ -160,24 +160,24 @@ def figures(medians: dict[str, Cost]) -> dict[str, float | None]:
     return {target.figure: values.get(target.figure) for target in TARGETS}
 
 
-# --- The curve, and the workers ---
+# --- Scale and workers ---
 
 
-def scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
+def measure_scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
     medians: dict[str, Cost] = {}
     lines: list[int] = []
     for orders in SCALES:
         size = orders // 10 if quick else orders
-        say(f"building the shop of {size:,} orders")
-        ground.build_shop(size)
-        ground.empty()
-        ground.settle()
-        used, document = ours.run("full")
+        log(f"building the shop of {size:,} orders")
+        harness.build_shop(size)
+        harness.empty_targets()
+        harness.checkpoint()
+        cost, document = ours.run("full")
         lines.append(document["tables"]["fact_sales"]["read"])
-        medians[f"{lines[-1]:,} lines"] = used
+        medians[f"{lines[-1]:,} lines"] = cost
     table = Table("first full load", "s", "s per million lines", "CPU s", "peak MB")
-    for count, (what, used) in zip(lines, medians.items(), strict=True):
-        table.add_row(what, f"{used.wall:.2f}", f"{used.wall / count * 1e6:.2f}", f"{used.cpu:.2f}", f"{used.rss:.0f}")
+    for count, (what, cost) in zip(lines, medians.items(), strict=True):
+        table.add_row(what, f"{cost.wall:.2f}", f"{cost.wall / count * 1e6:.2f}", f"{cost.cpu:.2f}", f"{cost.rss:.0f}")
     screen.print(table)
     _, one, four = medians.values()
     values: dict[str, float | None] = dict(
@@ -186,42 +186,42 @@ def scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
     return report({}, medians, values), draw_targets(SCALE_TARGETS, values)
 
 
-def share_among(numbers: list[int], quick: bool) -> tuple[dict[str, Any], list[str]]:
+def measure_workers(numbers: list[int], quick: bool) -> tuple[dict[str, Any], list[str]]:
     orders = ORDERS // 10 if quick else ORDERS
-    say(f"building the shop of {orders:,} orders")
-    ground.build_shop(orders)
+    log(f"building the shop of {orders:,} orders")
+    harness.build_shop(orders)
     medians = {}
     for number in numbers:
-        ground.empty()
-        ground.settle()
-        medians[f"{number} worker{'' if number == 1 else 's'}"] = ours.on_workers(number)
+        harness.empty_targets()
+        harness.checkpoint()
+        medians[f"{number} worker{'' if number == 1 else 's'}"] = ours.run_on_workers(number)
     table = Table("first full load, queued", "s", "times as fast")
     alone = next(iter(medians.values())).wall
-    for what, used in medians.items():
-        table.add_row(what, f"{used.wall:.2f}", f"{alone / used.wall:.2f}")
+    for what, cost in medians.items():
+        table.add_row(what, f"{cost.wall:.2f}", f"{alone / cost.wall:.2f}")
     screen.print(table)
     return report({}, medians, {}), []
 
 
-# --- What is printed ---
+# --- Output ---
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     print(f"bench: {line}", file=sys.stderr, flush=True)
 
 
 def draw_costs(medians: dict[str, Cost], details: dict[str, Any]) -> None:
     base = medians["floor"].wall
     table = Table("what", "s", "x floor", "client's CPU s", "peak MB", "lines/s", "rows written", "WAL MB: warehouse", "ledger")
-    for what, used in medians.items():
+    for what, cost in medians.items():
         rows, wal = details["rows"].get(what), details.get("wal", {}).get(what, {})
         table.add_row(
             what,
-            f"{used.wall:.2f}",
-            f"{used.wall / base:.2f}",
-            f"{used.cpu:.1f}",
-            f"{used.rss:.0f}",
-            f"{rows['read'] / used.wall:,.0f}" if rows else "",
+            f"{cost.wall:.2f}",
+            f"{cost.wall / base:.2f}",
+            f"{cost.cpu:.1f}",
+            f"{cost.rss:.0f}",
+            f"{rows['read'] / cost.wall:,.0f}" if rows else "",
             f"{rows['written']:,}" if rows else "",
             *(str(wal.get(name, "")) for name in ("warehouse", "ledger")),
         )
@@ -229,7 +229,7 @@ def draw_costs(medians: dict[str, Cost], details: dict[str, Any]) -> None:
 
 
 def draw_phases(phases: dict[str, dict[str, float]]) -> None:
-    """Of the last round. read and transform: seconds of tasks, side by side; land is part of them."""
+    """Print the seconds by phase of the last round. read and transform are sums over parallel tasks; land is part of them."""
     if not phases:
         return
     table = Table("seconds in", *next(iter(phases.values())))
@@ -239,13 +239,13 @@ def draw_phases(phases: dict[str, dict[str, float]]) -> None:
 
 
 def draw_targets(targets: Sequence[Target], values: dict[str, float | None]) -> list[str]:
-    """Prints each figure against its target; those that missed it."""
+    """Print each figure against its target. Return a line for each that missed it."""
     table = Table("figure", "measured", "target", "", "stretch")
     missed = []
     for target in targets:
         value = values[target.figure]
         bound = f"{'>=' if target.at_least else '<='} {target.at_most:g} {target.unit}"
-        table.add_row(target.figure, "" if value is None else f"{value:.2f}", bound, target.verdict(value), target.stretched(value))
+        table.add_row(target.figure, "" if value is None else f"{value:.2f}", bound, target.verdict(value), target.describe_stretch(value))
         if target.verdict(value) == "missed":
             missed.append(f"{target.figure}: {value:.2f} where {bound} was the target")
     screen.print(table)
@@ -253,11 +253,11 @@ def draw_targets(targets: Sequence[Target], values: dict[str, float | None]) -> 
 
 
 def report(details: dict[str, Any], medians: dict[str, Cost], values: dict[str, float | None]) -> dict[str, Any]:
-    with ground.mysql(os.environ["ORDERS_DB_URL"]) as connection:
+    with harness.mysql(os.environ["ORDERS_DB_URL"]) as connection:
         sources = connection.get_server_info()
-    [(warehouse,)] = ground.ask("DWH_URL", "SHOW server_version")
+    [(warehouse,)] = harness.run_sql("DWH_URL", "SHOW server_version")
     costs = {
-        what: {"wall_s": round(used.wall, 3), "cpu_s": round(used.cpu, 2), "rss_mb": round(used.rss)} for what, used in medians.items()
+        what: {"wall_s": round(cost.wall, 3), "cpu_s": round(cost.cpu, 2), "rss_mb": round(cost.rss)} for what, cost in medians.items()
     }
     return {"servers": f"{sources} -> PostgreSQL {warehouse}", "cores": os.cpu_count(), "costs": costs, "figures": values} | details
 

@@ -1,4 +1,4 @@
-"""dlt's sql_database: the three tables as they are. Run by a Python of its own with `defaults` or `fast`; see peers.py."""
+"""Copies the three tables unchanged with dlt's sql_database. peers.py runs it in a separate Python, with `defaults` or `fast`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import dlt
 from dlt.sources.sql_database import sql_database
 
-# What dlt's pages on performance and on this source name for large tables.
+# Recommended for large tables by dlt's documentation of performance and of this source.
 FAST = {
     "DATA_WRITER__BUFFER_MAX_ITEMS": "100000",
     "DATA_WRITER__FILE_MAX_ITEMS": "500000",

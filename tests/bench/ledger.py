@@ -1,4 +1,4 @@
-"""Years of runs that never happened, to measure the pages with: `python -m tests.bench.ledger RUNS` on an empty control database."""
+"""Synthetic runs of years, to measure the pages with: `python -m tests.bench.ledger RUNS` on an empty control database."""
 
 import random
 import sys
@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 
 CHUNK = 1_000  # runs written at once
-EVERY = timedelta(minutes=10)
+INTERVAL = timedelta(minutes=10)
 SUBJECTS = ("dim_date", "dim_region", "dim_category", "dim_product", "dim_customer", "dim_employee", "fact_sales")
 STATES = {State.SUCCEEDED: 90, State.FAILED: 5, State.CANCELLED: 2, State.LOST: 1, State.SKIPPED: 2}  # percent
 CAUSE = "The source orders_db does not answer."
@@ -25,16 +25,16 @@ CAUSE = "The source orders_db does not answer."
 
 def seed_ledger(runs: int) -> None:
     """Write `runs` runs to the ledger: 10 tasks, 3 row counts and 2 checks each, and some rejects."""
-    for chunk in batched(drawn(runs, random.Random(1), timezone.now()), CHUNK):
+    for chunk in batched(generate_runs(runs, random.Random(1), timezone.now()), CHUNK):
         with transaction.atomic():
             write(chunk)
 
 
-def drawn(count: int, draw: random.Random, now: datetime) -> Iterator[Run]:
-    """The oldest first, one after another until now."""
+def generate_runs(count: int, draw: random.Random, now: datetime) -> Iterator[Run]:
+    """Yield `count` runs, the oldest first, ten minutes apart, until `now`."""
     for number in range(count):
         state = draw.choices(list(STATES), list(STATES.values()))[0]
-        began = now - EVERY * (count - number)
+        began = now - INTERVAL * (count - number)
         yield Run(
             mode=Mode.FULL if number % 50 == 0 else Mode.INCREMENTAL,
             trigger=draw.choice([Trigger.SCHEDULE, Trigger.SCHEDULE, Trigger.CLI, Trigger.ADMIN]),
@@ -64,7 +64,7 @@ def has_reject(run: Run) -> bool:
 def tasks_of(run: Run) -> Iterator[Task]:
     slices = [(Stage.PLAN, ""), *((Stage.EXTRACT, subject) for subject in SUBJECTS), (Stage.TRANSFORM, "fact_sales"), (Stage.LOAD, "")]
     for stage, subject in slices:
-        # A task is never skipped: the run that was has none at work.
+        # A task is never skipped, only a run.
         state = State.CANCELLED if run.state == State.SKIPPED else run.state
         yield Task(run=run, stage=stage, subject=subject, state=state, attempt=1, created_at=run.created_at, finished_at=run.finished_at)
 
@@ -78,9 +78,9 @@ def counts_of(run: Run, load: Task) -> Iterator[RowCount]:
 
 def checks_of(run: Run, load: Task) -> Iterator[CheckResult]:
     for name in ("reconciliation lines", "reconciliation net"):
-        good = run.state == State.SUCCEEDED
+        passed = run.state == State.SUCCEEDED
         yield CheckResult(
-            run=run, task=load, name=name, table="fact_sales", passed=good, blocking=True, expected="0", observed="0" if good else "1"
+            run=run, task=load, name=name, table="fact_sales", passed=passed, blocking=True, expected="0", observed="0" if passed else "1"
         )
 
 

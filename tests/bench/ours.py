@@ -1,4 +1,4 @@
-"""Our own runs, and what their time went into."""
+"""Our own runs, and the phases that their time goes into."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from typing import Any
 
 import psycopg
 
-from tests.bench.ground import FOLDER, ROOT, ask, manage, name
-from tests.bench.measure import Cost, Failed, cost
+from tests.bench.harness import FOLDER, ROOT, database_name, manage, run_sql
+from tests.bench.measure import Cost, Failed, measure
 
-# What a statement of the publishing transaction is for, by how it begins.
+# Phases of the publishing transaction, by how their statements begin.
 PHASES = {
     "copy": ("COPY fact_sales", "COPY stage", "COPY dim", "TRUNCATE", "CREATE T", "DROP TABLE"),
     "keys": ("ALTER TABLE fact_sales_% ADD", "CREATE INDEX", "ANALYZE", "SET CONSTRAINTS"),
@@ -29,63 +29,67 @@ EMBEDDED = ("AUTH_DB_URL", "CATALOG_DB_URL", "ORDERS_DB_URL", "PAYMENTS_DB_URL",
 
 
 def run(mode: str, *more: str) -> tuple[Cost, dict[str, Any]]:
-    """A run by the command, as a shell or cron would start it, and the document that it prints."""
+    """Execute a run with the command. Return its cost and the JSON document that it prints."""
     used = manage("run_etl", "--mode", mode, "--json", *more)
-    return used, json.loads(used.said)
+    return used, json.loads(used.output)
 
 
-def written(document: dict[str, Any]) -> int:
-    """Rows written to the star."""
+def count_written(document: dict[str, Any]) -> int:
+    """Return the number of rows written to the warehouse."""
     return sum(table[kind] for table in document["tables"].values() for kind in WRITES)
 
 
 # --- Phases ---
 
 
-def forget_statements() -> bool:
-    """Whether the server counts its statements at all: it must have been started with pg_stat_statements."""
+def reset_statement_stats() -> bool:
+    """Reset the statement statistics. Return False where the server was not started with pg_stat_statements."""
     try:
-        ask("DWH_URL", "CREATE SCHEMA IF NOT EXISTS bench")
-        ask("DWH_URL", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA bench")
-        ask("DWH_URL", "SELECT bench.pg_stat_statements_reset()")
+        run_sql("DWH_URL", "CREATE SCHEMA IF NOT EXISTS bench")
+        run_sql("DWH_URL", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA bench")
+        run_sql("DWH_URL", "SELECT bench.pg_stat_statements_reset()")
     except psycopg.Error:
         return False
     return True
 
 
-def phases() -> dict[str, float]:
-    """Seconds. read and transform: of the ledger's tasks, side by side where processes were; land: of them, the batches' way into the
-    control database. The others: the warehouse's own, of the load."""
+def phase_seconds() -> dict[str, float]:
+    """Return seconds by phase. read and transform: sums over the ledger's tasks, which may run in parallel; land: the part of them that
+    writes batches to the control database. The others: the warehouse's statements during the load."""
     seconds = dict(
-        ask(
+        run_sql(
             "CONTROL_DB_URL",
             "SELECT stage, EXTRACT(EPOCH FROM sum(finished_at - started_at))::float FROM orchestration_task "
             "WHERE run_id = (SELECT max(id) FROM orchestration_run) GROUP BY stage",
         )
     )
-    found = {"read": seconds["extract"], "transform": seconds["transform"], "land": spent("CONTROL_DB_URL", ("COPY orchestration_batch",))}
-    found |= {phase: spent("DWH_URL", beginnings) for phase, beginnings in PHASES.items()}
+    found = {
+        "read": seconds["extract"],
+        "transform": seconds["transform"],
+        "land": statement_seconds("CONTROL_DB_URL", ("COPY orchestration_batch",)),
+    }
+    found |= {phase: statement_seconds("DWH_URL", beginnings) for phase, beginnings in PHASES.items()}
     return {phase: round(each, 2) for phase, each in found.items()}
 
 
-def spent(variable: str, beginnings: tuple[str, ...]) -> float:
-    """Seconds of the server, in this database, for statements that begin so."""
+def statement_seconds(variable: str, beginnings: tuple[str, ...]) -> float:
+    """Return the server's seconds in this database for statements with these beginnings."""
     likes = " OR ".join(f"query LIKE '{each}%'" for each in beginnings)
-    [(total,)] = ask(
+    [(total,)] = run_sql(
         "DWH_URL",
         f"SELECT coalesce(sum(total_exec_time), 0)::float / 1000 FROM bench.pg_stat_statements JOIN pg_database AS d ON d.oid = dbid "
-        f"WHERE datname = '{name(variable)}' AND ({likes})",
+        f"WHERE datname = '{database_name(variable)}' AND ({likes})",
     )
     return float(total)
 
 
-def wal() -> dict[str, float]:
-    """MB of WAL by database since the statements were forgotten."""
-    [(dwh, control)] = ask(
+def wal_mb() -> dict[str, float]:
+    """Return the MB of WAL by database since the statistics were reset."""
+    [(dwh, control)] = run_sql(
         "DWH_URL",
         "SELECT "
         + ", ".join(
-            f"coalesce(sum(wal_bytes) FILTER (WHERE datname = '{name(variable)}'), 0)::float / 1e6"
+            f"coalesce(sum(wal_bytes) FILTER (WHERE datname = '{database_name(variable)}'), 0)::float / 1e6"
             for variable in ("DWH_URL", "CONTROL_DB_URL")
         )
         + " FROM bench.pg_stat_statements JOIN pg_database AS d ON d.oid = dbid",
@@ -93,19 +97,19 @@ def wal() -> dict[str, float]:
     return {"warehouse": round(dwh, 1), "ledger": round(control, 1)}
 
 
-# --- Others than one command on servers ---
+# --- Other ways to execute a run ---
 
 
-def on_workers(count: int) -> Cost:
-    """A full run, handed to so many workers of one process each."""
-    with workers(count):
+def run_on_workers(count: int) -> Cost:
+    """Execute a full run on `count` workers of one process each."""
+    with run_workers(count):
         return run("full", "--queue")[0]
 
 
 @contextmanager
-def workers(count: int) -> Iterator[None]:
+def run_workers(count: int) -> Iterator[None]:
     logs = [FOLDER / f"worker-{number}.log" for number in range(count)]
-    started = [worker(number, log) for number, log in enumerate(logs)]
+    started = [start_worker(number, log) for number, log in enumerate(logs)]
     try:
         deadline = time.monotonic() + 60
         while not all(" ready." in log.read_text() for log in logs):
@@ -119,16 +123,16 @@ def workers(count: int) -> Iterator[None]:
             process.wait()
 
 
-def worker(number: int, log: Path) -> "subprocess.Popen[bytes]":
+def start_worker(number: int, log: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "celery", "-A", "techmarket", "worker", "--concurrency", "1", "-n", f"bench{number}@%h", "-l", "info"]
     with log.open("wb") as out:
         return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
 
-def embedded() -> Cost:
-    """A full run of the demo shop, all six databases in SQLite files."""
+def run_on_sqlite() -> Cost:
+    """Execute a full run of the demo shop with all six databases in SQLite files."""
     with tempfile.TemporaryDirectory() as folder:
         env = {key: value for key, value in os.environ.items() if key not in EMBEDDED} | {"VAR_DIR": folder}
         for arguments in (["migrate_all", "-v", "0"], ["generate_data", "--quiet"], ["run_etl", "--mode", "full", "--json"]):
-            used = cost([sys.executable, str(ROOT / "manage.py"), *arguments], env, FOLDER / "embedded.log")
+            used = measure([sys.executable, str(ROOT / "manage.py"), *arguments], env, FOLDER / "embedded.log")
     return used

@@ -1,4 +1,4 @@
-"""The star as many write it today: read_sql, merge, to_sql. Run by a Python of its own; see peers.py.
+"""Loads the same tables with a common pandas script: read_sql, merge, to_sql. peers.py runs it in a separate Python.
 
 Every dimension and the fact, without keys, indexes, checks or a ledger.
 """

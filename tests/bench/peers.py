@@ -1,4 +1,4 @@
-"""What people use today: a pandas script for the same star, and dlt's copy of the raw tables, which makes no star at all."""
+"""Common tools to compare with: a pandas script that loads the same tables, and dlt, which only copies the raw ones."""
 
 import os
 import subprocess
@@ -6,39 +6,39 @@ import sys
 import venv
 from pathlib import Path
 
-from tests.bench.ground import FOLDER, ask
-from tests.bench.measure import Cost, Failed, cost
+from tests.bench.harness import FOLDER, run_sql
+from tests.bench.measure import Cost, Failed, measure
 
 HERE = Path(__file__).resolve().parent
-# dlt has requirements of its own, and stays out of ours.
+# Not in our requirements: dlt's own would conflict with them.
 DLT = ("dlt[postgres]==1.31.0", "sqlalchemy<3", "pymysql", "pyarrow", "connectorx")
 
 
-def pandas_way() -> Cost:
-    ask("DWH_URL", "DROP SCHEMA IF EXISTS pandas_way CASCADE")
-    ask("DWH_URL", "CREATE SCHEMA pandas_way")
-    used = cost([str(peer_python()), str(HERE / "pandas_way.py")], os.environ, FOLDER / "pandas.log")
-    ask("DWH_URL", "DROP SCHEMA pandas_way CASCADE")
+def run_pandas() -> Cost:
+    run_sql("DWH_URL", "DROP SCHEMA IF EXISTS pandas_way CASCADE")
+    run_sql("DWH_URL", "CREATE SCHEMA pandas_way")
+    used = measure([str(ensure_peer_python()), str(HERE / "pandas_way.py")], os.environ, FOLDER / "pandas.log")
+    run_sql("DWH_URL", "DROP SCHEMA pandas_way CASCADE")
     return used
 
 
-def dlt_way(settings: str) -> Cost:
-    """`settings`: defaults or fast."""
-    ask("DWH_URL", "DROP SCHEMA IF EXISTS dlt_way CASCADE")
+def run_dlt(settings: str) -> Cost:
+    """Copy the raw tables with dlt. `settings`: defaults or fast."""
+    run_sql("DWH_URL", "DROP SCHEMA IF EXISTS dlt_way CASCADE")
     env = os.environ | {"DLT_DATA_DIR": str(FOLDER / "dlt"), "RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL"}
-    used = cost([str(peer_python()), str(HERE / "dlt_way.py"), settings], env, FOLDER / "dlt.log")
-    ask("DWH_URL", "DROP SCHEMA dlt_way CASCADE")
+    used = measure([str(ensure_peer_python()), str(HERE / "dlt_way.py"), settings], env, FOLDER / "dlt.log")
+    run_sql("DWH_URL", "DROP SCHEMA dlt_way CASCADE")
     return used
 
 
-def peer_python() -> Path:
-    """Of the peers' own virtual environment, made where it is missing. Raises Failed where the packages cannot be had."""
+def ensure_peer_python() -> Path:
+    """Return the Python of the peers' virtual environment, created where missing. Raises Failed if packages cannot be installed."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "techmarket" / f"bench-{sys.version_info.minor}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True, clear=True)
         install = subprocess.run([python, "-m", "pip", "install", "-q", *DLT, "pandas"], capture_output=True, text=True)
         if install.returncode != 0:
-            raise Failed(f"the peers' packages cannot be had: {install.stderr.strip().splitlines()[-1]}")
+            raise Failed(f"the peers' packages cannot be installed: {install.stderr.strip().splitlines()[-1]}")
         (folder / "complete").touch()
     return python

@@ -1,4 +1,4 @@
-"""What a load may cost: the figures of shared/performance.md that the project set itself, and how a measurement stands to them."""
+"""Performance targets of a load, and the comparison of a measurement with them."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Target:
     unit: str
     at_most: float
     stretch: float
-    at_least: bool = False  # the other way round: more is better
+    at_least: bool = False  # `at_most` is a lower bound then: more is better
 
     def is_met(self, value: float) -> bool:
         return value >= self.at_most if self.at_least else value <= self.at_most
@@ -19,12 +19,12 @@ class Target:
             return "not measured"
         return "met" if self.is_met(value) else "missed"
 
-    def stretched(self, value: float | None) -> str:
-        """The stretch, and how far it got: all the way, or what is left."""
+    def describe_stretch(self, value: float | None) -> str:
+        """Return the stretch goal, and whether it is reached or how much is missing."""
         if value is None:
             return f"{self.stretch:g}"
-        left = (self.stretch - value) if self.at_least else (value - self.stretch)
-        return f"{self.stretch:g} reached" if left <= 0 else f"{self.stretch:g}, {left:.2f} to go"
+        remaining = (self.stretch - value) if self.at_least else (value - self.stretch)
+        return f"{self.stretch:g} reached" if remaining <= 0 else f"{self.stretch:g}, {remaining:.2f} to go"
 
 
 FLOORS = "x floor"

@@ -19,7 +19,7 @@ from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
 from tests.console.conftest import Came
-from tests.orchestration.harness import FakeBroker, ago, asked, fresh
+from tests.orchestration.harness import FakeBroker, ago, fresh, start_queued_run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 VERBS = ("start", "rerun", "resume", "cancel")
@@ -155,7 +155,7 @@ def test_rerun(came: Came, broker: FakeBroker) -> None:
     run = Run.objects.get(rerun_of=row)
     assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in list_messages(answer)[0]
     assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
-    assert run.worker == "" and broker.take() == [run.tasks.get().pk], "executed by workers"
+    assert run.worker == "" and broker.take_sent() == [run.tasks.get().pk], "executed by workers"
     assert "Rerun started: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
     assert "Started: the price list is mended" in history(operator, run)
 
@@ -164,12 +164,12 @@ def test_resume(came: Came, broker: FakeBroker) -> None:
     row, operator = failed(), came(OPERATOR)
     answer = operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
     assert answer.redirect_chain == [(to("change", row.pk), 302)] and fresh(row).state == State.QUEUED
-    assert broker.take() == [row.tasks.get().pk]
+    assert broker.take_sent() == [row.tasks.get().pk]
     assert "Resumed: it answers again" in history(operator, row)
 
 
 def test_cancel(came: Came, broker: FakeBroker) -> None:
-    row, operator = asked(), came(OPERATOR)
+    row, operator = start_queued_run(), came(OPERATOR)
     operator.post(to("cancel"), {"run": row.pk, "reason": "not today"})
     assert fresh(row).state == State.CANCELLED and fresh(row).cause == "Cancelled by operator: not today. Nothing was published."
     assert "Cancelled: not today" in history(operator, row)
@@ -297,7 +297,7 @@ def test_start_queues_a_run(came: Came, broker: FakeBroker, settings: Settings) 
     assert answer.headers["Location"] == to("change", run.pk)
     assert (run.window_start, run.window_end) == (Window.between(day, day).start, Window.between(day, day).end)
     assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
-    assert broker.take() == [run.tasks.get().pk] and not run.dry_run
+    assert broker.take_sent() == [run.tasks.get().pk] and not run.dry_run
     second = came("administrator").post(to("start"), wanted(), follow=True)
     assert f"was skipped: run {run.pk} is active" in list_messages(second)[0]
 
@@ -323,7 +323,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBr
     assert "No worker has taken this run yet" in operator.get(preview).content.decode()
     refused = operator.post(preview, {"reason": "now"}, follow=True)
     assert "has not succeeded" in list_messages(refused)[0] and Run.objects.count() == 2
-    broker.work()
+    broker.deliver_all()
     ended = operator.get(preview)
     page = ended.content.decode()
     assert fresh(dry).state == State.SUCCEEDED and "every 2s" not in page
@@ -331,7 +331,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBr
     assert ended.context["page"]["months"] and all(then - now == change for _month, now, then, change in ended.context["page"]["months"])
     assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in came(VIEWER).get(preview).content.decode()
     operator.post(preview, {"reason": "as it was shown"})
-    broker.work()
+    broker.deliver_all()
     run = Run.objects.get(rerun_of=dry)
     assert (run.state, run.dry_run, run.reason, run.mode) == (State.SUCCEEDED, False, "as it was shown", "incremental")
     counts = {table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in done_by(run).items()}

@@ -166,7 +166,7 @@ def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, broker: F
     answer = operator.post(address, {"resolution": "run", "reason": "the servers are back"}, follow=True)
     due = fresh(waiting)
     assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
-    assert broker.take() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in list_messages(answer)[0]
+    assert broker.take_sent() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in list_messages(answer)[0]
     history = operator.get(page("orchestration_scheduledrun_history", due.pk)).content.decode()
     assert "Run after the pause: the servers are back" in history
     again = operator.post(address, {"resolution": "skip"}, follow=True)

@@ -1,13 +1,13 @@
-"""Drills: what is promised of runs at workers, shown with real worker processes on real servers. See `make drill`.
+"""Drills: the guarantees for runs on workers, tested with real worker processes on real servers. See `make drill`.
 
-Each module is one drill: `drill(times)` yields the lines of its report and raises Broken where a promise does not hold.
+Each module is one drill: `drill(times)` yields the lines of its report and raises DrillFailed where a guarantee does not hold.
 """
 
 import os
 
 import django
 
-# Small, so that a recovery takes seconds; `kill` also takes the time of one with the settings' own defaults.
+# Small, so that a recovery takes seconds; `kill` also measures one with the default settings.
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "techmarket.settings",
     "ENV_FILE": os.devnull,

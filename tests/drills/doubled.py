@@ -1,4 +1,4 @@
-"""The Celery app, but each message goes out twice: `celery -A tests.drills.doubled worker`."""
+"""The Celery app with every message sent twice: `celery -A tests.drills.doubled worker`."""
 
 import uuid
 from typing import Any
@@ -10,7 +10,7 @@ sent = 0
 
 
 def send_twice(*arguments: Any, **options: Any) -> Any:
-    """The same message, as a broker that delivers it again."""
+    """Send the same message twice, as a broker that redelivers it."""
     global sent
     sent += 1
     number = str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""A TCP proxy before one server, that passes, cuts, or swallows what comes: a network on a bad day."""
+"""A TCP proxy in front of one server that passes, cuts or swallows the traffic, to simulate network failures."""
 
 import socket
 import threading
@@ -11,9 +11,9 @@ PASS, CUT, SWALLOW = "pass", "cut", "swallow"
 
 
 class Proxy:
-    """`mode` counts for every connection at once. CUT and SWALLOW begin after `after` more bytes, in either direction.
+    """`mode` applies to all connections. CUT and SWALLOW begin after `after` more bytes, in either direction.
 
-    CUT resets what is open and refuses what is new; SWALLOW reads no more and answers nothing, as a black hole.
+    CUT closes open connections and refuses new ones; SWALLOW stops reading and answers nothing.
     """
 
     def __init__(self, url: str, host: str = "127.0.0.1"):
@@ -34,7 +34,7 @@ class Proxy:
         self.listener.close()
         self.cut()
 
-    def become(self, mode: str, after: int = 0) -> None:
+    def set_mode(self, mode: str, after: int = 0) -> None:
         self.after = after
         self.mode = mode
 
@@ -50,17 +50,17 @@ class Proxy:
             server = socket.create_connection(self.target)
             self.open |= {client, server}
             for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self.carry, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self.forward, args=(source, sink), daemon=True).start()
 
-    def carry(self, source: socket.socket, sink: socket.socket) -> None:
+    def forward(self, source: socket.socket, sink: socket.socket) -> None:
         try:
-            while some := source.recv(16_384):
-                self.after -= len(some)
+            while data := source.recv(16_384):
+                self.after -= len(data)
                 if self.after < 0 and self.mode == SWALLOW:
                     threading.Event().wait()
                 if self.after < 0 and self.mode == CUT:
                     self.cut()
-                sink.sendall(some)
+                sink.sendall(data)
         except OSError:
             pass
         for end in (source, sink):
@@ -73,6 +73,6 @@ class Proxy:
 
 
 def shut(end: socket.socket) -> None:
-    """Not close: while another thread reads it, that would not be heard at the other end."""
+    """Shut the socket down. While another thread reads it, close() would not be noticed at the other end."""
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Each message delivered twice, 200 times, and two beats for ten due instants: ten runs, every slice executed once."""
+"""Each message delivered twice, 200 times, and two beats for ten scheduled instants: ten runs, every slice executed once."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from django.db.models import Count
 
 from apps.orchestration import schedules
 from apps.orchestration.models import Run, Schedule, ScheduledRun, State, Task
-from tests.drills.ground import change_shop, nothing_left, promise, right_star, succeeded, workers
+from tests.drills.harness import change_shop, require, require_correct_warehouse, require_nothing_left, wait_for_success, workers
 
 NAMES = ("techmarket-etl-weekly-full", "techmarket-etl-daily")
 MINUTE = timedelta(minutes=1)
@@ -25,25 +25,25 @@ def drill(times: int) -> Iterator[str]:
     before = last.pk if last else 0
     for number in range(instants):
         change_shop(seed=number)
-        fired_by_two(NAMES[number % 2], due_instant(number))
+        fire_concurrently(NAMES[number % 2], instant_of(number))
     runs = Run.objects.filter(pk__gt=before)
     states = dict(runs.order_by().values_list("state").annotate(Count("pk")))
-    promise(states == {State.SUCCEEDED: instants}, f"{instants} due instants made runs {states}")
-    promise(ScheduledRun.objects.filter(run__in=runs).count() == instants, "a due instant has no run or two")
+    require(states == {State.SUCCEEDED: instants}, f"{instants} scheduled instants made runs {states}")
+    require(ScheduledRun.objects.filter(run__in=runs).count() == instants, "an instant has no run, or two")
     tasks = Task.objects.filter(run__in=runs)
-    again = tasks.exclude(attempt=1)
-    promise(
-        not again.exists(),
-        f"executed more than once: {[f'{task} {task.attempt}' for task in again[:3]]}",
+    retried = tasks.exclude(attempt=1)
+    require(
+        not retried.exists(),
+        f"executed more than once: {[f'{task} {task.attempt}' for task in retried[:3]]}",
     )
-    nothing_left()
-    right_star()
-    yield f"{instants} due instants, each fired by two at once: {instants} runs succeeded, none skipped or doubled"
+    require_nothing_left()
+    require_correct_warehouse()
+    yield f"{instants} scheduled instants, each fired by two at once: {instants} runs succeeded, none skipped or doubled"
     yield f"{tasks.count()} tasks, the message of each delivered twice: each was executed once"
 
 
-def due_instant(number: int) -> datetime:
-    """Weekly on Sundays at 03:00, daily at 02:00, UTC."""
+def instant_of(number: int) -> datetime:
+    """Return an instant of the weekly schedule (Sunday 03:00 UTC) for even numbers, of the daily one (02:00) for odd ones."""
     return (
         datetime(2027, 1, 3, 3, tzinfo=UTC) + timedelta(weeks=number)
         if number % 2 == 0
@@ -51,8 +51,8 @@ def due_instant(number: int) -> datetime:
     )
 
 
-def fired_by_two(name: str, scheduled_for: datetime) -> None:
-    """Two beats at the same moment, and one that comes a minute late."""
+def fire_concurrently(name: str, scheduled_for: datetime) -> None:
+    """Fire the instant from two beats at the same moment, and from a third a minute later."""
     barrier = threading.Barrier(2)
     fired: list[ScheduledRun | None] = []
 
@@ -67,6 +67,6 @@ def fired_by_two(name: str, scheduled_for: datetime) -> None:
     for thread in beats:
         thread.join()
     fired.append(schedules.fire(name, now=scheduled_for + MINUTE))
-    won = [due for due in fired if due]
-    promise(len(won) == 1 and won[0].run, f"{name} at {scheduled_for}: fired {len(won)} times")
-    succeeded(Run.objects.get(pk=won[0].run_id))
+    fired_runs = [scheduled for scheduled in fired if scheduled]
+    require(len(fired_runs) == 1 and fired_runs[0].run, f"{name} at {scheduled_for}: fired {len(fired_runs)} times")
+    wait_for_success(Run.objects.get(pk=fired_runs[0].run_id))

@@ -1,6 +1,6 @@
-"""A shop with a loaded warehouse and changes that are still to be loaded: on SQLite files, or on servers where the settings name some.
+"""A shop with a loaded warehouse and changes not loaded yet: in SQLite files, or on servers where the settings name some.
 
-Every test has a copy of its own, so that it may break what it likes.
+Each test gets its own copy, which it may damage.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ from tests.servers import mysql, postgresql, with_database
 
 ON_SERVERS = not settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
 FILES = {"default": "control", "dwh": "dwh", "auth_db": "auth", "catalog_db": "catalog", "orders_db": "orders", "payments_db": "payments"}
-PATIENCE = 300.0  # seconds after which a process hangs, on a machine with other work too
+PROCESS_TIMEOUT_S = 300.0  # a process that has not ended by then hangs, even on a busy machine
 SECRET = "topsecret"
 SLOW = {"ETL_BATCH_ORDERS": "10", "ETL_HEARTBEAT_SECONDS": "1"}  # 600 orders in 60 slices: about four seconds
 needs_servers = pytest.mark.skipif(not ON_SERVERS, reason="needs servers: `make test` runs it a second time, with them")
-needs_files = pytest.mark.skipif(ON_SERVERS, reason="about SQLite's files: the first pass of `make test` has it")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk or become nobody")
+needs_files = pytest.mark.skipif(ON_SERVERS, reason="concerns SQLite files: the first pass of `make test` runs it")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk or switch to the user nobody")
 Rows = list[tuple[Any, ...]]
 
 
 class Shop:
-    """Six databases and the command line over them."""
+    """Six databases, and `manage.py` run on them."""
 
     def __init__(self, folder: Path, urls: dict[str, str]):
         self.folder = folder
@@ -57,7 +57,7 @@ class Shop:
             return rows
 
     def connect(self, alias: str) -> Any:
-        """A session beside the command's: our own administrator on servers."""
+        """Open a session beside the command's, on servers as the administrator."""
         if not ON_SERVERS:
             return sqlite3.connect(self.folder / f"{FILES[alias]}.sqlite3", timeout=30)
         if alias in settings.SOURCES:
@@ -88,8 +88,8 @@ class Shop:
     def run(self, *args: str, env: dict[str, str] | None = None, **options: Any) -> "subprocess.CompletedProcess[str]":
         if prepared.can_run(env or {}, options):
             passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-            return prepared.run(*args, env=passed_on | self.env | (env or {}), cwd=ROOT, timeout=PATIENCE)
-        return ended(self.start(*args, env=env, **options))
+            return prepared.run(*args, env=passed_on | self.env | (env or {}), cwd=ROOT, timeout=PROCESS_TIMEOUT_S)
+        return wait_for_exit(self.start(*args, env=env, **options))
 
     def runs(self) -> list[dict[str, Any]]:
         names = ("id", "state", "cause", "cause_kind", "overlaps_id")
@@ -98,25 +98,25 @@ class Shop:
         return [row | {"cause": read_message(row["cause"])} for row in rows]
 
     def tasks(self, state: str) -> set[tuple[str, str]]:
-        """Stages and subjects of the last run's tasks in this state."""
+        """Return stage and subject of the last run's tasks in this state."""
         last = "(SELECT MAX(id) FROM orchestration_run)"
         return set(self.sql("default", f"SELECT stage, subject FROM orchestration_task WHERE state = '{state}' AND run_id = {last}"))
 
     def warehouse(self) -> str:
-        """A digest of every row of every table; equal means that nothing was written."""
+        """Return a digest of every row of every warehouse table: if it is unchanged, nothing was written."""
         digest = hashlib.sha256()
         for table in ("dim_date", "dim_region", "dim_category", "dim_product", "dim_customer", "dim_employee", "fact_sales", "etl_load"):
             digest.update(repr(sorted(map(repr, self.sql("dwh", f"SELECT * FROM {table}")))).encode())
         return digest.hexdigest()
 
-    def waits_for(self, condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-        deadline = time.monotonic() + PATIENCE
+    def wait_until(self, condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+        deadline = time.monotonic() + PROCESS_TIMEOUT_S
         while not condition():
-            assert process.poll() is None, f"ended before its time: {process.communicate()}"
+            assert process.poll() is None, f"the process has exited already: {process.communicate()}"
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def running(self, stage: str) -> Callable[[], bool]:
+    def stage_running(self, stage: str) -> Callable[[], bool]:
         return lambda: any(stage == task for task, _ in self.tasks("running"))
 
 
@@ -125,7 +125,7 @@ def read_message(stored: Any) -> str:
     return str(load(json.loads(stored) if isinstance(stored, str) and stored[:1] in ("{", '"') else stored))
 
 
-def cut_postgres(shop: Shop, alias: str) -> None:
+def terminate_sessions(shop: Shop, alias: str) -> None:
     shop.sql(
         alias,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -133,22 +133,22 @@ def cut_postgres(shop: Shop, alias: str) -> None:
     )
 
 
-def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
-    out, err = process.communicate(timeout=PATIENCE)
+def wait_for_exit(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+    out, err = process.communicate(timeout=PROCESS_TIMEOUT_S)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def one_sentence(result: "subprocess.CompletedProcess[str]", code: int, *says: str) -> None:
-    """On stderr, with these words in it, and nothing that is not for everybody's eyes."""
+def assert_one_line(result: "subprocess.CompletedProcess[str]", code: int, *parts: str) -> None:
+    """Assert the exit code, and that stderr is one sentence on one line which contains the parts and no secret."""
     assert result.returncode == code, result.stderr
     assert result.stderr.endswith(".\n") and result.stderr.count("\n") == 1, result.stderr
-    for words in says:
-        assert words in result.stderr, result.stderr
+    for part in parts:
+        assert part in result.stderr, result.stderr
     assert SECRET not in result.stderr and not any(password in result.stderr for password in passwords())
 
 
 def passwords() -> list[str]:
-    """Of the servers; a short one, as somebody's own server may have, is found in words that mean something else."""
+    """Return the servers' passwords, without short ones: those may occur in ordinary text."""
     urls = (os.environ.get(name, "") for name in ("TEST_MYSQL_URL", "TEST_POSTGRES_URL"))
     found = [url.split("@")[0].rsplit(":", 1)[1] for url in urls if "@" in url]
     return [password for password in found if len(password) > 7]

@@ -1,4 +1,4 @@
-"""A database that is away, damaged or not what it should be: 4, its name and the next step; the ledger has the cause."""
+"""A database that is unreachable, damaged or wrong: exit code 4, its name and the next step; the ledger records the cause."""
 
 import os
 import random
@@ -16,69 +16,69 @@ from django.conf import settings
 
 from techmarket.environment import Environment
 from tests.conftest import ROOT
-from tests.failures.conftest import Shop, needs_files, needs_root, needs_servers, one_sentence
+from tests.failures.conftest import Shop, assert_one_line, needs_files, needs_root, needs_servers
 
 CLOSED = {
     alias: f"{'mysql' if alias in settings.SOURCES else 'postgres'}://user:topsecret@127.0.0.1:1/nowhere" for alias in settings.VARIABLES
 }
 
 
-def refused(shop: Shop, code: int, *says: str, env: dict[str, str] | None = None, cause_kind: str = "configuration") -> None:
-    """The sentence on stderr is the one in the ledger, and the warehouse is as it was; the same again once all is well."""
+def assert_run_fails(shop: Shop, code: int, *parts: str, env: dict[str, str] | None = None, cause_kind: str = "configuration") -> None:
+    """Assert that the run fails with one line on stderr, which is also the cause in the ledger, and leaves the warehouse as it was."""
     before, runs = shop.warehouse(), len(shop.runs())
     result = shop.run("run_etl", env=env)
-    one_sentence(result, code, *says)
+    assert_one_line(result, code, *parts)
     assert result.stdout == ""
     [run] = shop.runs()[runs:]
     assert (run["state"], run["cause_kind"], run["cause"]) == ("failed", cause_kind, result.stderr.strip())
     assert shop.warehouse() == before
 
 
-def succeeds(shop: Shop, *arguments: str) -> None:
+def assert_run_succeeds(shop: Shop, *arguments: str) -> None:
     before = shop.warehouse()
     result = shop.run("run_etl", *arguments)
     assert result.returncode == 0, result.stderr
     assert shop.runs()[-1]["state"] == "succeeded" and shop.warehouse() != before
 
 
-# --- Away ---
+# --- Unreachable ---
 
 
 @pytest.mark.parametrize("aliases", [["orders_db", "payments_db"], ["dwh"]])
-def test_nothing_listens(shop: Shop, aliases: list[str]) -> None:
+def test_unreachable_database(shop: Shop, aliases: list[str]) -> None:
     env = {settings.VARIABLES[alias]: CLOSED[alias].replace("nowhere", alias) for alias in aliases}
-    refused(shop, 4, " (127.0.0.1:1) does not answer. Start it, or correct ", env=env)
-    succeeds(shop, "--resume", "2")
+    assert_run_fails(shop, 4, " (127.0.0.1:1) does not answer. Start it, or correct ", env=env)
+    assert_run_succeeds(shop, "--resume", "2")
 
 
-def test_no_control_database(shop: Shop) -> None:
+def test_unreachable_control_database(shop: Shop) -> None:
     before = shop.warehouse()
     result = shop.run("run_etl", env={"CONTROL_DB_URL": CLOSED["default"]})
-    one_sentence(result, 4, "control database (127.0.0.1:1) does not answer. Start it, or correct CONTROL_DB_URL.")
+    assert_one_line(result, 4, "control database (127.0.0.1:1) does not answer. Start it, or correct CONTROL_DB_URL.")
     assert shop.warehouse() == before
 
 
 @pytest.mark.parametrize(("variable", "scheme"), [("ORDERS_DB_URL", "mysql"), ("DWH_URL", "postgres")])
-def test_name_of_no_host(shop: Shop, variable: str, scheme: str) -> None:
+def test_unknown_host(shop: Shop, variable: str, scheme: str) -> None:
     env = {variable: f"{scheme}://user:topsecret@nohost.invalid/shop"}
-    refused(shop, 4, f"(nohost.invalid:default port): the host's name is unknown. Correct {variable}.", env=env)
+    assert_run_fails(shop, 4, f"(nohost.invalid:default port): the host's name is unknown. Correct {variable}.", env=env)
 
 
 @needs_files
 @needs_root
 @pytest.mark.parametrize(("variable", "scheme"), [("ORDERS_DB_URL", "mysql"), ("DWH_URL", "postgres")])
-def test_name_server_that_never_answers(shop: Shop, tmp_path: Path, variable: str, scheme: str) -> None:
-    """In a namespace of its own, where /etc/resolv.conf names a port that nobody reads."""
-    address = f"127.0.77.{random.randint(1, 254)}"  # tests that run beside this one have servers of their own
+def test_unresponsive_name_server(shop: Shop, tmp_path: Path, variable: str, scheme: str) -> None:
+    """Run in a separate mount namespace, where /etc/resolv.conf names an address that never answers."""
+    address = f"127.0.77.{random.randint(1, 254)}"  # parallel tests use other addresses
     (tmp_path / "resolv.conf").write_text(f"nameserver {address}\n")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         try:
             silent.bind((address, 53))
         except OSError:
-            pytest.skip("port 53 cannot be had here")
+            pytest.skip("port 53 is not available here")
         mount = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf"
         if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode != 0:
-            pytest.skip("this system lets nobody have a namespace")
+            pytest.skip("this system does not allow mount namespaces")
         command = [sys.executable, str(ROOT / "manage.py"), "run_etl"]
         result = subprocess.run(
             ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", *command],
@@ -87,15 +87,15 @@ def test_name_server_that_never_answers(shop: Shop, tmp_path: Path, variable: st
             text=True,
             timeout=300,
         )
-        assert silent.recv(1)  # it was asked
-    one_sentence(result, 4, f"(db.example.com:default port): the host's name is unknown. Correct {variable}.")
+        assert silent.recv(1)  # the name server received a query
+    assert_one_line(result, 4, f"(db.example.com:default port): the host's name is unknown. Correct {variable}.")
 
 
 @contextmanager
 def listening(answers: bool) -> Iterator[int]:
-    """A port that takes connections and either hangs up at once or never says a word."""
+    """Yield a port that accepts connections and, with `answers`, closes them at once; otherwise it stays silent."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        held = []
+        accepted = []
 
         def serve() -> None:
             while True:
@@ -103,7 +103,7 @@ def listening(answers: bool) -> Iterator[int]:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                held.append(connection)
+                accepted.append(connection)
                 if answers:
                     connection.close()
 
@@ -114,7 +114,7 @@ def listening(answers: bool) -> Iterator[int]:
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
-            for connection in held:
+            for connection in accepted:
                 connection.close()
 
 
@@ -122,25 +122,25 @@ def listening(answers: bool) -> Iterator[int]:
     ("variable", "scheme", "answers"),
     [("CATALOG_DB_URL", "mysql", False), ("CATALOG_DB_URL", "mysql", True), ("DWH_URL", "postgres", False)],
 )
-def test_port_that_is_no_database(shop: Shop, variable: str, scheme: str, answers: bool) -> None:
-    """Given up after the time for connecting: 10 seconds by default, see test_usage; 2 here."""
+def test_port_without_a_database(shop: Shop, variable: str, scheme: str, answers: bool) -> None:
+    """The command gives up after connect_timeout: 10 seconds by default (see test_usage), 2 here."""
     with listening(answers) as port:
         env = {variable: f"{scheme}://user:topsecret@127.0.0.1:{port}/shop?connect_timeout=2"}
         assert Environment(env).database(variable, Path("/nowhere"), scheme)["OPTIONS"] == {"connect_timeout": 2}
-        refused(shop, 4, f"(127.0.0.1:{port}) does not answer", env=env)
+        assert_run_fails(shop, 4, f"(127.0.0.1:{port}) does not answer", env=env)
 
 
 @pytest.mark.parametrize(("variable", "scheme"), [("ORDERS_DB_URL", "mysql"), ("DWH_URL", "postgres")])
-def test_option_that_there_is_not(shop: Shop, variable: str, scheme: str) -> None:
+def test_unknown_url_option(shop: Shop, variable: str, scheme: str) -> None:
     env = {variable: f"{scheme}://user:topsecret@127.0.0.1:1/shop?colour=blue"}
-    refused(shop, 4, f"the driver refuses an option in {variable}", "colour", env=env)
+    assert_run_fails(shop, 4, f"the driver refuses an option in {variable}", "colour", env=env)
 
 
-# --- Not what it should be ---
+# --- Wrong schema ---
 
 
 @pytest.mark.parametrize(
-    ("alias", "change", "missing", "says"),
+    ("alias", "change", "missing", "parts"),
     [
         ("auth_db", "TABLE user_roles RENAME TO gone", "user_roles", "Run `manage.py migrate_all`."),
         ("dwh", "TABLE dim_region RENAME TO gone", "dim_region", "Run `manage.py migrate_all`."),
@@ -148,32 +148,32 @@ def test_option_that_there_is_not(shop: Shop, variable: str, scheme: str) -> Non
         ("catalog_db", "TABLE products RENAME COLUMN cost TO gone", "cost", "Restore it in the source database."),
     ],
 )
-def test_table_or_column_missing(shop: Shop, alias: str, change: str, missing: str, says: str) -> None:
+def test_missing_table_or_column(shop: Shop, alias: str, change: str, missing: str, parts: str) -> None:
     shop.sql(alias, f"ALTER {change}")
     result = shop.run("run_etl")
-    one_sentence(result, 4, f"{alias} (", missing, says)
+    assert_one_line(result, 4, f"{alias} (", missing, parts)
     run = shop.runs()[-1]
     assert (run["state"], run["cause_kind"], run["cause"]) == ("failed", "configuration", result.stderr.strip())
     if alias != "dwh":
         assert shop.sql("dwh", "SELECT COUNT(*) FROM etl_load") == [(1,)]
 
 
-def test_column_of_another_type(shop: Shop) -> None:
+def test_column_of_the_wrong_type(shop: Shop) -> None:
     shop.sql("orders_db", "ALTER TABLE order_items RENAME COLUMN quantity TO gone")
     shop.sql("orders_db", "ALTER TABLE order_items ADD COLUMN quantity TEXT")
-    refused(shop, 4, "orders_db (", "order_items.quantity is text, not bigint. Restore the column's type in the source database.")
+    assert_run_fails(shop, 4, "orders_db (", "order_items.quantity is text, not bigint. Restore the column's type in the source database.")
 
 
-def test_columns_in_other_letters_are_the_same(shop: Shop) -> None:
+def test_column_names_ignore_case(shop: Shop) -> None:
     shop.sql("orders_db", "ALTER TABLE order_items RENAME COLUMN quantity TO QUANTITY")
-    succeeds(shop)
+    assert_run_succeeds(shop)
 
 
-def test_nothing_is_migrated(shop: Shop, tmp_path: Path) -> None:
+def test_unmigrated_control_database(shop: Shop, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     result = Shop(empty, {}).run("run_etl")
-    one_sentence(result, 4, f"control database ({empty}/control.sqlite3) lacks a table", "Run `manage.py migrate_all`.")
+    assert_one_line(result, 4, f"control database ({empty}/control.sqlite3) lacks a table", "Run `manage.py migrate_all`.")
 
 
 # --- Files ---
@@ -181,42 +181,42 @@ def test_nothing_is_migrated(shop: Shop, tmp_path: Path) -> None:
 
 @needs_files
 @pytest.mark.parametrize("alias", ["orders_db", "default"])
-def test_file_that_is_no_database(shop: Shop, alias: str) -> None:
+def test_file_that_is_not_a_database(shop: Shop, alias: str) -> None:
     path = shop.folder / "text.sqlite3"
     path.write_text("Not a database, whatever its name says. " * 100)
     result = shop.run("run_etl", env={settings.VARIABLES[alias]: f"sqlite:///{path}"})
-    one_sentence(result, 4, f"({path}) is not an SQLite file. Correct {settings.VARIABLES[alias]}.")
+    assert_one_line(result, 4, f"({path}) is not an SQLite file. Correct {settings.VARIABLES[alias]}.")
     assert path.read_text().startswith("Not a database")
 
 
 @needs_files
-def test_folder_that_there_is_not(shop: Shop) -> None:
-    refused(shop, 4, "dwh (/nowhere/dwh.sqlite3) cannot be opened", env={"DWH_URL": "sqlite:////nowhere/dwh.sqlite3"})
+def test_missing_folder(shop: Shop) -> None:
+    assert_run_fails(shop, 4, "dwh (/nowhere/dwh.sqlite3) cannot be opened", env={"DWH_URL": "sqlite:////nowhere/dwh.sqlite3"})
 
 
 @needs_files
-def test_warehouse_that_is_damaged(shop: Shop) -> None:
+def test_damaged_warehouse(shop: Shop) -> None:
     path = shop.folder / "dwh.sqlite3"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:8192] + b"\xff" * (len(whole) - 8192))
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
     result = shop.run("run_etl")
-    one_sentence(result, 4, "dwh (", "is damaged", "Restore it from a backup.")
-    path.write_bytes(whole)
+    assert_one_line(result, 4, "dwh (", "is damaged", "Restore it from a backup.")
+    path.write_bytes(content)
     assert shop.runs()[-1]["state"] in ("failed", "succeeded")
 
 
 @needs_files
-def test_warehouse_that_another_program_holds(shop: Shop) -> None:
+def test_warehouse_locked_by_another_program(shop: Shop) -> None:
     env = {"DWH_URL": f"sqlite:///{shop.folder}/dwh.sqlite3?timeout=1"}
     with closing(sqlite3.connect(shop.folder / "dwh.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        refused(shop, 1, "is locked by another program; nothing was published. Run it again", env=env, cause_kind="machine")
-    succeeds(shop, "--resume", "2")
+        assert_run_fails(shop, 1, "is locked by another program; nothing was published. Run it again", env=env, cause_kind="machine")
+    assert_run_succeeds(shop, "--resume", "2")
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """By the rights of file and folder; root, who may write anywhere, by a mount."""
+    """Make the folder read-only: by permissions, or for root, whom those do not stop, by a mount."""
     if os.geteuid() != 0:
         folder.chmod(0o555)
         (folder / "dwh.sqlite3").chmod(0o444)
@@ -225,7 +225,7 @@ def read_only(folder: Path) -> Iterator[None]:
         return
     mounted = subprocess.run(["mount", "--bind", str(folder), str(folder)], capture_output=True)
     if mounted.returncode != 0:
-        pytest.skip("this system lets nobody mount a folder")
+        pytest.skip("this system does not allow bind mounts")
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
         yield
@@ -234,14 +234,14 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 @needs_files
-def test_warehouse_that_is_read_only(shop: Shop) -> None:
+def test_read_only_warehouse(shop: Shop) -> None:
     folder = shop.folder / "warehouse"
     folder.mkdir()
     path = folder / "dwh.sqlite3"
     path.write_bytes((shop.folder / "dwh.sqlite3").read_bytes())
     with read_only(folder):
-        refused(shop, 4, f"dwh ({path}) ", "Make the file and its folder writable", env={"DWH_URL": f"sqlite:///{path}"})
-    succeeds(shop, "--resume", "2")
+        assert_run_fails(shop, 4, f"dwh ({path}) ", "Make the file and its folder writable", env={"DWH_URL": f"sqlite:///{path}"})
+    assert_run_succeeds(shop, "--resume", "2")
 
 
 @contextmanager
@@ -249,7 +249,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=777", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode != 0:
-        pytest.skip("this system lets nobody mount a small disk")
+        pytest.skip("this system does not allow tmpfs mounts")
     try:
         yield folder
     finally:
@@ -258,22 +258,22 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int) -> None:
-    rest = os.statvfs(disk)
-    (disk / "ballast").write_bytes(b"\0" * max(0, rest.f_bavail * rest.f_frsize - leave))
+    usage = os.statvfs(disk)
+    (disk / "ballast").write_bytes(b"\0" * max(0, usage.f_bavail * usage.f_frsize - leave))
 
 
 @needs_files
 @needs_root
-def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
+def test_warehouse_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
         path = disk / "dwh.sqlite3"
         path.write_bytes((shop.folder / "dwh.sqlite3").read_bytes())
         (shop.folder / "dwh.sqlite3").unlink()
         (shop.folder / "dwh.sqlite3").symlink_to(path)
         fill(disk, leave=80_000)
-        refused(shop, 1, "the disk is full; nothing was published. Free space there, then run it again.", cause_kind="machine")
+        assert_run_fails(shop, 1, "the disk is full; nothing was published. Free space there, then run it again.", cause_kind="machine")
         (disk / "ballast").unlink()
-        succeeds(shop, "--resume", "2")
+        assert_run_succeeds(shop, "--resume", "2")
 
 
 # --- Servers ---
@@ -282,22 +282,22 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
 @needs_servers
 @pytest.mark.parametrize("alias", ["orders_db", "dwh", "default"])
 def test_wrong_password(shop: Shop, alias: str) -> None:
-    scheme, rest = shop.urls[alias].split("://")
-    user, where = rest.split(":", 1)[0], rest.split("@", 1)[1]
+    scheme, usage = shop.urls[alias].split("://")
+    user, where = usage.split(":", 1)[0], usage.split("@", 1)[1]
     env = {settings.VARIABLES[alias]: f"{scheme}://{user}:topsecret@{where}"}
-    says = f"refuses user '{user}' or its password. Correct {settings.VARIABLES[alias]}."
+    parts = f"refuses user '{user}' or its password. Correct {settings.VARIABLES[alias]}."
     if alias == "default":
-        one_sentence(shop.run("run_etl", env=env), 4, says)
+        assert_one_line(shop.run("run_etl", env=env), 4, parts)
     else:
-        refused(shop, 4, says, env=env)
+        assert_run_fails(shop, 4, parts, env=env)
 
 
 @needs_servers
 @pytest.mark.parametrize("alias", ["catalog_db", "dwh", "default"])
-def test_database_that_there_is_not(shop: Shop, alias: str) -> None:
+def test_missing_database(shop: Shop, alias: str) -> None:
     env = {settings.VARIABLES[alias]: shop.urls[alias].replace(shop.name(alias), "nowhere")}
-    says = f"has no database 'nowhere'. Create it, or correct {settings.VARIABLES[alias]}."
+    parts = f"has no database 'nowhere'. Create it, or correct {settings.VARIABLES[alias]}."
     if alias == "default":
-        one_sentence(shop.run("run_etl", env=env), 4, says)
+        assert_one_line(shop.run("run_etl", env=env), 4, parts)
     else:
-        refused(shop, 4, says, env=env)
+        assert_run_fails(shop, 4, parts, env=env)

@@ -1,4 +1,4 @@
-"""Stopped from outside at every stage: the ledger says so, the warehouse is as it was, and `--resume` goes on."""
+"""Signals and kills at every stage: the ledger records them, the warehouse stays as it was, and `--resume` works."""
 
 import json
 import os
@@ -19,15 +19,15 @@ from apps.orchestration.worker import local, loop
 from apps.orchestration.worker.stages import STAGES
 from apps.warehouse.loads import Load
 from techmarket.commands import interruptible
-from tests.failures.conftest import ON_SERVERS, SLOW, Shop, ended, needs_servers, one_sentence, read_message
+from tests.failures.conftest import ON_SERVERS, SLOW, Shop, assert_one_line, needs_servers, read_message, wait_for_exit
 
-FEW = {"ETL_BATCH_ORDERS": "100"}
-SOON = SLOW | {"ETL_LOST_AFTER_SECONDS": "5"}
+LARGE_SLICES = {"ETL_BATCH_ORDERS": "100"}
+FAST_RECOVERY = SLOW | {"ETL_LOST_AFTER_SECONDS": "5"}
 
 
 @contextmanager
-def warehouse_held(shop: Shop) -> Iterator[None]:
-    """Nobody else writes there, so a load waits."""
+def lock_warehouse(shop: Shop) -> Iterator[None]:
+    """Hold a lock on the warehouse, so that a load waits."""
     with closing(shop.connect("dwh")) as other:
         if ON_SERVERS:
             other.execute("LOCK TABLE fact_sales IN SHARE MODE")
@@ -38,109 +38,109 @@ def warehouse_held(shop: Shop) -> Iterator[None]:
         other.rollback()
 
 
-def cancelled(shop: Shop, result: Any, word: str, before: str) -> None:
-    one_sentence(result, 130, f"Cancelled {word}. Nothing was published. `manage.py run_etl --resume 2` resumes it.")
+def assert_cancelled(shop: Shop, result: Any, how: str, before: str) -> None:
+    assert_one_line(result, 130, f"Cancelled {how}. Nothing was published. `manage.py run_etl --resume 2` resumes it.")
     assert result.stdout == ""
     run = shop.runs()[-1]
-    assert (run["id"], run["state"], run["cause"]) == (2, "cancelled", f"Cancelled {word}. Nothing was published.")
+    assert (run["id"], run["state"], run["cause"]) == (2, "cancelled", f"Cancelled {how}. Nothing was published.")
     assert not shop.tasks("running") and not shop.tasks("failed")
     causes = shop.sql("default", "SELECT t.state, a.cause FROM orchestration_attempt AS a JOIN orchestration_task AS t ON t.id = a.task_id")
     assert {(state, read_message(cause)) for state, cause in causes} <= {("cancelled", run["cause"])}
     assert shop.warehouse() == before
 
 
-def resumed(shop: Shop, before: str) -> None:
-    """What was done stays done: with the time at which it was."""
+def assert_resumes(shop: Shop, before: str) -> None:
+    """Assert that a resumed run succeeds and does not repeat the tasks that had succeeded."""
     query = "SELECT id, finished_at FROM orchestration_task WHERE run_id = 2 AND state = 'succeeded'"
-    done = set(shop.sql("default", query))
+    succeeded = set(shop.sql("default", query))
     result = shop.run("run_etl", "--resume", "2", "--quiet")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert [run["state"] for run in shop.runs()] == ["succeeded", "succeeded"]
-    assert done and done <= set(shop.sql("default", query))
+    assert succeeded and succeeded <= set(shop.sql("default", query))
     assert shop.warehouse() != before
 
 
 @pytest.mark.parametrize(
-    ("stage", "number", "word"),
+    ("stage", "number", "how"),
     [("extract", signal.SIGINT, "at the terminal"), ("transform", signal.SIGTERM, "by SIGTERM"), ("transform", signal.SIGHUP, "by SIGHUP")],
 )
-def test_signal_while_it_reads(shop: Shop, stage: str, number: int, word: str) -> None:
+def test_signal_during_extract_or_transform(shop: Shop, stage: str, number: int, how: str) -> None:
     before = shop.warehouse()
-    # The suite itself may run under nohup.
+    # The suite itself may run under nohup, which ignores SIGHUP.
     process = shop.start("run_etl", "--mode", "full", env=SLOW, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
-    shop.waits_for(shop.running(stage), process)
+    shop.wait_until(shop.stage_running(stage), process)
     process.send_signal(number)
-    cancelled(shop, ended(process), word, before)
+    assert_cancelled(shop, wait_for_exit(process), how, before)
     if number != signal.SIGHUP:
-        resumed(shop, before)
+        assert_resumes(shop, before)
 
 
-def test_signal_while_it_loads(shop: Shop) -> None:
+def test_signal_during_the_load(shop: Shop) -> None:
     before = shop.warehouse()
-    process = shop.start("run_etl", "--mode", "full", env=FEW)
-    shop.waits_for(shop.running("extract"), process)
-    with warehouse_held(shop):
-        shop.waits_for(shop.running("load"), process)
+    process = shop.start("run_etl", "--mode", "full", env=LARGE_SLICES)
+    shop.wait_until(shop.stage_running("extract"), process)
+    with lock_warehouse(shop):
+        shop.wait_until(shop.stage_running("load"), process)
         process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGINT)  # one who is impatient
-    cancelled(shop, ended(process), "at the terminal", before)
-    resumed(shop, before)
+        process.send_signal(signal.SIGINT)  # an impatient second Ctrl-C
+    assert_cancelled(shop, wait_for_exit(process), "at the terminal", before)
+    assert_resumes(shop, before)
 
 
 @needs_servers
 def test_signal_before_the_commit(shop: Shop) -> None:
-    """All is loaded and checked; what is missing is the claim, which another session keeps from us."""
+    """Everything is loaded and checked; the load waits for its task's row, which another session has locked."""
     before = shop.warehouse()
-    process = shop.start("run_etl", "--mode", "full", env=FEW | {"ETL_HEARTBEAT_SECONDS": "60", "ETL_LOST_AFTER_SECONDS": "120"})
+    process = shop.start("run_etl", "--mode", "full", env=LARGE_SLICES | {"ETL_HEARTBEAT_SECONDS": "60", "ETL_LOST_AFTER_SECONDS": "120"})
     with closing(shop.connect("default")) as other:
-        shop.waits_for(shop.running("load"), process)
+        shop.wait_until(shop.stage_running("load"), process)
         other.execute("SELECT 1 FROM orchestration_task WHERE stage = 'load' FOR UPDATE")
         waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{shop.name('default')}' AND wait_event_type = 'Lock'"
-        shop.waits_for(lambda: shop.sql("default", waiting), process)
+        shop.wait_until(lambda: shop.sql("default", waiting), process)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         other.rollback()
-    cancelled(shop, ended(process), "at the terminal", before)
-    resumed(shop, before)
+    assert_cancelled(shop, wait_for_exit(process), "at the terminal", before)
+    assert_resumes(shop, before)
 
 
 @needs_servers
-def test_signal_after_the_commit_finds_it_published(shop: Shop) -> None:
+def test_signal_after_the_commit_leaves_the_run_succeeded(shop: Shop) -> None:
     before = shop.warehouse()
-    process = shop.start("run_etl", "--mode", "full", "--json", env=FEW)
+    process = shop.start("run_etl", "--mode", "full", "--json", env=LARGE_SLICES)
     with closing(shop.connect("default")) as other:
-        shop.waits_for(shop.running("load"), process)
-        other.execute("LOCK TABLE orchestration_checkresult IN ACCESS EXCLUSIVE MODE")  # what is written after the publish
-        shop.waits_for(lambda: shop.sql("dwh", "SELECT 1 FROM etl_load WHERE run_id = 2"), process)
+        shop.wait_until(shop.stage_running("load"), process)
+        other.execute("LOCK TABLE orchestration_checkresult IN ACCESS EXCLUSIVE MODE")  # written after the publish
+        shop.wait_until(lambda: shop.sql("dwh", "SELECT 1 FROM etl_load WHERE run_id = 2"), process)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         other.rollback()
-    result = ended(process)
+    result = wait_for_exit(process)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["status"] == "succeeded"
     assert shop.runs()[-1]["state"] == "succeeded" and not shop.tasks("cancelled")
     assert shop.warehouse() != before
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells by /proc how far the start has come")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see how far the start has come")
 @pytest.mark.parametrize("library", ["_socket", "psycopg", "pyarrow"])
-def test_signal_while_it_starts(shop: Shop, library: str) -> None:
-    """Not measured: coverage itself would load libraries, before a line of ours has run."""
+def test_signal_during_startup(shop: Shop, library: str) -> None:
+    """Runs without coverage, which would load libraries before any line of ours."""
     process = shop.start("run_etl", env={"COVERAGE_PROCESS_CONFIG": ""})
-    shop.waits_for(lambda: library in Path(f"/proc/{process.pid}/maps").read_text(), process)
+    shop.wait_until(lambda: library in Path(f"/proc/{process.pid}/maps").read_text(), process)
     process.send_signal(signal.SIGINT)
-    result = ended(process)
-    one_sentence(result, 130, "Cancelled")
+    result = wait_for_exit(process)
+    assert_one_line(result, 130, "Cancelled")
     assert result.stdout == ""
     assert [run["state"] for run in shop.runs()] in (["succeeded"], ["succeeded", "cancelled"])
 
 
-def test_signal_that_the_shell_has_switched_off(shop: Shop) -> None:
-    """nohup: the terminal may close, the run goes on."""
+def test_ignored_sighup_does_not_stop_the_run(shop: Shop) -> None:
+    """Under nohup the terminal may close and the run continues."""
     process = shop.start("run_etl", "--quiet", env=SLOW, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    shop.waits_for(shop.running("extract"), process)
+    shop.wait_until(shop.stage_running("extract"), process)
     process.send_signal(signal.SIGHUP)
-    result = ended(process)
+    result = wait_for_exit(process)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -150,55 +150,55 @@ def test_signal_that_the_shell_has_switched_off(shop: Shop) -> None:
 def test_second_run_is_skipped(shop: Shop) -> None:
     before = shop.warehouse()
     process = shop.start("run_etl", "--mode", "full", env={"ETL_BATCH_ORDERS": "1", "LOGNAME": "Olena"})
-    shop.waits_for(shop.running("extract"), process)
+    shop.wait_until(shop.stage_running("extract"), process)
 
     second = shop.run("run_etl", "--json")
-    assert process.poll() is None, "the second does not wait for the first"
-    one_sentence(second, 3, "Skipped: overlaps run 2 requested by Olena, running since ", ", last heartbeat ")
-    said = json.loads(second.stdout)
+    assert process.poll() is None, "the second run must not wait for the first"
+    assert_one_line(second, 3, "Skipped: overlaps run 2 requested by Olena, running since ", ", last heartbeat ")
+    document = json.loads(second.stdout)
     skipped = shop.runs()[-1]["id"]
-    assert (said["run"], said["status"], said["cause"]) == (skipped, "skipped", second.stderr.strip())
+    assert (document["run"], document["status"], document["cause"]) == (skipped, "skipped", second.stderr.strip())
 
     resume = shop.run("run_etl", "--resume", "2")
-    one_sentence(resume, 3, "Run 2 requested by Olena, running since ", "it is active")
+    assert_one_line(resume, 3, "Run 2 requested by Olena, running since ", "it is active")
     assert resume.stdout == ""
 
     process.send_signal(signal.SIGINT)
-    ended(process)
+    wait_for_exit(process)
     runs = shop.runs()
     assert [(run["state"], run["overlaps_id"]) for run in runs] == [("succeeded", None), ("cancelled", None), ("skipped", 2)]
     assert shop.warehouse() == before
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
-def test_resume_of_what_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_of_an_ended_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     states = (State.SUCCEEDED, 3, "has succeeded already; there is nothing to resume."), (State.SKIPPED, 2, "Start a new run.")
-    for state, code, says in (*states, (None, 2, "There is no run 999. `manage.py run_etl` starts a new one.")):
+    for state, code, part in (*states, (None, 2, "There is no run 999. `manage.py run_etl` starts a new one.")):
         number = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="test", state=state).pk if state else 999
         with pytest.raises(SystemExit) as end:
             execute_from_command_line(["manage.py", "run_etl", "--resume", str(number)])
         out, err = capsys.readouterr()
-        assert (end.value.code, out, err.count("\n")) == (code, "", 1) and says in err
+        assert (end.value.code, out, err.count("\n")) == (code, "", 1) and part in err
     assert Run.objects.count() == 2
 
 
 # --- Killed ---
 
 
-def killed(shop: Shop, stage: str) -> None:
-    process = shop.start("run_etl", "--mode", "full", env=SOON)
-    shop.waits_for(shop.running(stage), process)
+def kill_during(shop: Shop, stage: str) -> None:
+    process = shop.start("run_etl", "--mode", "full", env=FAST_RECOVERY)
+    shop.wait_until(shop.stage_running(stage), process)
     process.kill()
     process.communicate()
 
 
-def test_dead_run_is_lost_after_the_silence(shop: Shop) -> None:
+def test_killed_run_is_lost_without_heartbeats(shop: Shop) -> None:
     before = shop.warehouse()
-    killed(shop, "transform")
-    one_sentence(shop.run("run_etl", env=SOON), 3, "Skipped: overlaps run 2 requested by ", ", last heartbeat ")
+    kill_during(shop, "transform")
+    assert_one_line(shop.run("run_etl", env=FAST_RECOVERY), 3, "Skipped: overlaps run 2 requested by ", ", last heartbeat ")
     assert shop.runs()[1]["state"] == "running"
     time.sleep(5)
-    assert shop.run("run_etl", env=SOON).returncode == 0
+    assert shop.run("run_etl", env=FAST_RECOVERY).returncode == 0
     assert [run["state"] for run in shop.runs()] == ["succeeded", "lost", "skipped", "succeeded"]
     lost = shop.runs()[1]
     assert "stopped sending heartbeats at" in lost["cause"] and lost["cause_kind"] == "machine"
@@ -206,12 +206,12 @@ def test_dead_run_is_lost_after_the_silence(shop: Shop) -> None:
     assert shop.warehouse() != before
 
 
-def test_dead_run_that_had_published_has_succeeded(shop: Shop) -> None:
-    """It died between the warehouse's commit and the ledger's."""
-    process = shop.start("run_etl", "--mode", "full", env=SOON | FEW)
-    shop.waits_for(shop.running("extract"), process)
-    with warehouse_held(shop):
-        shop.waits_for(shop.running("load"), process)
+def test_killed_run_that_had_published_succeeds(shop: Shop) -> None:
+    """The process died between the warehouse's commit and the ledger's."""
+    process = shop.start("run_etl", "--mode", "full", env=FAST_RECOVERY | LARGE_SLICES)
+    shop.wait_until(shop.stage_running("extract"), process)
+    with lock_warehouse(shop):
+        shop.wait_until(shop.stage_running("load"), process)
         process.kill()
         process.communicate()
     [(uuid,)] = shop.sql("default", "SELECT uuid FROM orchestration_run WHERE id = 2")
@@ -223,11 +223,11 @@ def test_dead_run_that_had_published_has_succeeded(shop: Shop) -> None:
     long_ago = "'2026-01-01 00:00:00'"
     for table in ("orchestration_run", "orchestration_task"):
         shop.sql("default", f"UPDATE {table} SET heartbeat_at = {long_ago} WHERE heartbeat_at IS NOT NULL")
-    assert shop.run("run_etl", "--quiet", env=SOON).returncode == 0
+    assert shop.run("run_etl", "--quiet", env=FAST_RECOVERY).returncode == 0
     assert [run["state"] for run in shop.runs()] == ["succeeded", "succeeded", "succeeded"]
 
 
-# --- In one process, where the moment can be chosen ---
+# --- In this process, where the test can choose the moment ---
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def run() -> Run:
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize("error", [KeyboardInterrupt("at the terminal"), OSError(28, "No space left on device")])
-def test_what_comes_after_the_commit_does_not_undo_it(run: Run, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_after_the_commit_leaves_the_run_succeeded(run: Run, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def land(task: Any, landed: Any) -> None:
         if task.stage == "load":
             raise error
@@ -257,9 +257,9 @@ def test_what_comes_after_the_commit_does_not_undo_it(run: Run, error: BaseExcep
 @pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize("place", ["execute", "claim", "land", "finish"])
 def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever step it hits: no task stays behind as running, and nothing is published unless the run has succeeded."""
+    """Whichever step is interrupted, no task stays running, and nothing is published unless the run has succeeded."""
 
-    def interrupted(*args: Any) -> Any:
+    def interrupt(*args: Any) -> Any:
         monkeypatch.setattr(target, name, real)
         if place == "claim":
             real(*args)
@@ -273,7 +273,7 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
     }
     target, name = targets[place]
     real = getattr(target, name)
-    monkeypatch.setattr(target, name, interrupted)
+    monkeypatch.setattr(target, name, interrupt)
     with pytest.raises(KeyboardInterrupt):
         local.execute_run(run)
     run.refresh_from_db()
@@ -285,10 +285,10 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize("outcome", ["error", "nothing"])
-def test_interrupt_that_c_code_does_not_pass_on(run: Run, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library makes an error of its own of it, or drops it: the run is cancelled all the same, and by name."""
+def test_interrupt_swallowed_by_c_code_cancels_the_run(run: Run, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library turns the interrupt into its own error, or drops it: the run is still cancelled, with the signal as the cause."""
 
-    def interrupted(task: Any, report: Any) -> Any:
+    def interrupt(task: Any, report: Any) -> Any:
         with suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
@@ -297,7 +297,7 @@ def test_interrupt_that_c_code_does_not_pass_on(run: Run, outcome: str, monkeypa
         return real(task, report)
 
     real = STAGES["extract"]
-    monkeypatch.setitem(STAGES, "extract", interrupted)
+    monkeypatch.setitem(STAGES, "extract", interrupt)
     with pytest.raises(KeyboardInterrupt), interruptible():
         local.execute_run(run)
     run.refresh_from_db()

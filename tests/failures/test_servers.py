@@ -1,4 +1,4 @@
-"""What only servers do: rights, locks, standbys, disks of their own, and connections that are cut in the middle."""
+"""Failures that only servers have: rights, locks, standbys, full tablespaces and lost connections."""
 
 import os
 import shutil
@@ -11,16 +11,26 @@ from urllib.parse import quote
 import pytest
 from django.conf import settings
 
-from tests.failures.conftest import SECRET, SLOW, Shop, administer, cut_postgres, ended, needs_root, needs_servers, one_sentence
-from tests.failures.test_databases import fill, refused, small_disk, succeeds
-from tests.failures.test_interrupts import warehouse_held
+from tests.failures.conftest import (
+    SECRET,
+    SLOW,
+    Shop,
+    administer,
+    assert_one_line,
+    needs_root,
+    needs_servers,
+    terminate_sessions,
+    wait_for_exit,
+)
+from tests.failures.test_databases import assert_run_fails, assert_run_succeeds, fill, small_disk
+from tests.failures.test_interrupts import lock_warehouse
 
 pytestmark = needs_servers
 
 
 @pytest.fixture
 def reader(shop: Shop) -> Iterator[str]:
-    """A user of MySQL and one of PostgreSQL of the same name, who may connect and nothing else."""
+    """Create a MySQL user and a PostgreSQL role of the same name that may only connect. Yield the name."""
     name = f"reader_{os.getpid()}"
     administer("auth_db", f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{SECRET}'")
     administer("dwh", f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}'")
@@ -38,50 +48,50 @@ def as_reader(shop: Shop, alias: str, name: str) -> dict[str, str]:
 # --- Rights ---
 
 
-def test_source_that_denies_a_table(shop: Shop, reader: str) -> None:
+def test_source_without_the_right_to_select(shop: Shop, reader: str) -> None:
     database = shop.name("orders_db")
     env = as_reader(shop, "orders_db", reader)
-    refused(shop, 4, "orders_db (127.0.0.1:", f"refuses user '{reader}' this database. Grant it SELECT there.", env=env)
+    assert_run_fails(shop, 4, "orders_db (127.0.0.1:", f"refuses user '{reader}' this database. Grant it SELECT there.", env=env)
     for table in ("customers", "employees", "order_items", "regions"):
         administer("orders_db", f"GRANT SELECT ON {database}.{table} TO {reader}@'127.0.0.1'")
-    refused(shop, 4, f"denies user '{reader}' a table: SELECT command denied", "orders", "Grant it there.", env=env)
+    assert_run_fails(shop, 4, f"denies user '{reader}' a table: SELECT command denied", "orders", "Grant it there.", env=env)
     administer("orders_db", f"GRANT SELECT (id, status) ON {database}.orders TO {reader}@'127.0.0.1'")
-    refused(shop, 4, f"denies user '{reader}' a column: SELECT command denied", "Grant it there.", env=env)
+    assert_run_fails(shop, 4, f"denies user '{reader}' a column: SELECT command denied", "Grant it there.", env=env)
     administer("orders_db", f"GRANT SELECT ON {database}.orders TO {reader}@'127.0.0.1'")
     assert shop.run("run_etl", "--resume", "2", env=env).returncode == 0
 
 
-def test_source_needs_no_more_than_reading_and_the_warehouse_says_what_it_needs(shop: Shop, reader: str) -> None:
+def test_warehouse_without_rights_names_the_missing_one(shop: Shop, reader: str) -> None:
     env = as_reader(shop, "dwh", reader)
-    refused(shop, 4, "dwh (127.0.0.1:", f"denies user '{reader}' this: permission denied for table", "Grant it.", env=env)
+    assert_run_fails(shop, 4, "dwh (127.0.0.1:", f"denies user '{reader}' this: permission denied for table", "Grant it.", env=env)
     shop.sql("dwh", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}")
-    refused(shop, 4, f"denies user '{reader}' this: permission denied for table", "Grant it.", env=env)
+    assert_run_fails(shop, 4, f"denies user '{reader}' this: permission denied for table", "Grant it.", env=env)
 
 
-def test_role_that_there_is_not(shop: Shop) -> None:
-    refused(shop, 4, "refuses user 'nosuchrole' or its password. Correct DWH_URL.", env=as_reader(shop, "dwh", "nosuchrole"))
+def test_unknown_role(shop: Shop) -> None:
+    assert_run_fails(shop, 4, "refuses user 'nosuchrole' or its password. Correct DWH_URL.", env=as_reader(shop, "dwh", "nosuchrole"))
 
 
-# --- A warehouse that takes no rows ---
+# --- A warehouse that cannot be written ---
 
 
-def test_warehouse_that_is_a_standby(shop: Shop) -> None:
-    """As one looks from outside: every transaction is read-only."""
+def test_standby_warehouse(shop: Shop) -> None:
+    """A client sees a standby as a database whose transactions are all read-only."""
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET default_transaction_read_only = on")
-    refused(shop, 4, "is read-only (a standby, or default_transaction_read_only). Correct DWH_URL.")
+    assert_run_fails(shop, 4, "is read-only (a standby, or default_transaction_read_only). Correct DWH_URL.")
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} RESET default_transaction_read_only")
-    succeeds(shop, "--resume", "2")
+    assert_run_succeeds(shop, "--resume", "2")
 
 
-def test_warehouse_that_the_address_makes_read_only(shop: Shop) -> None:
+def test_warehouse_url_that_sets_read_only(shop: Shop) -> None:
     url = f"{shop.urls['dwh']}?options={quote('-c default_transaction_read_only=on')}"
-    refused(shop, 4, "is read-only", env={"DWH_URL": url})
+    assert_run_fails(shop, 4, "is read-only", env={"DWH_URL": url})
 
 
 @needs_root
-def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
-    """A tablespace on a disk of 24 MB, which something else fills before the load."""
-    folder = Path("/tmp") / f"bad_disk_{os.getpid()}"  # where the server's own user may come
+def test_warehouse_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
+    """The warehouse is in a tablespace on a disk of 24 MB, which is filled before the load."""
+    folder = Path("/tmp") / f"bad_disk_{os.getpid()}"  # which the server's user can reach
     name = f"small_{os.getpid()}"
     with small_disk(folder, 24) as disk:
         space = disk / "space"
@@ -94,11 +104,11 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
         try:
             administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET TABLESPACE {name}")
             fill(disk, leave=200_000)
-            refused(
+            assert_run_fails(
                 shop, 1, "dwh (127.0.0.1:", "is full: could not extend file", "Free space there, then run it again.", cause_kind="machine"
             )
             (disk / "ballast").unlink()
-            succeeds(shop, "--resume", "2")
+            assert_run_succeeds(shop, "--resume", "2")
         finally:
             administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET TABLESPACE pg_default")
             administer("dwh", f"DROP TABLESPACE {name}")
@@ -109,55 +119,55 @@ def test_warehouse_on_a_disk_that_is_full(shop: Shop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lock", ["ACCESS EXCLUSIVE", "SHARE"])
 def test_lock_on_the_fact(shop: Shop, lock: str) -> None:
-    """The one already stops the checks before the reading, the other the load."""
+    """ACCESS EXCLUSIVE blocks the preflight checks, SHARE the load."""
     with closing(shop.connect("dwh")) as other:
         other.execute(f"LOCK TABLE fact_sales IN {lock} MODE")
         result = shop.run("run_etl")
         other.rollback()
-    one_sentence(result, 1, "another session holds a lock on the star; nothing was published. Run it again when it has ended.")
+    assert_one_line(result, 1, "another session holds a lock on the warehouse; nothing was published. Run it again when it has ended.")
     assert (shop.runs()[-1]["state"], shop.runs()[-1]["cause"]) == ("failed", result.stderr.strip())
-    succeeds(shop, "--resume", "2")
+    assert_run_succeeds(shop, "--resume", "2")
 
 
 def test_lock_on_a_source(shop: Shop) -> None:
     env = {"ORDERS_DB_URL": f"{shop.urls['orders_db']}?read_timeout=2"}
     with closing(shop.connect("orders_db")) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLES orders WRITE")
-        refused(shop, 1, "orders_db (127.0.0.1:", "nothing was published. Run it again.", env=env, cause_kind="machine")
-    succeeds(shop, "--resume", "2")
+        assert_run_fails(shop, 1, "orders_db (127.0.0.1:", "nothing was published. Run it again.", env=env, cause_kind="machine")
+    assert_run_succeeds(shop, "--resume", "2")
 
 
-# --- Cut ---
+# --- Lost connections ---
 
 
-def test_warehouse_cuts_the_load(shop: Shop) -> None:
+def test_warehouse_connection_lost_during_the_load(shop: Shop) -> None:
     before = shop.warehouse()
     process = shop.start("run_etl", "--mode", "full", env={"ETL_BATCH_ORDERS": "100"})
-    shop.waits_for(shop.running("extract"), process)
-    with warehouse_held(shop):
-        shop.waits_for(shop.running("load"), process)
+    shop.wait_until(shop.stage_running("extract"), process)
+    with lock_warehouse(shop):
+        shop.wait_until(shop.stage_running("load"), process)
         time.sleep(0.2)
-        cut_postgres(shop, "dwh")
-        result = ended(process)
-    one_sentence(result, 1, "dwh (127.0.0.1:", "nothing was published. Run it again.")
-    failed(shop, result.stderr, before)
+        terminate_sessions(shop, "dwh")
+        result = wait_for_exit(process)
+    assert_one_line(result, 1, "dwh (127.0.0.1:", "nothing was published. Run it again.")
+    assert_failed_and_resumable(shop, result.stderr, before)
 
 
-def test_control_database_cuts_a_run(shop: Shop) -> None:
-    """It comes back, so the ledger has the cause all the same."""
+def test_control_database_connection_lost_during_a_run(shop: Shop) -> None:
+    """The database is back at once, so the ledger records the cause."""
     before = shop.warehouse()
     process = shop.start("run_etl", "--mode", "full", env=SLOW)
-    shop.waits_for(shop.running("transform"), process)
-    cut_postgres(shop, "default")
-    result = ended(process)
-    one_sentence(result, 1, "control database (127.0.0.1:", ". Run it again.")
-    failed(shop, result.stderr, before)
+    shop.wait_until(shop.stage_running("transform"), process)
+    terminate_sessions(shop, "default")
+    result = wait_for_exit(process)
+    assert_one_line(result, 1, "control database (127.0.0.1:", ". Run it again.")
+    assert_failed_and_resumable(shop, result.stderr, before)
 
 
-def test_source_cuts_an_extract(shop: Shop) -> None:
+def test_source_connection_lost_during_an_extract(shop: Shop) -> None:
     before = shop.warehouse()
     process = shop.start("run_etl", "--mode", "full", env=SLOW)
-    shop.waits_for(shop.running("extract"), process)
+    shop.wait_until(shop.stage_running("extract"), process)
     with closing(shop.connect("orders_db")) as other, other.cursor() as cursor:
         while process.poll() is None:
             query = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
@@ -166,15 +176,15 @@ def test_source_cuts_an_extract(shop: Shop) -> None:
                 try:
                     cursor.execute(f"KILL {number}")
                 except other.OperationalError:
-                    continue  # it has gone by itself
-    result = ended(process)
-    one_sentence(result, 1, "orders_db (127.0.0.1:", "closed the connection; nothing was published. Run it again.")
-    failed(shop, result.stderr, before)
+                    continue  # it has ended by itself
+    result = wait_for_exit(process)
+    assert_one_line(result, 1, "orders_db (127.0.0.1:", "closed the connection; nothing was published. Run it again.")
+    assert_failed_and_resumable(shop, result.stderr, before)
 
 
-def failed(shop: Shop, said: str, before: str) -> None:
+def assert_failed_and_resumable(shop: Shop, stderr: str, before: str) -> None:
     run = shop.runs()[-1]
-    assert (run["id"], run["state"], run["cause"], run["cause_kind"]) == (2, "failed", said.strip(), "machine")
+    assert (run["id"], run["state"], run["cause"], run["cause_kind"]) == (2, "failed", stderr.strip(), "machine")
     assert not shop.tasks("running")
     assert shop.warehouse() == before
-    succeeds(shop, "--resume", "2")
+    assert_run_succeeds(shop, "--resume", "2")

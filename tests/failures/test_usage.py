@@ -1,4 +1,4 @@
-"""What makes no sense is refused with 2, in one sentence, before any database is asked (pytest refuses the access without its mark)."""
+"""Invalid arguments: exit code 2 and one sentence, before any database access (which pytest refuses without its mark)."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -11,12 +11,12 @@ from apps.orchestration.management.commands.run_etl import parse_window
 from apps.orchestration.window import MAX_DAYS, today
 from techmarket.commands import ExitCode, whole_number
 
-# Said only when the test runs: the suite may go on over midnight.
+# Replaced by the date when the test runs: the suite may run past midnight.
 TOMORROW = "TOMORROW"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         # 2: modes
         ("--mode FULL", "'FULL'"),
@@ -54,7 +54,7 @@ TOMORROW = "TOMORROW"
         ("--start-date= --end-date=", "as 2024-01-31"),
         ("--start-date 0001-01-01 --end-date 9999-12-31", "in the future"),
         ("--start-date 0001-01-01 --end-date 2024-01-01", "no orders before 2015-01-01"),
-        # 22 to 27: options that there are not
+        # 22 to 27: unknown options
         ("--tables fact_sales;drop", "--tables"),
         ("--run-id not-a-uuid", "--run-id"),
         ("--force", "--force"),
@@ -75,70 +75,70 @@ TOMORROW = "TOMORROW"
         ("--cancel 1 --reason " + "x" * 256, "at most 255 characters"),
     ],
 )
-def test_usage(arguments: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_refused(arguments: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     tomorrow = (today() + timedelta(days=1)).isoformat()
-    refused([tomorrow if word == TOMORROW else word for word in arguments.split(" ")], says, capsys)
+    assert_usage_error([tomorrow if word == TOMORROW else word for word in arguments.split(" ")], expected, capsys)
 
 
 @pytest.mark.parametrize("day", ["", " 2024-01-01", "2024-01-01 ", "2024-01-01\n", "2024-\x1b[31m01-01"])
-def test_day_with_what_does_not_show(day: str, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(["--start-date", day, "--end-date", "2024-12-31"], "as 2024-01-31", capsys)
-    assert "\x1b" not in said
+def test_day_with_invisible_characters(day: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stderr = assert_usage_error(["--start-date", day, "--end-date", "2024-12-31"], "as 2024-01-31", capsys)
+    assert "\x1b" not in stderr
 
 
-def refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> str:
+def assert_usage_error(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as end:
         execute_from_command_line(["manage.py", "run_etl", *arguments])
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (ExitCode.USAGE, "")
-    assert says in err and err.count("\n") == 1 and err.endswith(".\n") and len(err) < 6000
+    assert expected in err and err.count("\n") == 1 and err.endswith(".\n") and len(err) < 6000
     assert "Traceback" not in err and "Database access" not in err
     return err
 
 
-def requested(**options: object) -> tuple[datetime | None, datetime | None]:
+def parse_options(**options: object) -> tuple[datetime | None, datetime | None]:
     window = parse_window({"mode": None, "days": None, "start_date": None, "end_date": None} | options)
     return window.start, window.end
 
 
-def test_no_window_is_from_the_mark_on() -> None:
-    assert requested() == (None, None)
+def test_no_options_mean_no_window() -> None:
+    assert parse_options() == (None, None)
 
 
-def test_start_and_end_on_one_day_are_that_day() -> None:
-    """Item 19: the end is included, so the window is not empty. It is Kyiv's day, and as long as that is."""
-    assert requested(start_date="2024-02-29", end_date="2024-02-29") == (
+def test_start_and_end_on_one_day_cover_that_day() -> None:
+    """Item 19: the end is included, so the window is not empty. It is a day in Kyiv, of 23 to 25 hours."""
+    assert parse_options(start_date="2024-02-29", end_date="2024-02-29") == (
         datetime(2024, 2, 28, 22, tzinfo=UTC),
         datetime(2024, 2, 29, 22, tzinfo=UTC),
     )
-    spring = requested(start_date="2024-03-31", end_date="2024-03-31")
+    spring = parse_options(start_date="2024-03-31", end_date="2024-03-31")
     assert spring == (datetime(2024, 3, 30, 22, tzinfo=UTC), datetime(2024, 3, 31, 21, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("days", [1, 7, MAX_DAYS])
 def test_the_last_days_include_today(days: int) -> None:
-    start, end = requested(days=days)
+    start, end = parse_options(days=days)
     assert start and end and start <= datetime.now(UTC) < end
     assert (end.date() - start.date()).days == days
-    assert requested(start_date=(today() - timedelta(days=days - 1)).isoformat(), end_date=today().isoformat()) == (start, end)
+    assert parse_options(start_date=(today() - timedelta(days=days - 1)).isoformat(), end_date=today().isoformat()) == (start, end)
 
 
-def test_today_is_the_shops() -> None:
-    """In a zone that is a day ahead, what is tomorrow elsewhere is no future."""
+def test_today_follows_the_shop_time_zone() -> None:
+    """In a time zone a day ahead, a date that is tomorrow elsewhere is not in the future."""
     with override_settings(SHOP_TIME_ZONE="Pacific/Kiritimati"):
         ahead = today()
-        assert requested(start_date=ahead.isoformat(), end_date=ahead.isoformat())[0] is not None
+        assert parse_options(start_date=ahead.isoformat(), end_date=ahead.isoformat())[0] is not None
     with override_settings(SHOP_TIME_ZONE="Pacific/Niue"):
         assert date.today() - today() in (timedelta(days=0), timedelta(days=1), timedelta(days=-1)) and today() < ahead
 
 
-@pytest.mark.parametrize("words", ["1", "3650", "0000000000000007"])
-def test_whole_number_takes_plain_digits(words: str) -> None:
-    assert whole_number(1, MAX_DAYS)(words) == int(words)
+@pytest.mark.parametrize("text", ["1", "3650", "0000000000000007"])
+def test_whole_number_takes_plain_digits(text: str) -> None:
+    assert whole_number(1, MAX_DAYS)(text) == int(text)
 
 
 @pytest.mark.servers
-def test_every_address_has_a_time_after_which_it_is_given_up() -> None:
+def test_every_database_has_a_connect_timeout() -> None:
     for config in settings.DATABASES.values():
         if not config["ENGINE"].endswith("sqlite3"):
             assert config["OPTIONS"]["connect_timeout"] <= 10

@@ -30,7 +30,7 @@ from techmarket.errors import BadData, Cancelled
 from techmarket.logs import MASKED, MAX_LENGTH, Mask, build_logging
 from tests.conftest import PASSED_ON, ROOT, Cli
 from tests.orchestration.conftest import broker, small_shop  # noqa: F401  fixtures
-from tests.orchestration.harness import FakeBroker, asked
+from tests.orchestration.harness import FakeBroker, start_queued_run
 
 in_process = pytest.mark.django_db(transaction=True, databases="__all__")
 Lines = list[dict[str, Any]]
@@ -154,10 +154,10 @@ def test_traceback_is_one_line_and_masked() -> None:
 
 @in_process
 def test_run_in_workers_writes_a_line_per_task_and_table(small_shop: dict[str, int], broker: FakeBroker) -> None:  # noqa: F811
-    run = asked()
+    run = start_queued_run()
     broker.sent.append(run.tasks.get().pk)
     with capture_logs([merge_contextvars]) as lines:
-        broker.work()
+        broker.deliver_all()
     tasks = {task.pk: task for task in run.tasks.all()}
     done = [line for line in lines if line["event"] == "task succeeded"]
     assert [line["event"] for line in lines][-1] == "run succeeded" and {line["run"] for line in lines} == {run.pk}
@@ -185,9 +185,9 @@ def test_lines_within_a_task_name_it(
         logging.getLogger("psycopg").warning("something")
         raise BadData(f"customer {CANARY}@example.com is broken")
 
-    run = asked()
+    run = start_queued_run()
     broker.sent.append(run.tasks.get().pk)
-    task = broker.work_until(Stage.TRANSFORM)
+    task = broker.deliver_until(Stage.TRANSFORM)
     monkeypatch.setitem(loop.STAGES, Stage.TRANSFORM, fail)
     recorder = Recorder()
     for name in settings.RUN_LOGGERS:
@@ -195,7 +195,7 @@ def test_lines_within_a_task_name_it(
     logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]
     for name in (*settings.RUN_LOGGERS, "psycopg"):
         monkeypatch.setattr(logging.getLogger(name), "handlers", [recorder])
-    broker.work()
+    broker.deliver_all()
     library, failed, run_failed = lines
     assert library | {"run": run.pk, "task": task.pk, "stage": "transform", "table": task.subject} == library
     assert (
@@ -212,9 +212,9 @@ def test_cancelled_run_is_logged_at_info(small_shop: dict[str, int], broker: Fak
         raise Cancelled("Cancelled by olena. Nothing was published.")
 
     monkeypatch.setitem(loop.STAGES, Stage.PLAN, cancel)
-    broker.sent.append(asked().tasks.get().pk)
+    broker.sent.append(start_queued_run().tasks.get().pk)
     with capture_logs() as lines:
-        broker.work()
+        broker.deliver_all()
     assert [(line["event"], line["log_level"]) for line in lines] == [("task cancelled", "info"), ("run cancelled", "info")]
 
 

@@ -15,8 +15,8 @@ from apps.orchestration.results import WRITTEN, document
 from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
 from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
-from tests.orchestration.conftest import broker, quick_heart, schedules  # noqa: F401  fixtures
-from tests.orchestration.harness import FakeBroker, asked
+from tests.orchestration.conftest import broker, fast_heartbeat, schedules  # noqa: F401  fixtures
+from tests.orchestration.harness import FakeBroker, start_queued_run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 PROMETHEUS = {"SERVER_NAME": "web", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.9"}
@@ -94,9 +94,9 @@ def test_runs_stages_and_modes(star: Run) -> None:  # noqa: F811
 
 
 def test_queued_tasks_and_a_task_whose_worker_died(star: Run, broker: FakeBroker) -> None:  # noqa: F811
-    run = asked()
+    run = start_queued_run()
     broker.sent.append(run.tasks.get().pk)
-    broker.work_until(Stage.EXTRACT)
+    broker.deliver_until(Stage.EXTRACT)
     task = run.tasks.filter(stage=Stage.EXTRACT).earliest("pk")
     assert task.claim_for("elsewhere:1")
     Task.objects.filter(pk=task.pk).update(heartbeat_at=star.created_at.replace(year=2020))

@@ -11,7 +11,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from apps.orchestration.models import Run
-from tests.conftest import ROOT, needed
+from tests.conftest import ROOT, require_program
 from tests.console.conftest import no_memory, star  # noqa: F401  fixtures
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
@@ -75,7 +75,7 @@ def test_compose_mounts_existing_files() -> None:
 
 def test_alert_rules() -> None:
     result = subprocess.run(
-        [needed("promtool", "prometheus"), "test", "rules", "tests/monitoring/alerts_test.yml"],
+        [require_program("promtool", "prometheus"), "test", "rules", "tests/monitoring/alerts_test.yml"],
         cwd=ROOT,
         capture_output=True,
         text=True,

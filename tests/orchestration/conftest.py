@@ -1,4 +1,4 @@
-"""A small shop, the two schedules, and the messages that would have gone to the broker."""
+"""Fixtures: a small shop, the two schedules, a fake broker and a fast heartbeat."""
 
 import importlib
 
@@ -20,7 +20,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
 
 @pytest.fixture
 def small_shop(transactional_db: None, settings: Settings) -> dict[str, int]:
-    """60 orders in two slices; no wait before another attempt."""
+    """Generate 60 orders, which are two slices, and retry without a delay."""
     settings.ETL_BATCH_ORDERS = 40
     settings.ETL_RETRY_SECONDS = 0
     return shop.generate(60, 1)
@@ -28,13 +28,13 @@ def small_shop(transactional_db: None, settings: Settings) -> dict[str, int]:
 
 @pytest.fixture
 def schedules(transactional_db: None) -> None:
-    """As the migration makes them: a test that empties the tables takes them away."""
+    """Create the schedules as the migration does: the tables are emptied after each transactional test."""
     importlib.import_module("apps.orchestration.migrations.0001_initial").create_schedules(installed, None)
 
 
 @pytest.fixture
-def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A heart that listens every twentieth of a second."""
+def fast_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let heartbeats listen, and idle workers poll, every 50 ms."""
     monkeypatch.setattr("apps.orchestration.worker.heartbeat.LISTEN_INTERVAL_S", 0.05)
     monkeypatch.setattr("apps.orchestration.worker.local.LISTEN_INTERVAL_S", 0.05)
     monkeypatch.setattr("apps.orchestration.worker.loop.Worker.idle_s", 0.05)

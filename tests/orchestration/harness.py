@@ -1,4 +1,4 @@
-"""A broker that keeps its messages, and what the tests of the ledger do again and again."""
+"""A fake broker, and helpers that the ledger's tests share."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from apps.warehouse.models import FactSales, Load
 
 
 class FakeBroker:
-    """Keeps the ids of the messages that would go to the broker, and delivers them on request."""
+    """Records the task ids of the messages sent to the broker, and delivers them on request."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []
@@ -25,21 +25,21 @@ class FakeBroker:
         assert Task.objects.get(pk=task_id).stage == stage
         self.sent.append(task_id)
 
-    def take(self) -> list[int]:
-        """What has been sent since it was last asked."""
+    def take_sent(self) -> list[int]:
+        """Return the task ids sent since the last call, without delivering them."""
         taken, self.sent = self.sent, []
         return taken
 
-    def work(self) -> None:
-        """As one worker would, message after message, until no more come."""
+    def deliver_all(self) -> None:
+        """Execute the task of each message, as one worker would, until there are no more."""
         for _ in range(200):
             if not self.sent:
                 return
             tasks.execute(self.sent.pop(0))
-        raise AssertionError("messages without an end")
+        raise AssertionError("the messages do not end")
 
-    def work_until(self, stage: Stage) -> Task:
-        """Until only tasks of this stage are to be done; the first of them. Its message stays."""
+    def deliver_until(self, stage: Stage) -> Task:
+        """Deliver messages until only tasks of this stage remain. Return the first of them; its message stays undelivered."""
         for _ in range(200):
             waiting = [Task.objects.get(pk=number) for number in self.sent]
             others = [task for task in waiting if task.stage != stage]
@@ -47,21 +47,21 @@ class FakeBroker:
                 return waiting[0]
             self.sent.remove(others[0].pk)
             tasks.execute(others[0].pk)
-        raise AssertionError(f"no {stage}")
+        raise AssertionError(f"no task of stage {stage} was sent")
 
 
-def asked(mode: Mode = Mode.FULL, trigger: Trigger = Trigger.CLI, **options: Any) -> Run:
-    """A run for the workers."""
+def start_queued_run(mode: Mode = Mode.FULL, trigger: Trigger = Trigger.CLI, **options: Any) -> Run:
+    """Start a run that workers are to execute."""
     return start_run(mode, trigger, "test", queue=True, **options)
 
 
 def fresh(row: Any) -> Any:
-    """As the database has it now."""
+    """Return the row as it is in the database now."""
     return type(row).objects.get(pk=row.pk)
 
 
-def at_once(count: int, call: Callable[[], Any]) -> list[Any]:
-    """The same call in so many threads, all let go at the same moment."""
+def run_concurrently(count: int, call: Callable[[], Any]) -> list[Any]:
+    """Make the same call in `count` threads at the same moment, and return their results."""
     start = Barrier(count)
 
     def one() -> Any:
@@ -79,6 +79,6 @@ def ago(**amount: float) -> Any:
     return timezone.now() - timedelta(**amount)
 
 
-def star() -> tuple[list[tuple[Any, ...]], int]:
-    """Every fact, and how many runs were published."""
+def read_warehouse() -> tuple[list[tuple[Any, ...]], int]:
+    """Return every fact row, and the number of published loads."""
     return list(FactSales.objects.order_by("pk").values_list()), Load.objects.count()

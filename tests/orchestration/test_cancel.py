@@ -1,4 +1,4 @@
-"""A run that somebody ends: at any stage, before a task and within one, and never after the commit."""
+"""Cancelling a run: at any stage, before a task and during one, but not after the commit."""
 
 import time
 
@@ -12,46 +12,48 @@ from apps.orchestration.worker.delivery import advance_run
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled
-from tests.orchestration.harness import FakeBroker, asked, fresh, star
+from tests.orchestration.harness import FakeBroker, fresh, read_warehouse, start_queued_run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 ALL = [Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD]
-SAID = "Cancelled by olena: wrong day. Nothing was published."
+CAUSE = "Cancelled by olena: wrong day. Nothing was published."
 
 
 def assert_cancelled(run: Run) -> None:
     run = fresh(run)
-    assert (run.state, run.cause, run.cancelled_by, run.reason) == (State.CANCELLED, SAID, "olena", "wrong day")
-    assert run.finished_at and star() == ([], 0)
+    assert (run.state, run.cause, run.cancelled_by, run.reason) == (State.CANCELLED, CAUSE, "olena", "wrong day")
+    assert run.finished_at and read_warehouse() == ([], 0)
     assert not run.tasks.filter(state=State.RUNNING).exists()
 
 
 @pytest.mark.parametrize("stage", ALL)
-def test_cancel_before_a_stage_at_the_workers(broker: FakeBroker, stage: Stage) -> None:
-    run = asked()
-    task = broker.work_until(stage)
+def test_cancel_before_a_stage_on_workers(broker: FakeBroker, stage: Stage) -> None:
+    run = start_queued_run()
+    task = broker.deliver_until(stage)
     assert cancel_run(run.pk, "olena", "wrong day")
     assert_cancelled(run)
-    broker.work()
+    broker.deliver_all()
     assert fresh(task).state == State.QUEUED and fresh(task).attempt == 0
     assert_cancelled(run)
 
 
 @pytest.mark.parametrize("stage", ALL)
 @pytest.mark.parametrize("workers", [True, False], ids=["workers", "alone"])
-def test_cancel_within_a_stage(broker: FakeBroker, quick_heart: None, monkeypatch: pytest.MonkeyPatch, stage: Stage, workers: bool) -> None:
-    def waits(task: Task, report: Report) -> Landed:
+def test_cancel_during_a_stage(
+    broker: FakeBroker, fast_heartbeat: None, monkeypatch: pytest.MonkeyPatch, stage: Stage, workers: bool
+) -> None:
+    def wait_for_cancel(task: Task, report: Report) -> Landed:
         cancel_run(task.run_id, "olena", "wrong day")
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             report("fact_sales", 0)
             time.sleep(0.01)
-        raise AssertionError("nobody ended it")
+        raise AssertionError("the run was not cancelled")
 
-    monkeypatch.setitem(STAGES, stage, waits)
+    monkeypatch.setitem(STAGES, stage, wait_for_cancel)
     if workers:
-        run = asked()
-        broker.work()
+        run = start_queued_run()
+        broker.deliver_all()
     else:
         run = api.start_run(Mode.FULL, Trigger.CLI, "test")
         with pytest.raises(Cancelled):
@@ -61,8 +63,8 @@ def test_cancel_within_a_stage(broker: FakeBroker, quick_heart: None, monkeypatc
 
 
 @pytest.mark.parametrize("workers", [True, False], ids=["workers", "alone"])
-def test_cancel_that_the_commit_hears_of_first(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, workers: bool) -> None:
-    """The heart listens once a second; the load asks before it commits. It is a cancel all the same, not a claim that was lost."""
+def test_cancel_seen_first_by_the_commit_cancels_the_run(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, workers: bool) -> None:
+    """The load checks its claim before the heartbeat, which listens once a second, has seen the cancellation. It is not a lost claim."""
     real = STAGES[Stage.LOAD]
 
     def load(task: Task, report: Report) -> Landed:
@@ -71,8 +73,8 @@ def test_cancel_that_the_commit_hears_of_first(broker: FakeBroker, monkeypatch: 
 
     monkeypatch.setitem(STAGES, Stage.LOAD, load)
     if workers:
-        run = asked()
-        broker.work()
+        run = start_queued_run()
+        broker.deliver_all()
     else:
         run = api.start_run(Mode.FULL, Trigger.CLI, "test")
         with pytest.raises(Cancelled):
@@ -80,65 +82,65 @@ def test_cancel_that_the_commit_hears_of_first(broker: FakeBroker, monkeypatch: 
     assert_cancelled(run)
 
 
-def test_cancel_after_the_commit_is_too_late(quick_heart: None, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is published has succeeded, whoever wished otherwise meanwhile."""
+def test_cancel_after_the_commit_changes_nothing(fast_heartbeat: None, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published run has succeeded, even if it was cancelled meanwhile."""
     publish = stages.publish
 
-    def late(request: stages.PublishRequest) -> object:
+    def cancel_after_publish(request: stages.PublishRequest) -> object:
         published = publish(request)
         cancel_run(request.run_id, "olena", "wrong day")
-        time.sleep(0.3)  # the heart has heard of it
+        time.sleep(0.3)  # the heartbeat has seen it
         return published
 
-    monkeypatch.setattr(stages, "publish", late)
-    run = asked()
-    broker.work()
-    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+    monkeypatch.setattr(stages, "publish", cancel_after_publish)
+    run = start_queued_run()
+    broker.deliver_all()
+    assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1
     assert run.row_counts.filter(task__stage=Stage.LOAD).exists()
 
 
-def test_cancel_while_the_last_task_lands_ends_with_it(broker: FakeBroker) -> None:
-    """Nobody waits for the reaper."""
-    run = asked()
-    tasks.execute(broker.take()[0])
+def test_cancel_while_the_last_task_lands_needs_no_reaper(broker: FakeBroker) -> None:
+    """The run ends at once, without waiting for the reaper."""
+    run = start_queued_run()
+    tasks.execute(broker.take_sent()[0])
     Run.objects.update(cancelled_by="olena", reason="wrong day")
     advance_run(fresh(run))
     assert_cancelled(run)
 
 
-def test_cancel_of_a_run_whose_worker_died(broker: FakeBroker) -> None:
-    run = asked()
-    task = broker.work_until(Stage.EXTRACT)
+def test_cancelled_run_of_a_dead_worker_is_ended_by_the_reaper(broker: FakeBroker) -> None:
+    run = start_queued_run()
+    task = broker.deliver_until(Stage.EXTRACT)
     assert fresh(task).claim_for("dead:1")
     cancel_run(run.pk, "olena", "wrong day")
     assert fresh(run).state == State.RUNNING
-    Task.objects.filter(pk=task.pk).update(state=State.QUEUED)  # as the reaper finds it
+    Task.objects.filter(pk=task.pk).update(state=State.QUEUED)  # as the reaper requeues it
     reap()
     assert_cancelled(run)
 
 
-def test_cancel_of_what_is_not_active(broker: FakeBroker) -> None:
-    run = asked()
+def test_cancel_of_an_inactive_run_returns_none(broker: FakeBroker) -> None:
+    run = start_queued_run()
     assert cancel_run(run.pk, "olena") and cancel_run(run.pk, "petro") is None
     assert (fresh(run).cancelled_by, fresh(run).cause) == ("olena", "Cancelled by olena. Nothing was published.")
     assert cancel_run(4_711, "olena") is None
 
 
-def test_cancelled_run_is_resumed(broker: FakeBroker) -> None:
-    run = asked()
-    broker.work_until(Stage.LOAD)
+def test_cancelled_run_can_be_resumed(broker: FakeBroker) -> None:
+    run = start_queued_run()
+    broker.deliver_until(Stage.LOAD)
     cancel_run(run.pk, "olena", "wrong day")
     api.resume_run(run.pk, queue=True)
     assert fresh(run).cancelled_by == ""
-    broker.work()
-    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+    broker.deliver_all()
+    assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1
 
 
-def test_keyboard_interrupt_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(task: Task, report: Report) -> Landed:
+def test_keyboard_interrupt_cancels_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(task: Task, report: Report) -> Landed:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(STAGES, Stage.TRANSFORM, interrupted)
+    monkeypatch.setitem(STAGES, Stage.TRANSFORM, interrupt)
     run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(KeyboardInterrupt):
         api.execute_run(run)

@@ -1,4 +1,4 @@
-"""Schedules: each due instant has its run exactly once, whoever is down, restarted, doubled or paused meanwhile."""
+"""Schedules: each instant starts exactly one run, through outages, restarts, duplicate beats and pauses."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -26,8 +26,8 @@ from apps.orchestration.window import Window
 from apps.orchestration.worker import tasks
 from techmarket.celery import app
 from techmarket.errors import Usage
-from tests.orchestration.harness import FakeBroker, at_once, fresh
-from tests.orchestration.test_due_instants import crontab
+from tests.orchestration.harness import FakeBroker, fresh, run_concurrently
+from tests.orchestration.test_scheduled_instants import crontab
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
@@ -36,12 +36,12 @@ START = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)  # a Monday
 
 
 def at(day: int, hour: int, minute: int = 0) -> datetime:
-    """November 2026."""
+    """Return an instant of November 2026, in UTC."""
     return datetime(2026, 11, day, hour, minute, tzinfo=UTC)
 
 
 class Clock:
-    """The time, wherever a schedule looks at it."""
+    """Replaces the time for the schedules and for beat."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, now: datetime):
         self.now = now
@@ -53,7 +53,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, schedules: None) -> Clock:
-    """Monday noon; the schedules were made then."""
+    """Set the time to Monday noon, and the creation of the schedules with it."""
     clock = Clock(monkeypatch, START)
     Schedule.objects.update(enabled_since=START)
     PeriodicTask.objects.update(date_changed=START)
@@ -65,21 +65,21 @@ def workers(broker: FakeBroker) -> FakeBroker:
     return broker
 
 
-def runs_end() -> None:
+def finish_runs() -> None:
     Run.objects.filter(state__in=["queued", "running"]).update(state=State.SUCCEEDED)
 
 
-def change(name: str, **fields: Any) -> None:
+def change_periodic_task(name: str, **fields: Any) -> None:
     beat = PeriodicTask.objects.get(name=name)
     for field, value in fields.items():
         setattr(beat, field, value)
     beat.save()
 
 
-# --- What the migration makes ---
+# --- What the migration creates ---
 
 
-def test_the_two_schedules_of_the_contract(schedules: None) -> None:
+def test_migration_creates_the_two_schedules(schedules: None) -> None:
     made = {task.name: task for task in PeriodicTask.objects.filter(task="techmarket.scheduled")}
     assert set(made) == {DAILY, WEEKLY} == set(Schedule.objects.values_list("name", flat=True))
     for name, (hour, day) in {DAILY: ("2", "*"), WEEKLY: ("3", "0")}.items():
@@ -90,10 +90,10 @@ def test_the_two_schedules_of_the_contract(schedules: None) -> None:
     assert PeriodicTask.objects.get(name="techmarket-reap").interval.every == 15
 
 
-def test_what_they_ask_for(clock: Clock, broker: FakeBroker) -> None:
+def test_schedule_starts_runs_of_its_mode(clock: Clock, broker: FakeBroker) -> None:
     clock.now = at(8, 2)
     daily = fire(DAILY)
-    runs_end()
+    finish_runs()
     clock.now = at(8, 3)
     weekly = fire(WEEKLY)
     assert daily and weekly and daily.run and weekly.run
@@ -102,11 +102,11 @@ def test_what_they_ask_for(clock: Clock, broker: FakeBroker) -> None:
         (Mode.FULL, Trigger.SCHEDULE, WEEKLY, ""),
     ]
     assert daily.run.reason == "run: scheduled for 2026-11-08 02:00 UTC" and daily.run.window_start is None
-    assert broker.take() == [run.tasks.get().pk for run in (daily.run, weekly.run)]
+    assert broker.take_sent() == [run.tasks.get().pk for run in (daily.run, weekly.run)]
 
 
-def test_schedule_is_edited(clock: Clock) -> None:
-    """An instant of the new crontab that has passed already is no surprise run."""
+def test_past_instant_of_an_edited_crontab_starts_no_run(clock: Clock) -> None:
+    """An instant of the new crontab that has passed already starts no run."""
     clock.now = at(3, 2)
     assert fire(DAILY)
     clock.now = at(3, 12)
@@ -114,14 +114,14 @@ def test_schedule_is_edited(clock: Clock) -> None:
     when.hour = "10"
     when.save()
     assert fire(DAILY) is None and not missed_runs()
-    change(DAILY, crontab=CrontabSchedule.objects.create(hour="11", minute="30", timezone=ZoneInfo("UTC")))
+    change_periodic_task(DAILY, crontab=CrontabSchedule.objects.create(hour="11", minute="30", timezone=ZoneInfo("UTC")))
     assert fire(DAILY) is None and not missed_runs()
     assert next_instants(DAILY, 2) == [at(4, 11, 30), at(5, 11, 30)]
     clock.now = at(4, 11, 30)
-    assert (due := fire(DAILY)) and due.decision == Decision.RUN
+    assert (scheduled := fire(DAILY)) and scheduled.decision == Decision.RUN
 
 
-def test_schedule_that_does_not_exist(clock: Clock) -> None:
+def test_unknown_schedule_starts_no_run(clock: Clock) -> None:
     clock.now = at(3, 2)
     assert fire("techmarket-etl-hourly") is None and next_instants("techmarket-etl-hourly") == []
     PeriodicTask.objects.create(name="by hand", task="techmarket.scheduled", crontab=PeriodicTask.objects.get(name=DAILY).crontab)
@@ -130,10 +130,10 @@ def test_schedule_that_does_not_exist(clock: Clock) -> None:
         set_enabled("nightly", enabled=False)
 
 
-# --- Once ---
+# --- Exactly once ---
 
 
-def test_due_instant_that_fires_twice(clock: Clock) -> None:
+def test_instant_fired_twice_starts_one_run(clock: Clock) -> None:
     clock.now = at(3, 2)
     assert fire(DAILY) and fire(DAILY) is None
     clock.now = at(3, 14)
@@ -141,52 +141,57 @@ def test_due_instant_that_fires_twice(clock: Clock) -> None:
     assert Run.objects.count() == ScheduledRun.objects.count() == 1
 
 
-def test_eight_beats_at_once(clock: Clock, broker: FakeBroker) -> None:
+def test_eight_concurrent_beats_start_one_run(clock: Clock, broker: FakeBroker) -> None:
     clock.now = at(3, 2)
-    assert sum(due is not None for due in at_once(8, lambda: fire(DAILY))) == 1
+    assert sum(scheduled is not None for scheduled in run_concurrently(8, lambda: fire(DAILY))) == 1
     assert Run.objects.count() == ScheduledRun.objects.count() == 1
-    assert len(broker.take()) == 1
+    assert len(broker.take_sent()) == 1
 
 
-def test_ten_due_instants_and_two_beats(clock: Clock) -> None:
-    due = next_instants(DAILY, 10)
-    for instant in due:
+def test_two_beats_start_one_run_per_instant(clock: Clock) -> None:
+    scheduled = next_instants(DAILY, 10)
+    for instant in scheduled:
         clock.now = instant
-        at_once(2, lambda: fire(DAILY))
-        runs_end()
-    assert sorted(ScheduledRun.objects.values_list("scheduled_for", flat=True)) == due
+        run_concurrently(2, lambda: fire(DAILY))
+        finish_runs()
+    assert sorted(ScheduledRun.objects.values_list("scheduled_for", flat=True)) == scheduled
     assert Run.objects.count() == 10 and set(ScheduledRun.objects.values_list("decision", flat=True)) == {Decision.RUN}
 
 
-def test_run_that_could_not_be_asked_for_is_still_due(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The due instant is decided on with its run, or not at all."""
-    clock.now, ask = at(3, 2), schedules.start_run  # type: ignore[attr-defined]
+def test_instant_is_fired_again_after_a_failed_start(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instant is recorded together with its run, or not at all."""
+    clock.now, real = at(3, 2), schedules.start_run  # type: ignore[attr-defined]
 
-    def away(*args: Any, **options: Any) -> Run:
-        ask(*args, **options)
+    def fail_after_start(*args: Any, **options: Any) -> Run:
+        real(*args, **options)
         raise ConnectionError("the power went")
 
-    monkeypatch.setattr(schedules, "start_run", away)
+    monkeypatch.setattr(schedules, "start_run", fail_after_start)
     with pytest.raises(ConnectionError):
         fire(DAILY)
     assert not ScheduledRun.objects.exists() and not Run.objects.exists()
-    monkeypatch.setattr(schedules, "start_run", ask)
+    monkeypatch.setattr(schedules, "start_run", real)
     clock.now = at(3, 2, 1)
-    assert (due := fire(DAILY)) and due.decision == Decision.RUN and due.run
+    assert (scheduled := fire(DAILY)) and scheduled.decision == Decision.RUN and scheduled.run
 
 
-def test_overlapping_schedules(clock: Clock) -> None:
+def test_overlapping_scheduled_run_is_skipped(clock: Clock) -> None:
     clock.now = at(8, 2)
     fire(DAILY)
     clock.now = at(8, 3)
-    due = fire(WEEKLY)
-    assert due and due.run and due.run.state == State.SKIPPED and due.run.overlaps == Run.objects.get(requested_by=DAILY)
+    scheduled = fire(WEEKLY)
+    assert (
+        scheduled
+        and scheduled.run
+        and scheduled.run.state == State.SKIPPED
+        and scheduled.run.overlaps == Run.objects.get(requested_by=DAILY)
+    )
 
 
 # --- Pause ---
 
 
-def test_paused_schedule_asks_before_it_runs(clock: Clock, broker: FakeBroker) -> None:
+def test_run_missed_while_paused_awaits_a_decision(clock: Clock, broker: FakeBroker) -> None:
     clock.now = at(4, 12)
     set_enabled(DAILY, enabled=False)
     for day in (5, 6):
@@ -198,14 +203,14 @@ def test_paused_schedule_asks_before_it_runs(clock: Clock, broker: FakeBroker) -
     assert not ScheduledRun.objects.exclude(schedule=WEEKLY).exists()
     fire_missed_schedules()
     fire_missed_schedules()
-    due = ScheduledRun.objects.get()
-    assert (due.schedule_id, due.scheduled_for, due.decision, due.run) == (DAILY, at(6, 2), Decision.HELD, None)
-    assert not Run.objects.exists() and broker.take() == [] and list(missed_runs()) == [due]
+    scheduled = ScheduledRun.objects.get()
+    assert (scheduled.schedule_id, scheduled.scheduled_for, scheduled.decision, scheduled.run) == (DAILY, at(6, 2), Decision.HELD, None)
+    assert not Run.objects.exists() and broker.take_sent() == [] and list(missed_runs()) == [scheduled]
     clock.now = at(7, 2)
-    assert (later := fire(DAILY)) and later.decision == Decision.RUN, "what is due after the pause needs no word"
+    assert (later := fire(DAILY)) and later.decision == Decision.RUN, "an instant after the pause needs no decision"
 
 
-def test_pause_in_which_nothing_was_due(clock: Clock) -> None:
+def test_pause_without_an_instant_misses_no_run(clock: Clock) -> None:
     clock.now = at(4, 12)
     set_enabled(DAILY, enabled=False)
     clock.now = at(4, 18)
@@ -214,107 +219,107 @@ def test_pause_in_which_nothing_was_due(clock: Clock) -> None:
     assert not ScheduledRun.objects.exists()
 
 
-def test_schedule_that_was_never_due_is_not_caught_up(clock: Clock) -> None:
-    """Installed at noon: nobody was promised the run of two o'clock."""
+def test_instant_before_installation_is_not_caught_up(clock: Clock) -> None:
+    """Installed at noon, the schedule has not missed the run of 02:00."""
     fire_missed_schedules()
     assert not ScheduledRun.objects.exists()
 
 
 @pytest.fixture
-def waiting(clock: Clock) -> ScheduledRun:
-    """A due instant that fell into a pause."""
+def missed(clock: Clock) -> ScheduledRun:
+    """Return a scheduled run that fell into a pause."""
     Schedule.objects.filter(name=DAILY).update(paused_at=at(4, 12), enabled_since=at(6, 12))
     clock.now = at(6, 12)
-    due = fire(DAILY)
-    assert due and due.decision == Decision.HELD
-    return due
+    scheduled = fire(DAILY)
+    assert scheduled and scheduled.decision == Decision.HELD
+    return scheduled
 
 
-def test_operator_runs_it_now(waiting: ScheduledRun, broker: FakeBroker) -> None:
-    resolve_missed_run(waiting, Decision.RUN, "olena")
-    due = fresh(waiting)
-    assert (due.decision, due.decided_by) == (Decision.RUN, "olena")
-    assert (due.run.state, due.run.mode, due.run.requested_by, due.run.trigger) == (
+def test_operator_runs_a_missed_run_now(missed: ScheduledRun, broker: FakeBroker) -> None:
+    resolve_missed_run(missed, Decision.RUN, "olena")
+    scheduled = fresh(missed)
+    assert (scheduled.decision, scheduled.decided_by) == (Decision.RUN, "olena")
+    assert (scheduled.run.state, scheduled.run.mode, scheduled.run.requested_by, scheduled.run.trigger) == (
         State.QUEUED,
         Mode.INCREMENTAL,
         "olena",
         Trigger.SCHEDULE,
     )
-    assert broker.take() == [due.run.tasks.get().pk] and not missed_runs()
+    assert broker.take_sent() == [scheduled.run.tasks.get().pk] and not missed_runs()
 
 
-def test_operator_skips_it(waiting: ScheduledRun) -> None:
-    resolve_missed_run(waiting, Decision.SKIPPED, "olena")
-    assert (fresh(waiting).decision, fresh(waiting).run) == (Decision.SKIPPED, None)
+def test_operator_skips_a_missed_run(missed: ScheduledRun) -> None:
+    resolve_missed_run(missed, Decision.SKIPPED, "olena")
+    assert (fresh(missed).decision, fresh(missed).run) == (Decision.SKIPPED, None)
     fire_missed_schedules()
     assert not Run.objects.exists()
 
 
-def test_operator_answers_once(waiting: ScheduledRun) -> None:
-    def say() -> bool:
+def test_operator_decides_once(missed: ScheduledRun) -> None:
+    def decide_now() -> bool:
         try:
-            resolve_missed_run(fresh(waiting), Decision.RUN, "olena")
+            resolve_missed_run(fresh(missed), Decision.RUN, "olena")
         except Usage:
             return False
         return True
 
-    assert sorted(at_once(4, say)) == [False, False, False, True]
+    assert sorted(run_concurrently(4, decide_now)) == [False, False, False, True]
     assert Run.objects.count() == 1
     with pytest.raises(Usage, match="has been decided already"):
-        resolve_missed_run(waiting, Decision.SKIPPED, "petro")
+        resolve_missed_run(missed, Decision.SKIPPED, "petro")
 
 
-def test_operator_fills_the_gap(waiting: ScheduledRun) -> None:
+def test_operator_backfills_a_missed_run(missed: ScheduledRun) -> None:
     with pytest.raises(Usage, match="there is nothing to backfill"):
-        backfill_window(waiting)
+        backfill_window(missed)
     last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=at(4, 2), decision=Decision.RUN, run=last)
-    assert backfill_window(waiting) == Window(at(3, 22), at(6, 22)), "from the 4th to the 6th, by Kyiv's midnights"
-    resolve_missed_run(waiting, Decision.RUN, "olena", backfill_window(waiting))
-    run = fresh(waiting).run
+    assert backfill_window(missed) == Window(at(3, 22), at(6, 22)), "from the 4th to the 6th, by Kyiv's midnights"
+    resolve_missed_run(missed, Decision.RUN, "olena", backfill_window(missed))
+    run = fresh(missed).run
     assert (run.mode, run.window_start, run.window_end) == (Mode.INCREMENTAL, at(3, 22), at(6, 22))
 
 
-# --- Everything was down ---
+# --- Downtime ---
 
 
 @pytest.mark.parametrize("hours", [0.5, 7, 100])
-def test_missed_while_everything_was_down_is_caught_up_once(clock: Clock, hours: float) -> None:
+def test_downtime_is_caught_up_with_one_run(clock: Clock, hours: float) -> None:
     scheduled_for = at(3, 2)
     clock.now = scheduled_for + timedelta(hours=hours)
-    at_once(2, fire_missed_schedules)
+    run_concurrently(2, fire_missed_schedules)
     fire_missed_schedules()
-    due = ScheduledRun.objects.get()
-    assert due.decision == Decision.CAUGHT_UP and due.run and Run.objects.count() == 1
-    assert due.scheduled_for == next(scheduled_instants(crontab("2", "0", "UTC"), clock.now, backwards=True))
-    assert due.run.reason == f"caught up: scheduled for {due.scheduled_for:%Y-%m-%d} 02:00 UTC"
+    scheduled = ScheduledRun.objects.get()
+    assert scheduled.decision == Decision.CAUGHT_UP and scheduled.run and Run.objects.count() == 1
+    assert scheduled.scheduled_for == next(scheduled_instants(crontab("2", "0", "UTC"), clock.now, backwards=True))
+    assert scheduled.run.reason == f"caught up: scheduled for {scheduled.scheduled_for:%Y-%m-%d} 02:00 UTC"
 
 
-def test_both_missed_and_the_full_one_is_caught_up(clock: Clock) -> None:
+def test_full_run_is_caught_up_first(clock: Clock) -> None:
     clock.now = at(9, 12)
     fire_missed_schedules()
     weekly, daily = Run.objects.get(requested_by=WEEKLY), Run.objects.get(requested_by=DAILY)
     assert (weekly.state, weekly.mode) == (State.QUEUED, Mode.FULL) and daily.state == State.SKIPPED
 
 
-def test_some_minutes_late_is_no_catching_up(clock: Clock) -> None:
+def test_run_some_minutes_late_is_not_caught_up(clock: Clock) -> None:
     clock.now = at(3, 2, 9)
-    assert (due := fire(DAILY)) and due.decision == Decision.RUN
+    assert (scheduled := fire(DAILY)) and scheduled.decision == Decision.RUN
 
 
-def test_message_that_the_broker_lost_is_made_good(clock: Clock) -> None:
-    """Beat believes that it has fired; the reaper's round finds that nothing came of it."""
+def test_reaper_starts_a_run_whose_message_was_lost(clock: Clock) -> None:
+    """Beat has sent the message; the reaper finds that no run was started."""
     PeriodicTask.objects.filter(name=DAILY).update(last_run_at=at(3, 2))
     clock.now = at(3, 2, 1)
     tasks.reap()
-    assert (due := ScheduledRun.objects.get()) and due.run and due.decision == Decision.RUN
+    assert (scheduled := ScheduledRun.objects.get()) and scheduled.run and scheduled.decision == Decision.RUN
 
 
-# --- Beat itself ---
+# --- Beat ---
 
 
 class Beat:
-    """django-celery-beat's own scheduler, restarted at will; what it would send is carried out here, or is lost."""
+    """django-celery-beat's own scheduler, which a test may restart; the messages it would send are executed here."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.sent: list[str] = []
@@ -325,8 +330,8 @@ class Beat:
         self.scheduler.sync()
         self.scheduler = django_celery_beat.schedulers.DatabaseScheduler(app=app, lazy=True)
 
-    def look(self) -> None:
-        """One round: everything that beat thinks is due is sent."""
+    def tick(self) -> None:
+        """Send and execute every entry that beat considers due."""
         for name, entry in self.scheduler.schedule.items():
             if name in (DAILY, WEEKLY) and entry.is_due().is_due:
                 self.scheduler.apply_entry(self.scheduler.reserve(entry))
@@ -337,7 +342,7 @@ class Beat:
 
 def test_beat_restarted_every_minute_for_an_hour(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A schedule of every ten minutes, from 01:30 to 02:30: six runs."""
-    change(DAILY, crontab=CrontabSchedule.objects.create(hour="*", minute="*/10", timezone=ZoneInfo("UTC")))
+    change_periodic_task(DAILY, crontab=CrontabSchedule.objects.create(hour="*", minute="*/10", timezone=ZoneInfo("UTC")))
     clock.now = at(3, 1, 31)
     Schedule.objects.filter(name=DAILY).update(enabled_since=clock.now)
     PeriodicTask.objects.update(last_run_at=clock.now)
@@ -345,9 +350,9 @@ def test_beat_restarted_every_minute_for_an_hour(clock: Clock, monkeypatch: pyte
     for _ in range(60):
         clock.now += timedelta(minutes=1)
         beat.restart()
-        beat.look()
-        runs_end()
-    assert [f"{due.scheduled_for:%H:%M}" for due in ScheduledRun.objects.order_by("scheduled_for")] == [
+        beat.tick()
+        finish_runs()
+    assert [f"{scheduled.scheduled_for:%H:%M}" for scheduled in ScheduledRun.objects.order_by("scheduled_for")] == [
         "01:40",
         "01:50",
         "02:00",
@@ -362,7 +367,7 @@ def test_beat_restarted_every_minute_for_an_hour(clock: Clock, monkeypatch: pyte
 @pytest.mark.parametrize(("begin", "end"), [(date(2026, 3, 28), date(2026, 3, 31)), (date(2026, 10, 24), date(2026, 10, 27))])
 def test_beat_over_the_days_of_the_clock_change(clock: Clock, monkeypatch: pytest.MonkeyPatch, begin: date, end: date) -> None:
     """03:30 in Kyiv, every day, beat and reaper together, beat restarted every half hour: one run for each local day."""
-    change(DAILY, crontab=CrontabSchedule.objects.create(hour="3", minute="30", timezone=KYIV))
+    change_periodic_task(DAILY, crontab=CrontabSchedule.objects.create(hour="3", minute="30", timezone=KYIV))
     clock.now = datetime(begin.year, begin.month, begin.day, 12, tzinfo=KYIV).astimezone(UTC)
     Schedule.objects.update(enabled_since=clock.now)
     PeriodicTask.objects.update(last_run_at=clock.now)
@@ -371,9 +376,9 @@ def test_beat_over_the_days_of_the_clock_change(clock: Clock, monkeypatch: pytes
     while clock.now.astimezone(KYIV).date() < end:
         clock.now += timedelta(minutes=30)
         beat.restart()
-        beat.look()
+        beat.tick()
         fire_missed_schedules()
-        runs_end()
-    days = [due.scheduled_for.astimezone(KYIV).date() for due in ScheduledRun.objects.order_by("scheduled_for")]
+        finish_runs()
+    days = [scheduled.scheduled_for.astimezone(KYIV).date() for scheduled in ScheduledRun.objects.order_by("scheduled_for")]
     assert days == [begin + timedelta(days=day) for day in range(1, (end - begin).days)]
     assert Run.objects.count() == len(days)

@@ -1,4 +1,4 @@
-"""manage.py schedules: what an operator sees and says."""
+"""manage.py schedules: what it prints, and the decisions that it takes."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,21 +12,21 @@ from django_celery_beat.models import PeriodicTask
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
 from tests.conftest import Cli
-from tests.orchestration.harness import FakeBroker, ago, asked, fresh
+from tests.orchestration.harness import FakeBroker, ago, fresh, start_queued_run
 
 DAILY, WEEKLY = "techmarket-etl-daily", "techmarket-etl-weekly-full"
-Say = Callable[..., tuple[int, str, str]]
+RunCommand = Callable[..., tuple[int, str, str]]
 in_process = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
 @pytest.fixture
-def say(schedules: None, broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> Say:
-    """The command here: its exit code, what it printed, and the line of its error."""
+def run_schedules(schedules: None, broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Return a function that runs the command in this process and returns its exit code, its output and its error."""
 
-    def run(*words: str) -> tuple[int, str, str]:
+    def run(*arguments: str) -> tuple[int, str, str]:
         code = 0
         try:
-            call_command("schedules", *words)
+            call_command("schedules", *arguments)
         except SystemExit as error:
             code = int(str(error.code))
         out, err = capsys.readouterr()
@@ -37,28 +37,28 @@ def say(schedules: None, broker: FakeBroker, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def waiting(say: Say) -> ScheduledRun:
-    """Paused three days ago, resumed now."""
+def missed(run_schedules: RunCommand) -> ScheduledRun:
+    """Return a run missed by a schedule that was paused three days ago and resumed now."""
     Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=timezone.now())
-    due = fire(DAILY)
-    assert due and due.decision == Decision.HELD
-    return due
+    scheduled = fire(DAILY)
+    assert scheduled and scheduled.decision == Decision.HELD
+    return scheduled
 
 
 def test_new_control_database_has_the_two_schedules(run_cli: Cli, tmp_path: Path) -> None:
     assert run_cli("schedules").returncode == 4
     assert run_cli("migrate_all").returncode == 0
-    shown = run_cli("schedules")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.splitlines()[0] == f"{DAILY}: on, incremental. At 02:00 AM UTC"
-    assert f"{WEEKLY}: on, full. At 03:00 AM, only on Sunday UTC" in shown.stdout
-    assert shown.stdout.count("  next    ") == 10 and shown.stdout.count(" 03:00 UTC   Sun ") == 5
-    assert shown.stdout.count(" 02:00 UTC   ") == 5 and "held" not in shown.stdout
+    result = run_cli("schedules")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0] == f"{DAILY}: on, incremental. At 02:00 AM UTC"
+    assert f"{WEEKLY}: on, full. At 03:00 AM, only on Sunday UTC" in result.stdout
+    assert result.stdout.count("  next    ") == 10 and result.stdout.count(" 03:00 UTC   Sun ") == 5
+    assert result.stdout.count(" 02:00 UTC   ") == 5 and "held" not in result.stdout
 
 
 @in_process
-def test_next_instants_in_both_time_zones(say: Say) -> None:
-    code, out, _ = say()
+def test_next_instants_in_both_time_zones(run_schedules: RunCommand) -> None:
+    code, out, _ = run_schedules()
     assert code == 0
     for instant in next_instants(DAILY):
         local = timezone.localtime(instant)
@@ -66,59 +66,59 @@ def test_next_instants_in_both_time_zones(say: Say) -> None:
 
 
 @in_process
-def test_pause_and_resume(say: Say) -> None:
-    assert say("--pause", DAILY) == (0, f"{DAILY}: paused, incremental. At 02:00 AM UTC\n", "")
+def test_pause_and_resume(run_schedules: RunCommand) -> None:
+    assert run_schedules("--pause", DAILY) == (0, f"{DAILY}: paused, incremental. At 02:00 AM UTC\n", "")
     assert not PeriodicTask.objects.get(name=DAILY).enabled and Schedule.objects.get(name=DAILY).enabled_since is None
-    out = say()[1]
+    out = run_schedules()[1]
     assert f"{DAILY}: paused, incremental. At 02:00 AM UTC\n{WEEKLY}: on" in out
-    code, out, err = say("--resume", DAILY)
+    code, out, err = run_schedules("--resume", DAILY)
     assert (code, err) == (0, "") and out.startswith(f"{DAILY}: on, incremental. ") and out.count("  next    ") == 5
     schedule = Schedule.objects.get(name=DAILY)
     assert schedule.enabled_since and schedule.paused_at and schedule.enabled_since > schedule.paused_at
-    assert f"{DAILY}: on" in say()[1]
+    assert f"{DAILY}: on" in run_schedules()[1]
 
 
 @in_process
-def test_run_now(say: Say, waiting: ScheduledRun) -> None:
-    instant = f"{waiting.scheduled_for:%a %Y-%m-%d %H:%M} UTC"
-    assert f"  missed  {instant}   decide with --run-now, --backfill or --skip {waiting.pk}\n" in say()[1]
-    code, out, _ = say("--run-now", str(waiting.pk))
-    assert code == 0 and Run.objects.get().pk == int(out) and fresh(waiting).run_id == int(out)
-    assert "held" not in say()[1]
-    assert say("--skip", str(waiting.pk))[0] == 2
+def test_run_now(run_schedules: RunCommand, missed: ScheduledRun) -> None:
+    instant = f"{missed.scheduled_for:%a %Y-%m-%d %H:%M} UTC"
+    assert f"  missed  {instant}   decide with --run-now, --backfill or --skip {missed.pk}\n" in run_schedules()[1]
+    code, out, _ = run_schedules("--run-now", str(missed.pk))
+    assert code == 0 and Run.objects.get().pk == int(out) and fresh(missed).run_id == int(out)
+    assert "held" not in run_schedules()[1]
+    assert run_schedules("--skip", str(missed.pk))[0] == 2
 
 
 @in_process
-def test_run_now_while_another_is_active(say: Say, waiting: ScheduledRun) -> None:
-    active = asked()
-    code, out, err = say("--run-now", str(waiting.pk))
+def test_run_now_while_another_is_active(run_schedules: RunCommand, missed: ScheduledRun) -> None:
+    active = start_queued_run()
+    code, out, err = run_schedules("--run-now", str(missed.pk))
     assert (code, out) == (3, "") and err.startswith(f"Skipped: overlaps run {active.pk} ")
 
 
 @in_process
-def test_skip(say: Say, waiting: ScheduledRun) -> None:
-    assert say("--skip", str(waiting.pk)) == (0, "", "")
-    assert fresh(waiting).decision == Decision.SKIPPED and not Run.objects.exists()
+def test_skip(run_schedules: RunCommand, missed: ScheduledRun) -> None:
+    assert run_schedules("--skip", str(missed.pk)) == (0, "", "")
+    assert fresh(missed).decision == Decision.SKIPPED and not Run.objects.exists()
 
 
 @in_process
-def test_backfill(say: Say, waiting: ScheduledRun) -> None:
-    code, _, err = say("--backfill", str(waiting.pk))
+def test_backfill(run_schedules: RunCommand, missed: ScheduledRun) -> None:
+    code, _, err = run_schedules("--backfill", str(missed.pk))
     assert code == 2 and err.endswith("has succeeded: there is nothing to backfill. Run it now instead.")
-    assert fresh(waiting).decision == Decision.HELD
+    assert fresh(missed).decision == Decision.HELD
     last = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
-    ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=waiting.scheduled_for - timedelta(days=5), decision=Decision.RUN, run=last)
-    code, out, _ = say("--backfill", str(waiting.pk))
+    ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=missed.scheduled_for - timedelta(days=5), decision=Decision.RUN, run=last)
+    code, out, _ = run_schedules("--backfill", str(missed.pk))
     run = Run.objects.get(pk=int(out))
     assert code == 0 and run.mode == Mode.INCREMENTAL and run.window_start and run.window_end
-    first = timezone.localtime(waiting.scheduled_for - timedelta(days=5)).date()
+    first = timezone.localtime(missed.scheduled_for - timedelta(days=5)).date()
     assert (timezone.localtime(run.window_start).date(), timezone.localtime(run.window_start).hour) == (first, 0)
-    assert run.window_start < waiting.scheduled_for - timedelta(days=5) and run.window_end > timezone.now()
+    assert run.window_start < missed.scheduled_for - timedelta(days=5) and run.window_end > timezone.now()
 
 
 @in_process
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("--pause", "nightly"), "There is no schedule 'nightly'."),
         (("--resume", ""), "There is no schedule ''."),
@@ -129,7 +129,7 @@ def test_backfill(say: Say, waiting: ScheduledRun) -> None:
         (("--pause", DAILY, "--resume", DAILY), "argument --resume: not allowed with argument --pause."),
     ],
 )
-def test_what_makes_no_sense(say: Say, words: tuple[str, ...], said: str) -> None:
-    code, out, err = say(*words)
-    assert (code, out) == (2, "") and err.startswith(said)
+def test_invalid_arguments_are_refused(run_schedules: RunCommand, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = run_schedules(*arguments)
+    assert (code, out) == (2, "") and err.startswith(message)
     assert PeriodicTask.objects.get(name=DAILY).enabled

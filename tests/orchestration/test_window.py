@@ -1,4 +1,4 @@
-"""What a run takes: one value, validated where a run is started, for programs, commands and pages alike."""
+"""The window of a run: one value, validated where a run is started, for programs, commands and pages alike."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -28,7 +28,7 @@ def test_no_options_mean_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"first": FIRST}, BOTH),
         ({"last": LAST}, BOTH),
@@ -39,15 +39,15 @@ def test_no_options_mean_everything() -> None:
         ({"first": LAST, "last": FIRST}, "The end, 2026-03-28, is before the start, 2026-03-29."),
     ],
 )
-def test_options_without_a_meaning_are_refused(options: dict[str, Any], sentence: str) -> None:
+def test_options_without_a_meaning_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(Usage) as error:
         Window.from_options(**options)
-    assert str(error.value) == sentence
+    assert str(error.value) == message
 
 
 @LEDGER
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"mode": "full", "days": 7}, FULL),
         ({"mode": "full", "start_date": FIRST, "end_date": LAST}, FULL),
@@ -56,8 +56,8 @@ def test_options_without_a_meaning_are_refused(options: dict[str, Any], sentence
         ({"days": 7, "start_date": FIRST, "end_date": LAST}, EITHER),
     ],
 )
-def test_api_refuses_and_records_nothing(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(Usage, match=sentence[:40]):
+def test_api_refuses_and_records_nothing(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Usage, match=message[:40]):
         api.run(**options)
     assert not Run.objects.exists()
 
@@ -69,13 +69,13 @@ def test_start_run_refuses_an_end_without_a_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["--mode", "full", "--days", "7"], FULL),
         (["--end-date", "2026-03-29"], BOTH),
         (["--days", "7", "--start-date", "2026-03-28", "--end-date", "2026-03-29"], EITHER),
     ],
 )
-def test_command_refuses_with_one_sentence(arguments: list[str], sentence: str, run_cli: Cli) -> None:
+def test_command_refuses_with_one_line(arguments: list[str], message: str, run_cli: Cli) -> None:
     result = run_cli("run_etl", *arguments)
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"{sentence}\n")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"{message}\n")

@@ -1,4 +1,4 @@
-"""Real workers on real servers: the short version of `make drill`, and the races that it found."""
+"""Real workers on real servers: a short version of `make drill`, and the races that it found."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ on_servers = pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="ne
 @on_servers
 @pytest.mark.parametrize(("drills", "times"), [("kill twice", 2), ("clicks", 8)])
 def test_drills_hold(drills: str, times: int) -> None:
-    """Not on the test databases: workers are processes of their own, and find those that the environment names."""
+    """Run drills on the databases that the environment names, not on the test databases: workers are separate processes."""
     command = [sys.executable, "-m", "tests.drills", *drills.split(), "--times", str(times)]
     with one_at_a_time("drills"):
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -29,7 +29,7 @@ def test_drills_hold(drills: str, times: int) -> None:
 
 
 @pytest.mark.django_db(databases=["default", "dwh"])
-def test_a_task_whose_worker_dies_after_its_run_has_ended_is_lost() -> None:
+def test_stalled_task_of_an_ended_run_is_lost() -> None:
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, requested_by="test", state=State.FAILED)
     then = timezone.now() - timedelta(minutes=2)
     silent = {"worker": "dead:1", "started_at": then, "heartbeat_at": then, "attempt": 1}
@@ -42,17 +42,17 @@ def test_a_task_whose_worker_dies_after_its_run_has_ended_is_lost() -> None:
 
 @on_servers
 @pytest.mark.django_db(transaction=True, databases=["default"])
-def test_of_two_who_claim_a_task_at_once_one_gets_it() -> None:
-    """The second finds the task queued, waits for the first, and must look again."""
+def test_second_of_two_concurrent_claims_is_refused() -> None:
+    """The second finds the task queued, waits for the first to commit, and must check the state again."""
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.API, requested_by="test")
     task = Task.objects.create(run=run, stage=Stage.PLAN)
-    answers = []
+    results = []
 
-    def claim_too() -> None:
-        answers.append(Task.objects.get(pk=task.pk).claim_for("second"))
+    def claim_second() -> None:
+        results.append(Task.objects.get(pk=task.pk).claim_for("second"))
         connections["default"].close()
 
-    second = threading.Thread(target=claim_too)
+    second = threading.Thread(target=claim_second)
     with transaction.atomic():
         assert Task.objects.get(pk=task.pk).claim_for("first")
         second.start()
@@ -60,4 +60,4 @@ def test_of_two_who_claim_a_task_at_once_one_gets_it() -> None:
         assert second.is_alive()
     second.join()
     task.refresh_from_db()
-    assert (answers, task.worker, task.attempt) == ([False], "first", 1)
+    assert (results, task.worker, task.attempt) == ([False], "first", 1)

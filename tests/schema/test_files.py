@@ -17,7 +17,7 @@ from apps.schema.columns import EXAMPLES, SOURCES, get_example, get_source
 from apps.schema.files import find_stale_files, render_files
 from apps.schema.layout import arrange_diagram
 from apps.schema.tables import Column, Database, Table, describe_databases
-from tests.conftest import PASSED_ON, ROOT, needed
+from tests.conftest import PASSED_ON, ROOT, require_program
 
 DATABASES = describe_databases()
 COLUMNS = {
@@ -130,8 +130,8 @@ def test_svg_is_xml_with_every_column(database: Database) -> None:
 
 
 def test_plantuml_renders_every_file(tmp_path: Path) -> None:
-    needed("dot", "graphviz")
-    plantuml = needed("plantuml", "plantuml")
+    require_program("dot", "graphviz")
+    plantuml = require_program("plantuml", "plantuml")
     sources = sorted((ROOT / "docs" / "er").glob("*.puml"))
     result = subprocess.run([plantuml, "-tsvg", "-o", str(tmp_path), *map(str, sources)], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "") and len(sources) == len(DATABASES)

@@ -1,4 +1,4 @@
-"""Executes the task that a message names, if nobody else has it."""
+"""Execute the task that a message names, if no other worker has claimed it."""
 
 from apps.orchestration.models import Run, State, Task
 from apps.orchestration.ready import ready_tasks
@@ -27,7 +27,7 @@ class CeleryWorker(Worker):
 
 
 def execute_delivered_task(task_id: int) -> None:
-    """Make one attempt at the task, then advance its run. What ended it is in the ledger; the message has served its purpose either way.
+    """Make one attempt at the task, then advance its run. The ledger records a failure; the message is done either way.
 
     A message may be older than the ledger: from before a resume, or from before a crash that took the control database's last commits.
     """

@@ -1,6 +1,6 @@
 """Celery delivers, the ledger decides: a message names a task that might be executed, and nothing else.
 
-A message lost, doubled or late changes nothing: the task is claimed in the ledger, and what nobody claimed is sent again.
+A message lost, doubled or late changes nothing: the task is claimed in the ledger, and unclaimed tasks are sent again.
 """
 
 from datetime import timedelta
@@ -20,12 +20,12 @@ from apps.orchestration.worker.heartbeat import is_overdue, timed_out
 from techmarket.celery import app
 
 log = structlog.get_logger()
-# A message that nobody claimed for so long is taken for lost and sent again; if it was not lost, the claim decides.
+# A message whose task is unclaimed for so long counts as lost and is sent again; if it was not lost, the claim decides.
 RESEND_AFTER = timedelta(seconds=2 * settings.ETL_LOST_AFTER_SECONDS)
 
 
 def advance_run(run: Run) -> None:
-    """After a task has ended: finish the run, or end it if it was cancelled or is overdue, or send the tasks that may start now."""
+    """Advance the run after a task: finish it, end it if it was cancelled or is overdue, or send the tasks that may start now."""
     finish_run(run)
     if not run.is_active:
         return None
@@ -40,9 +40,9 @@ def advance_run(run: Run) -> None:
 def send_ready_tasks(run: Run) -> None:
     """Send a message for each task that may start and has none on its way, once the ledger's transaction is committed."""
     unsent = Q(message_sent_at=None) | Q(message_sent_at__lt=Now() - RESEND_AFTER)
-    rested = Q(not_before=None) | Q(not_before__lte=Now())
+    delay_over = Q(not_before=None) | Q(not_before__lte=Now())
     for task in ready_tasks(run):
-        if Task.objects.filter(unsent & rested, pk=task.pk, state=State.QUEUED).update(message_sent_at=Now()):
+        if Task.objects.filter(unsent & delay_over, pk=task.pk, state=State.QUEUED).update(message_sent_at=Now()):
             transaction.on_commit(partial(send_message, task.pk, task.stage))
 
 

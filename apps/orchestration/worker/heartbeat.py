@@ -21,7 +21,7 @@ from techmarket.commands import heed_signals
 from techmarket.errors import ClaimLost, EtlError, TimedOut
 from techmarket.messages import message
 
-LISTEN_INTERVAL_S = 1.0  # between two looks at what might end the work
+LISTEN_INTERVAL_S = 1.0  # between two checks for what ends the work
 
 
 def worker_name() -> str:
@@ -31,8 +31,8 @@ def worker_name() -> str:
 class Heartbeat:
     """Sends heartbeats for the tasks of one run that `worker` holds, and for the run itself where `worker` is its local executor.
 
-    It uses the control database's clock and a thread of its own: a COPY of minutes must not look like a death. `cause` is what ends the
-    work; from then on whatever the process waits for is interrupted, again and again until the work has noticed.
+    It uses the control database's clock and a thread of its own: a worker in a COPY of minutes must not look dead. `cause` is what ends the
+    work; from then on every wait of the process is interrupted, until the work has noticed.
     """
 
     def __init__(self, run_id: int, worker: str):
@@ -67,15 +67,15 @@ class Heartbeat:
                     self.write()
                 self.cause = self.cause or self.listen()
             except DatabaseError:
-                connection.close()  # the next beat tries a new one; if none comes through, the reaper is right to act
+                connection.close()  # the next beat tries a new one; if none succeeds, the reaper is right to act
             if self.cause:
                 interrupt()
         connection.close()
 
     def write(self) -> None:
-        mine = Q(worker=self.worker, state=State.RUNNING)
-        Run.objects.filter(mine, pk=self.run_id).update(heartbeat_at=Now())
-        Task.objects.filter(mine, run=self.run_id).update(heartbeat_at=Now())
+        held = Q(worker=self.worker, state=State.RUNNING)
+        Run.objects.filter(held, pk=self.run_id).update(heartbeat_at=Now())
+        Task.objects.filter(held, run=self.run_id).update(heartbeat_at=Now())
 
     def listen(self) -> EtlError | None:
         """Return what ends the work according to the ledger."""
@@ -86,7 +86,7 @@ class Heartbeat:
             return timed_out(run)
         if not run.is_active:
             return ClaimLost(message("run.ended_elsewhere", run=run.pk))
-        claim = self.claim  # may end or change meanwhile: then the ledger's answer is about another task
+        claim = self.claim  # may change during the query, whose result is then about another task
         if claim and not Task.objects.filter(claim=claim).exists() and self.claim == claim:
             return ClaimLost()
         return None

@@ -16,7 +16,7 @@ REJECTS_PER_INSERT = 1_000  # a table that is dirty throughout has as many rejec
 
 
 def land(task: Task, landed: Landed) -> None:
-    """Save what the task gives and record its success in one transaction, in place of what an earlier attempt left. Raises ClaimLost."""
+    """Save what the task gives and record its success in one transaction, replacing the rows of an earlier attempt. Raises ClaimLost."""
     run = task.run
     with transaction.atomic():
         if not task.succeed():

@@ -1,4 +1,4 @@
-"""Executes a whole run in the process that requested it, with a local worker pool beside it."""
+"""Execute a whole run in the process that requested it, with a local worker pool beside it."""
 
 from apps.orchestration.models import Run, Stage, State, Task
 from apps.orchestration.outcome import cancelled_by_signal, end_run, finish_run
@@ -46,7 +46,7 @@ class LocalWorker(Worker):
 def execute_run(run: Run, listener: Listener = silent, processes: int = 1) -> None:
     """Execute the whole run here, task after task, to its final state. Raises what stopped it, after recording it.
 
-    With more than one process, others beside this one share its extracts and transforms.
+    With more than one process, a local worker pool shares its extracts and transforms.
     """
     stop_query_log()
     with LocalWorkerPool(run, processes) as pool:
@@ -63,7 +63,7 @@ def execute_run(run: Run, listener: Listener = silent, processes: int = 1) -> No
 
 
 def report_tasks_of_others(run: Run, listener: Listener, reported: set[int]) -> None:
-    """Tell `listener` of the tasks that other workers have finished since the last call; `reported` collects their ids."""
+    """Call `listener` for the tasks that other workers have finished since the last call; `reported` collects their ids."""
     for task in run.tasks.filter(state=State.SUCCEEDED).exclude(worker=worker_name()).exclude(pk__in=reported):
         reported.add(task.pk)
         listener(task, sum(task.batches.values_list("rows", flat=True)), True)

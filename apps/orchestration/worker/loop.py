@@ -1,4 +1,4 @@
-"""The one worker loop: choose a task of a run, claim it, execute it, record what came of it.
+"""The one worker loop: choose a task of a run, claim it, execute it, record its result.
 
 The command's process, its local pool and Celery's workers differ only in which tasks they take and when they stop. What is recorded
 about a task is recorded only while its claim is still the one it was executed under.
@@ -23,7 +23,7 @@ from techmarket.diagnosis import close, diagnosed
 from techmarket.errors import ChecksRefused, ClaimLost, EtlError, Unreachable
 
 log = structlog.get_logger()
-POLL_S = 0.05  # between two looks for a task, where other workers share the run
+POLL_S = 0.05  # between two queries for a task, where other workers share the run
 
 Listener = Callable[[Task, int, bool], None]  # the task; how many rows more; whether it has ended
 
@@ -81,7 +81,7 @@ def sleep(seconds: float, heartbeat: Heartbeat) -> None:
 def execute_task(task: Task, heartbeat: Heartbeat, listener: Listener = silent) -> bool:
     """Make one attempt at one task. Return False where another worker has it, or its run is over.
 
-    A transient failure queues it again, for later, while it has attempts left. Any other failure ends the run with it, and is raised.
+    A transient failure queues it again with a delay, while it has attempts left. Any other failure ends the run with it, and is raised.
     """
     if not task.claim_for(worker_name()):
         return False

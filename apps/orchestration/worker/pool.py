@@ -19,7 +19,7 @@ from apps.orchestration.models import Run, Stage, State
 from techmarket.messages import message
 
 MIN_SLICES = 4  # of the fact: a process takes 0.8 s to start, and fewer slices are done by then
-EXIT_TIMEOUT_S = 15.0  # a worker hears within two seconds that its run has ended
+EXIT_TIMEOUT_S = 15.0  # a worker notices within two seconds that its run has ended
 
 
 class LocalWorkerPool:
@@ -42,19 +42,19 @@ class LocalWorkerPool:
             process.communicate()
 
     def start_workers(self) -> None:
-        """Start the other processes if the run is large enough. SQLite takes one writer at a time: there they could not help."""
+        """Start the other processes if the run is large enough. SQLite allows one writer at a time, so there they would not help."""
         slices = self.run.tasks.filter(stage=Stage.EXTRACT, subject__in=FACT_TABLES).count()
         if slices < MIN_SLICES or connections["default"].vendor == "sqlite":
             return
-        level = logging.root.manager.disable  # up to which `--quiet` silences the log, here and there
+        level = logging.root.manager.disable  # up to which `--quiet` silences the log, here and in the workers
         command = [sys.executable, "-m", "apps.orchestration.worker.process", str(self.run.pk), str(level)]
         for _number in range(self.size - 1):
-            # In a session of its own: at Ctrl-C the caller ends the run, and workers learn that from the ledger.
+            # In a new session: at Ctrl-C the caller ends the run, and workers learn that from the ledger.
             process = subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
             self.processes.append(process)
 
     def requeue_orphaned_tasks(self) -> None:
-        """Queue again what workers that died have left behind."""
+        """Queue the tasks of dead workers again."""
         for process in self.processes:
             if process.poll() is not None:
                 for task in self.run.tasks.filter(state=State.RUNNING, worker__endswith=f":{process.pid}"):

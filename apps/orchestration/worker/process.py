@@ -1,4 +1,4 @@
-"""One worker of a local pool: `python -m apps.orchestration.worker.process RUN LEVEL`. It logs nothing up to LEVEL, as its caller."""
+"""One worker of a local pool: `python -m apps.orchestration.worker.process RUN LEVEL`. Like its parent it logs nothing up to LEVEL."""
 
 import logging
 import select
@@ -22,7 +22,7 @@ log = structlog.get_logger("apps.orchestration.worker.process")  # as a program 
 
 
 class PoolWorker(Worker):
-    """Takes extracts and transforms from the last towards the first, where the caller is; until only the load remains."""
+    """Takes extracts and transforms from the last to the first, while the parent starts at the first, until only the load remains."""
 
     idle_s = POLL_S
 
@@ -35,14 +35,14 @@ class PoolWorker(Worker):
 
 
 def is_orphaned() -> bool:
-    """Return True if the caller is gone. It writes nothing to the pipe between them; the pipe ends with the caller, however that ends,
-    and at once: a dead parent keeps its process id until somebody reaps it."""
+    """Return True if the parent is gone. It never writes to the pipe; the pipe closes at once when it dies, while its process id remains
+    until it is reaped."""
     return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def main(run_id: str, level: str) -> None:
-    """Work for the run. What ends the run is in the ledger, and its caller reports it; what ends this process alone costs only speed.
-    Neither belongs on the caller's stderr: only a log collector receives it."""
+    """Work for the run. The parent reports how the run ends; a failure of this process alone costs only speed.
+    Neither belongs on the parent's stderr: only a log collector receives it."""
     logging.disable(int(level))
     stop_query_log()
     try:

@@ -1,4 +1,4 @@
-"""What happens when a worker dies: beat every few seconds, and every new run first, requeue or fail what it left behind."""
+"""Recovery of dead workers' tasks and runs. Beat calls `reap` every few seconds, and every new run calls it first."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 def reap() -> None:
-    """Requeue or fail stalled tasks, also of runs that ended without them; then fail or advance every active run."""
+    """Requeue or fail stalled tasks, also of runs that have ended meanwhile; then fail or advance every active run."""
     for task in Task.objects.filter(is_stalled(), state=State.RUNNING).select_related("run").iterator():
         fail_stalled_task(task)
     for run in Run.objects.filter(state__in=ACTIVE):

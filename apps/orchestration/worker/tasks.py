@@ -1,4 +1,4 @@
-"""Celery's tasks: a message arrives, and the ledger decides what it is worth."""
+"""Celery's tasks: each message names a ledger task, and the ledger decides whether it is executed."""
 
 from celery import shared_task
 from celery.signals import worker_process_init

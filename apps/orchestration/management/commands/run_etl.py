@@ -66,7 +66,7 @@ class Command(BaseCommand):
         return None
 
     def start_safely(self, options: dict[str, Any]) -> Run:
-        """Start or resume a run; after a signal meanwhile, cancel it, though its number is not known here yet."""
+        """Start or resume a run; after a signal meanwhile, cancel the run, whose number is not known here yet."""
         try:
             return self.start(options)
         except KeyboardInterrupt as error:
@@ -82,19 +82,19 @@ class Command(BaseCommand):
             mode = Mode(options["mode"] or Mode.INCREMENTAL)
             return api.start_run(mode, Trigger.CLI, user(), window, dry_run=options["dry_run"], queue=queue)
         if not window.is_everything or options["mode"] or options["dry_run"]:
-            raise Usage("--resume rerun_of the run's own options: do not combine it with a mode, a window or --dry-run.")
+            raise Usage("--resume repeats the run's own options: do not combine it with a mode, a window or --dry-run.")
         try:
             return api.resume_run(options["resume"], queue=queue)
         except api.CannotResume as error:
             return stop(str(error), ExitCode.SKIPPED if error.skipped else ExitCode.USAGE)
 
     def see_through(self, run: Run, options: dict[str, Any]) -> None:
-        """Execute or follow the run to its end. How it ended is in the ledger, whatever ended it."""
+        """Execute or follow the run to its end. The ledger records how it ended."""
         quiet = options["quiet"] or options["json"]
         try:
             with silence(options["quiet"]), progress(run, quiet) as listener:
                 if run.is_local:
-                    # Whoever wants a traceback needs it from this process, not from one beside it.
+                    # A traceback is wanted from this process, not from a pool worker.
                     api.execute_run(run, listener, 1 if options["verbosity"] >= TRACEBACK else settings.ETL_PROCESSES)
                 else:
                     api.follow(run, listener, None if quiet else self.warn_unclaimed)
@@ -134,7 +134,7 @@ class Command(BaseCommand):
                 show(run)
             sys.stdout.flush()
         except OSError as error:
-            # The run has ended as it has, whatever becomes of the report; a reader may leave early (`| head -1`).
+            # A failed report does not change the run's result; a reader may close the pipe early (`| head -1`).
             forget_output()
             if not isinstance(error, BrokenPipeError):
                 text = f"{run} has {run.state}, but its report cannot be written: {error.strerror}. It is in the admin."
@@ -142,9 +142,9 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def silence(wanted: bool) -> Iterator[None]:
+def silence(quiet: bool) -> Iterator[None]:
     """Keep the log to warnings; a JSON log for a collector reports successful runs, too."""
-    if wanted:
+    if quiet:
         logging.disable(logging.INFO)
     try:
         yield
@@ -153,7 +153,7 @@ def silence(wanted: bool) -> Iterator[None]:
 
 
 def is_worth_showing(run: Run) -> bool:
-    """Return False for an unsuccessful run whose cause says it all; one that checks stopped shows them."""
+    """Return False for an unsuccessful run whose cause is enough; a run that failed its checks shows them."""
     return run.state == State.SUCCEEDED or run.checks.filter(passed=False, blocking=True).exists()
 
 

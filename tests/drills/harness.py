@@ -1,4 +1,4 @@
-"""The ground that the drills stand on: a small shop, workers and beat as processes, and what the star looks like."""
+"""The drills' harness: a small shop, workers and beat as processes, and the state of the warehouse."""
 
 import io
 import os
@@ -21,28 +21,28 @@ ORDERS = 3_000
 FOLDER = Path(tempfile.mkdtemp(prefix="techmarket-drills-"))
 TABLES = ("dim_date", "dim_region", "dim_category", "dim_product", "dim_customer", "dim_employee", "fact_sales")
 WRITES = ("inserted", "updated", "deleted", "derived")
-Seen = tuple[Any, ...]
+WarehouseState = tuple[Any, ...]
 
 
-class Broken(Exception):
-    """A promise does not hold."""
+class DrillFailed(Exception):
+    """A guarantee does not hold."""
 
 
 class Skipped(Exception):
     """This machine does not allow the drill."""
 
 
-def promise(holds: object, otherwise: str) -> None:
-    if not holds:
-        raise Broken(otherwise)
+def require(condition: object, failure: str) -> None:
+    if not condition:
+        raise DrillFailed(failure)
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60, every: float = 0.01) -> float:
-    """Wait for it; the seconds that it took."""
+def wait_until(condition: Callable[[], Any], description: str, seconds: float = 60, every: float = 0.01) -> float:
+    """Wait for the condition. Return the seconds that it took; raise DrillFailed after `seconds`."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:
-            raise Broken(f"not within {seconds:.0f} s: {what}. {ledger()} Logs: {FOLDER}")
+            raise DrillFailed(f"not within {seconds:.0f} s: {description}. {describe_active_run()} Logs: {FOLDER}")
         time.sleep(every)
     return time.monotonic() - began
 
@@ -85,7 +85,7 @@ class Program:
         os.killpg(self.process.pid, number)
 
     def pids(self) -> set[int]:
-        """Of the whole group."""
+        """Return the process ids of the whole group."""
         found = set()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -110,10 +110,10 @@ def start_worker(app: str = "techmarket", concurrency: int = 2, prefix: Sequence
 
 
 def workers(count: int, **options: Any) -> list[Program]:
-    """So many workers, ready."""
+    """Start `count` workers and wait until they are ready."""
     started = [start_worker(**options) for _ in range(count)]
     for worker in started:
-        until(worker.is_up, "a worker is ready", every=0.1)
+        wait_until(worker.is_up, "a worker is ready", every=0.1)
     return started
 
 
@@ -122,7 +122,7 @@ def start_beat(**env: str) -> Program:
 
 
 def stop_all() -> None:
-    """Whatever a drill has left."""
+    """Kill the processes and end the runs that a drill has left."""
     connections.close_all()
     for program in list(Program.alive):
         program.kill()
@@ -134,28 +134,28 @@ def stop_all() -> None:
 # --- Runs ---
 
 
-def start(mode: str = "full") -> Run:
-    """A run at the workers."""
+def start_queued_run(mode: str = "full") -> Run:
+    """Start a run that workers are to execute."""
     run = api.start_run(mode, Trigger.API, "drill", queue=True)
-    promise(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
+    require(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
     return run
 
 
-def ended(run: Run, seconds: float = 120) -> Run:
-    until(lambda: not fresh(run).is_active, f"run {run.pk} ends", seconds, every=0.03)
+def wait_for_end(run: Run, seconds: float = 120) -> Run:
+    wait_until(lambda: not fresh(run).is_active, f"run {run.pk} ends", seconds, every=0.03)
     return run
 
 
-def succeeded(run: Run, seconds: float = 120) -> Run:
-    ended(run, seconds)
-    promise(run.state == State.SUCCEEDED, f"run {run.pk} {run.state}: {run.cause} Logs: {FOLDER}")
+def wait_for_success(run: Run, seconds: float = 120) -> Run:
+    wait_for_end(run, seconds)
+    require(run.state == State.SUCCEEDED, f"run {run.pk} {run.state}: {run.cause} Logs: {FOLDER}")
     return run
 
 
-def run_here(mode: str = "full") -> Run:
-    """A run that nothing disturbs, in this process."""
+def execute_here(mode: str = "full") -> Run:
+    """Execute an undisturbed run in this process."""
     run = api.start_run(mode, Trigger.API, "drill")
-    promise(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
+    require(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
     api.execute_run(run)
     return fresh(run)
 
@@ -165,12 +165,12 @@ def fresh(run: Run) -> Run:
     return run
 
 
-def running(run: Run, stage: str) -> Callable[[], Task | None]:
+def task_running(run: Run, stage: str) -> Callable[[], Task | None]:
     return lambda: run.tasks.filter(stage=stage, state=State.RUNNING).first()
 
 
-def ledger() -> str:
-    """What the active run is at, for a complaint."""
+def describe_active_run() -> str:
+    """Describe the active run and its unfinished tasks, for an error message."""
     run = Run.objects.filter(state__in=ACTIVE).first()
     if run is None:
         return "No run is active."
@@ -178,38 +178,38 @@ def ledger() -> str:
     return f"Run {run.pk} is {run.state}; {'; '.join(undone)}."
 
 
-# --- The star ---
+# --- The warehouse ---
 
 STATE = """SELECT (SELECT count(*) FROM etl_load), f.*, c.*, p.* FROM
 (SELECT count(*), sum(net_amount), sum(paid_amount), sum(order_item_id * 31 + quantity), max(run_id) FROM fact_sales) AS f,
 (SELECT count(*), max(customer_key) FROM dim_customer) AS c, (SELECT sum(price), sum(product_key) FROM dim_product) AS p"""
 
 
-def state() -> Seen:
-    """What one query sees of the star: the publishes, counts and sums."""
-    return rows("dwh", STATE)[0]
+def read_state() -> WarehouseState:
+    """Return what one query sees of the warehouse: the number of loads, counts and sums."""
+    return query("dwh", STATE)[0]
 
 
-def rows(alias: str, query: str, *parameters: object) -> list[Seen]:
+def query(alias: str, sql: str, *parameters: object) -> list[WarehouseState]:
     with connections[alias].cursor() as cursor:
-        cursor.execute(query, parameters)
+        cursor.execute(sql, parameters)
         return list(cursor.fetchall())
 
 
-def right_star() -> None:
-    """An undisturbed full run finds nothing to correct."""
-    run = run_here("full")
-    wrong = {table: counts for table, counts in api.row_counts(run).items() if any(counts[name] for name in WRITES)}
-    promise(not wrong, f"the star was wrong: run {run.pk} had to write {wrong}")
+def require_correct_warehouse() -> None:
+    """Require that an undisturbed full run has nothing to correct."""
+    run = execute_here("full")
+    corrected = {table: counts for table, counts in api.row_counts(run).items() if any(counts[name] for name in WRITES)}
+    require(not corrected, f"the warehouse was wrong: run {run.pk} had to write {corrected}")
 
 
-def nothing_left() -> None:
-    """No run or task is under way, and no lock, open transaction or snapshot is left by anybody."""
+def require_nothing_left() -> None:
+    """Require that no run or task is active, and that no lock, open transaction or snapshot is left."""
     active = Run.objects.filter(state__in=ACTIVE).count() + Task.objects.filter(state=State.RUNNING).count()
-    promise(not active, f"{active} runs or tasks are stuck. {ledger()}")
+    require(not active, f"{active} runs or tasks are stuck. {describe_active_run()}")
     left = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%' AND datname = current_database()"
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = %s)"
     for alias in ("default", "dwh"):
-        until(lambda alias=alias: rows(alias, left) == [(0,)], f"no idle transaction in {alias}", 5)
-    until(lambda: rows("dwh", locks, connections["dwh"].settings_dict["NAME"]) == [(0,)], "no advisory lock", 5)
-    until(lambda: rows("orders_db", "SELECT count(*) FROM information_schema.innodb_trx") == [(0,)], "no open snapshot", 5)
+        wait_until(lambda alias=alias: query(alias, left) == [(0,)], f"no idle transaction in {alias}", 5)
+    wait_until(lambda: query("dwh", locks, connections["dwh"].settings_dict["NAME"]) == [(0,)], "no advisory lock", 5)
+    wait_until(lambda: query("orders_db", "SELECT count(*) FROM information_schema.innodb_trx") == [(0,)], "no open snapshot", 5)

@@ -1,4 +1,4 @@
-"""What is asked for: one active run, the same again, going on with one that failed, a dry run."""
+"""Starting, repeating and resuming runs; one active run at a time; what a dry run leaves."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,13 +16,13 @@ from apps.orchestration.window import Window
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
-from tests.orchestration.harness import FakeBroker, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, run_concurrently, start_queued_run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 
 
-class Opened:
-    """Counts the snapshots that are opened of the sources."""
+class SnapshotRecorder:
+    """Records the aliases of the sources on which a snapshot is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.aliases: list[str] = []
@@ -30,14 +30,14 @@ class Opened:
         monkeypatch.setattr(snapshot, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
 
 
-def carried_out(mode: Mode = Mode.FULL, **options: Any) -> Run:
+def execute_run(mode: Mode = Mode.FULL, **options: Any) -> Run:
     run = api.start_run(mode, Trigger.CLI, "test", **options)
     api.execute_run(run)
     return fresh(run)
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, stage: Stage, subject: str = "") -> None:
-    """The first task of this stage (on this subject) fails for good; the next is as ever."""
+def break_stage(monkeypatch: pytest.MonkeyPatch, stage: Stage, subject: str = "") -> None:
+    """Let the first task of this stage (on this subject) fail with a terminal error; later ones execute as usual."""
     real = STAGES[stage]
 
     def fail(task: Task, report: Report) -> Landed:
@@ -49,10 +49,10 @@ def broken(monkeypatch: pytest.MonkeyPatch, stage: Stage, subject: str = "") -> 
     monkeypatch.setitem(STAGES, stage, fail)
 
 
-def failed_run(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, stage: Stage = Stage.LOAD, subject: str = "") -> Run:
-    broken(monkeypatch, stage, subject)
-    run = asked()
-    broker.work()
+def create_failed_run(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, stage: Stage = Stage.LOAD, subject: str = "") -> Run:
+    break_stage(monkeypatch, stage, subject)
+    run = start_queued_run()
+    broker.deliver_all()
     assert fresh(run).state == State.FAILED
     return fresh(run)
 
@@ -68,30 +68,30 @@ def test_database_allows_one_active_run() -> None:
     Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="three", state=State.SKIPPED)
 
 
-def test_loser_is_recorded_as_skipped(broker: FakeBroker) -> None:
-    active, loser = asked(), asked(Mode.INCREMENTAL)
+def test_overlapping_run_is_recorded_as_skipped(broker: FakeBroker) -> None:
+    active, loser = start_queued_run(), start_queued_run(Mode.INCREMENTAL)
     assert (loser.state, loser.overlaps, loser.mode) == (State.SKIPPED, active, Mode.INCREMENTAL)
     assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} requested by test, queued since ")
     assert not loser.tasks.exists() and fresh(loser).finished_at
-    assert broker.take() == [active.tasks.get().pk]
+    assert broker.take_sent() == [active.tasks.get().pk]
 
 
-def test_twenty_at_once_are_one_run(broker: FakeBroker) -> None:
-    states = [run.state for run in at_once(20, asked)]
+def test_twenty_concurrent_requests_start_one_run(broker: FakeBroker) -> None:
+    states = [run.state for run in run_concurrently(20, start_queued_run)]
     assert sorted(states) == [State.QUEUED] + [State.SKIPPED] * 19
     assert Run.objects.count() == 20 and Task.objects.count() == 1
-    assert broker.take() == [Task.objects.get().pk]
+    assert broker.take_sent() == [Task.objects.get().pk]
     winner = Run.objects.get(state=State.QUEUED)
     assert set(Run.objects.filter(state=State.SKIPPED).values_list("overlaps", flat=True)) == {winner.pk}
 
 
-# --- The same again ---
+# --- Rerun ---
 
 
-def test_rerun_settles_its_window_anew() -> None:
-    carried_out()
+def test_rerun_derives_its_window_again() -> None:
+    execute_run()
     changes.apply(5, 1)
-    first = carried_out(Mode.INCREMENTAL)
+    first = execute_run(Mode.INCREMENTAL)
     assert first.window_start and first.window_end is None
     Load.objects.update(high_water_mark=first.high_water_mark - timedelta(days=2))
     second = api.rerun(first, "olena", Trigger.ADMIN, reason="to be sure")
@@ -102,9 +102,9 @@ def test_rerun_settles_its_window_anew() -> None:
     assert fresh(first).state == State.SUCCEEDED
 
 
-def test_rerun_keeps_the_window_that_was_asked_for(broker: FakeBroker) -> None:
+def test_rerun_keeps_an_explicit_window(broker: FakeBroker) -> None:
     span = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC))
-    first = asked(Mode.INCREMENTAL, window=Window(*span), dry_run=True)
+    first = start_queued_run(Mode.INCREMENTAL, window=Window(*span), dry_run=True)
     api.cancel_run(first.pk, "test")
     second = api.rerun(fresh(first), "test", Trigger.CLI, queue=True)
     assert (second.window_start, second.window_end, second.dry_run, second.rerun_of) == (*span, True, first)
@@ -114,87 +114,85 @@ def test_rerun_keeps_the_window_that_was_asked_for(broker: FakeBroker) -> None:
 
 
 @pytest.mark.parametrize("queue", [False, True])
-def test_resume_starts_at_the_task_that_failed_and_reads_no_source(
-    monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, queue: bool
-) -> None:
-    run = failed_run(monkeypatch, broker, Stage.LOAD)
+def test_resume_skips_succeeded_tasks_and_reads_no_source(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, queue: bool) -> None:
+    run = create_failed_run(monkeypatch, broker, Stage.LOAD)
     assert (run.cause, run.cause_kind) == ("It is broken.", "data")
     done = dict(run.tasks.filter(state=State.SUCCEEDED).values_list("pk", "finished_at"))
     assert len(done) == run.tasks.count() - 1
-    opened = Opened(monkeypatch)
+    snapshots = SnapshotRecorder(monkeypatch)
     resumed = api.resume_run(run.pk, queue=queue)
     assert (resumed.pk, resumed.state, resumed.cause, resumed.cause_kind) == (run.pk, State.QUEUED, "", "")
-    broker.work() if queue else api.execute_run(resumed)
-    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
-    assert opened.aliases == []
+    broker.deliver_all() if queue else api.execute_run(resumed)
+    assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1
+    assert snapshots.aliases == []
     assert dict(run.tasks.filter(pk__in=done).values_list("pk", "finished_at")) == done
 
 
-def test_resume_of_an_extract_reads_what_has_not_landed(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, broker, Stage.EXTRACT, "dim_region")
-    opened = Opened(monkeypatch)
+def test_resume_of_an_extract_reads_only_unlanded_slices(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = create_failed_run(monkeypatch, broker, Stage.EXTRACT, "dim_region")
+    snapshots = SnapshotRecorder(monkeypatch)
     api.resume_run(run.pk, queue=True)
-    broker.work()
+    broker.deliver_all()
     assert fresh(run).state == State.SUCCEEDED
-    undone = {"dim_region"} | set(opened.aliases)
-    assert "payments_db" not in undone and opened.aliases.count("orders_db") <= 3
-    alone = star()
-    carried_out()
-    assert star()[0] == alone[0]
+    undone = {"dim_region"} | set(snapshots.aliases)
+    assert "payments_db" not in undone and snapshots.aliases.count("orders_db") <= 3
+    resumed_rows = read_warehouse()
+    execute_run()
+    assert read_warehouse()[0] == resumed_rows[0]
 
 
-def refused(run: Run | int, skipped: bool, words: str) -> None:
+def assert_cannot_resume(run: Run | int, skipped: bool, message: str) -> None:
     before = list(Run.objects.values())
-    with pytest.raises(api.CannotResume, match=words) as error:
+    with pytest.raises(api.CannotResume, match=message) as error:
         api.resume_run(run if isinstance(run, int) else run.pk)
     assert error.value.skipped is skipped
     assert list(Run.objects.values()) == before
 
 
-def test_resume_of_an_unknown_run() -> None:
-    refused(4_711, False, r"There is no run 4711\. `manage.py run_etl` starts a new one\.")
+def test_resume_of_an_unknown_run_is_refused() -> None:
+    assert_cannot_resume(4_711, False, r"There is no run 4711\. `manage.py run_etl` starts a new one\.")
 
 
-def test_resume_of_a_run_that_has_succeeded() -> None:
-    refused(carried_out(), True, "has succeeded already")
+def test_resume_of_a_succeeded_run_is_refused() -> None:
+    assert_cannot_resume(execute_run(), True, "has succeeded already")
 
 
-def test_resume_of_an_active_and_of_a_skipped_run(broker: FakeBroker) -> None:
-    active, loser = asked(), asked()
-    refused(active, True, "it is active")
-    refused(loser, False, "was skipped: there is nothing to resume")
+def test_resume_of_an_active_or_skipped_run_is_refused(broker: FakeBroker) -> None:
+    active, loser = start_queued_run(), start_queued_run()
+    assert_cannot_resume(active, True, "it is active")
+    assert_cannot_resume(loser, False, "was skipped: there is nothing to resume")
 
 
-def test_resume_while_another_is_active(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, broker)
-    active = asked()
-    refused(run, True, f"Skipped: overlaps run {active.pk}")
+def test_resume_while_another_run_is_active_is_refused(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = create_failed_run(monkeypatch, broker)
+    active = start_queued_run()
+    assert_cannot_resume(run, True, f"Skipped: overlaps run {active.pk}")
 
 
-def test_resume_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken(monkeypatch, Stage.LOAD)
+def test_resume_of_a_dry_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_stage(monkeypatch, Stage.LOAD)
     run = api.start_run(Mode.FULL, Trigger.CLI, "test", dry_run=True)
     with pytest.raises(BadData):
         api.execute_run(run)
     assert fresh(run).state == State.FAILED and not run.tasks.exists()
-    refused(run, False, "was a dry run")
+    assert_cannot_resume(run, False, "was a dry run")
 
 
-def test_resume_after_a_later_run(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, broker)
-    later = carried_out()
-    refused(run, False, f"Run {later.pk} was published after run {run.pk} was requested: its batches are stale")
+def test_resume_after_a_later_publish_is_refused(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = create_failed_run(monkeypatch, broker)
+    later = execute_run()
+    assert_cannot_resume(run, False, f"Run {later.pk} was published after run {run.pk} was requested: its batches are stale")
 
 
-def test_resume_without_batches(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, settings: Settings) -> None:
-    run = failed_run(monkeypatch, broker)
+def test_resume_without_batches_is_refused(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, settings: Settings) -> None:
+    run = create_failed_run(monkeypatch, broker)
     Run.objects.update(finished_at=ago(days=8))
     delete_old_details()
-    refused(run, False, "batches .* have been deleted")
+    assert_cannot_resume(run, False, "batches .* have been deleted")
 
 
-def test_old_details_go_and_the_run_stays(settings: Settings) -> None:
-    run = carried_out()
+def test_old_details_are_deleted_but_the_run_stays(settings: Settings) -> None:
+    run = execute_run()
     Run.objects.update(finished_at=ago(days=364))
     delete_old_details()
     assert run.tasks.exists() and not run.batches.exists()
@@ -203,8 +201,8 @@ def test_old_details_go_and_the_run_stays(settings: Settings) -> None:
     assert Run.objects.filter(pk=run.pk).exists() and not run.tasks.exists() and not run.row_counts.exists()
 
 
-def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
-    run = failed_run(monkeypatch, broker)
+def test_concurrent_resumes_start_the_run_once(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    run = create_failed_run(monkeypatch, broker)
 
     def resume() -> bool:
         try:
@@ -213,33 +211,33 @@ def test_two_who_resume_at_once(monkeypatch: pytest.MonkeyPatch, broker: FakeBro
             assert error.skipped
             return False
 
-    assert sorted(at_once(4, resume)) == [False, False, False, True]
-    broker.work()
-    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+    assert sorted(run_concurrently(4, resume)) == [False, False, False, True]
+    broker.deliver_all()
+    assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1
 
 
-# --- What is kept ---
+# --- What is kept, and for how long ---
 
 
-def test_dry_run_keeps_nothing_but_its_row(broker: FakeBroker) -> None:
-    run = asked(dry_run=True)
-    broker.work()
+def test_dry_run_leaves_only_its_run_row(broker: FakeBroker) -> None:
+    run = start_queued_run(dry_run=True)
+    broker.deliver_all()
     run = fresh(run)
-    assert run.state == State.SUCCEEDED and star() == ([], 0)
-    for left in (run.tasks, run.batches, run.row_counts, run.rejects, run.checks):
-        assert not left.exists()
+    assert run.state == State.SUCCEEDED and read_warehouse() == ([], 0)
+    for details in (run.tasks, run.batches, run.row_counts, run.rejects, run.checks):
+        assert not details.exists()
     assert run.result and run.result["tables"]["fact_sales"]["inserted"] > 100
     assert sum(float(after) for _, after in run.result["net_by_month"].values()) > 0
     assert api.row_counts(run) == run.result["tables"]
 
 
-def test_batches_are_forgotten_after_some_days(settings: Settings) -> None:
-    old = carried_out()
+def test_batches_are_deleted_after_the_retention_period(settings: Settings) -> None:
+    old = execute_run()
     assert Batch.objects.filter(run=old).count() > 10
     Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=-5))
-    new = carried_out()
+    new = execute_run()
     assert Batch.objects.filter(run=old).exists(), "five minutes too early"
     Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=5))
-    last = carried_out()
+    last = execute_run()
     assert set(Batch.objects.values_list("run", flat=True)) == {new.pk, last.pk}
     assert old.row_counts.exists() and old.tasks.count() == new.tasks.count()

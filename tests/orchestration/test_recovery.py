@@ -1,4 +1,4 @@
-"""What dead workers and lost messages leave behind is found and put in order."""
+"""Recovery: stalled tasks and lost runs of dead workers, and messages that the broker lost."""
 
 from collections.abc import Callable
 
@@ -16,34 +16,34 @@ from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import Landed
 from apps.warehouse.models import Load
-from tests.orchestration.harness import FakeBroker, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, run_concurrently, start_queued_run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 Sent = list[tuple[str, list[int]]]
 
 
 class Died(BaseException):
-    """The process is gone: nothing after this is executed."""
+    """Stands for the death of the process: no handler of ours catches it."""
 
 
-def silent(task: Task, worker: str = "dead:1") -> Task:
-    """The task is claimed by a worker that stopped sending heartbeats for longer than is allowed."""
+def make_stalled(task: Task, worker: str = "dead:1") -> Task:
+    """Let a worker claim the task whose last heartbeat is older than is allowed. Return the task."""
     assert fresh(task).claim_for(worker)
     Run.objects.filter(pk=task.run_id, state=State.QUEUED).update(state=State.RUNNING, started_at=ago(minutes=1))
     Task.objects.filter(pk=task.pk).update(heartbeat_at=ago(seconds=31))
     return fresh(task)
 
 
-def test_silent_task_is_queued_again_and_sent(broker: FakeBroker) -> None:
-    run = asked()
-    task = broker.work_until(Stage.EXTRACT)
-    broker.take()
-    held = silent(task)
+def test_stalled_task_is_requeued_and_sent(broker: FakeBroker) -> None:
+    run = start_queued_run()
+    task = broker.deliver_until(Stage.EXTRACT)
+    broker.take_sent()
+    held = make_stalled(task)
     reap()
     task = fresh(task)
     assert (task.state, task.attempt, task.claim) == (State.QUEUED, 1, None)
     assert task.cause.startswith("dead:1 stopped sending heartbeats at ")
-    assert task.pk in broker.take() and fresh(run).state == State.RUNNING
+    assert task.pk in broker.take_sent() and fresh(run).state == State.RUNNING
     tasks.execute(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).cause) == (State.SUCCEEDED, 2, "")
     (lost,) = task.attempts.all()
@@ -51,66 +51,66 @@ def test_silent_task_is_queued_again_and_sent(broker: FakeBroker) -> None:
     assert fresh(task).claim != held.claim
 
 
-def test_task_that_was_heard_of_is_left_alone(broker: FakeBroker) -> None:
-    asked()
-    task = broker.work_until(Stage.EXTRACT)
-    silent(task)
+def test_task_with_a_recent_heartbeat_is_left_alone(broker: FakeBroker) -> None:
+    start_queued_run()
+    task = broker.deliver_until(Stage.EXTRACT)
+    make_stalled(task)
     Task.objects.filter(pk=task.pk).update(heartbeat_at=ago(seconds=25))
     reap()
     assert fresh(task).state == State.RUNNING
 
 
-def test_late_worker_lands_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It wakes up after the reaper has given its task to somebody else."""
-    run = asked()
-    task = broker.work_until(Stage.EXTRACT)
+def test_worker_that_lost_its_task_lands_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lands after the reaper has requeued its task and another worker has done it."""
+    run = start_queued_run()
+    task = broker.deliver_until(Stage.EXTRACT)
     woken: list[Task] = []
 
-    def later(mine: Task, landed: Landed) -> None:
+    def land_after_requeue(claimed: Task, landed: Landed) -> None:
         if not woken:
-            woken.append(mine)
-            Task.objects.filter(pk=mine.pk).update(heartbeat_at=ago(seconds=31))
+            woken.append(claimed)
+            Task.objects.filter(pk=claimed.pk).update(heartbeat_at=ago(seconds=31))
             reap()
-            tasks.execute(mine.pk)
-        land(mine, landed)
+            tasks.execute(claimed.pk)
+        land(claimed, landed)
 
-    monkeypatch.setattr(loop, "land", later)
+    monkeypatch.setattr(loop, "land", land_after_requeue)
     tasks.execute(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).batches.count()) == (State.SUCCEEDED, 2, 3)
-    broker.work()
-    assert fresh(run).state == State.SUCCEEDED and star()[1] == 1
+    broker.deliver_all()
+    assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1
 
 
-def test_attempts_used_up_is_lost(broker: FakeBroker, settings: Settings) -> None:
-    run = asked()
-    task = broker.work_until(Stage.EXTRACT)
+def test_stalled_task_without_attempts_left_is_lost(broker: FakeBroker, settings: Settings) -> None:
+    run = start_queued_run()
+    task = broker.deliver_until(Stage.EXTRACT)
     for attempt in range(1, settings.ETL_ATTEMPTS + 1):
-        assert silent(task, f"dead:{attempt}").attempt == attempt
+        assert make_stalled(task, f"dead:{attempt}").attempt == attempt
         reap()
     task, run = fresh(task), fresh(run)
     assert (task.state, task.cause_kind, run.state, run.cause_kind) == (State.LOST, CauseKind.MACHINE, State.LOST, CauseKind.MACHINE)
     assert run.cause == task.cause and run.cause.startswith("dead:3 stopped sending heartbeats at ")
-    assert run.finished_at and asked().state == State.QUEUED, "the warehouse is free"
+    assert run.finished_at and start_queued_run().state == State.QUEUED, "a new run may start"
 
 
-def test_resume_of_a_lost_run_has_all_its_attempts(broker: FakeBroker, settings: Settings) -> None:
+def test_resumed_lost_run_has_all_attempts_again(broker: FakeBroker, settings: Settings) -> None:
     settings.ETL_ATTEMPTS = 1
-    run = asked()
-    silent(broker.work_until(Stage.LOAD))
+    run = start_queued_run()
+    make_stalled(broker.deliver_until(Stage.LOAD))
     reap()
-    broker.take()
+    broker.take_sent()
     assert fresh(run).state == State.LOST
     api.resume_run(run.pk, queue=True)
-    broker.work()
+    broker.deliver_all()
     assert fresh(run).state == State.SUCCEEDED and run.tasks.get(stage=Stage.LOAD).attempt == 1
 
 
 @pytest.mark.parametrize("within", [True, False], ids=["within a task", "between two"])
-def test_run_of_a_process_that_died_is_lost(within: bool) -> None:
+def test_local_run_of_a_dead_process_is_lost(within: bool) -> None:
     run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     Run.objects.update(worker="dead:1")
     if within:
-        silent(run.tasks.get())
+        make_stalled(run.tasks.get())
     Run.objects.update(heartbeat_at=ago(seconds=25))
     if not within:
         reap()
@@ -122,81 +122,81 @@ def test_run_of_a_process_that_died_is_lost(within: bool) -> None:
     assert not run.tasks.filter(state=State.RUNNING).exists()
 
 
-def test_every_new_run_reaps_first(broker: FakeBroker, settings: Settings) -> None:
+def test_new_run_reaps_first(broker: FakeBroker, settings: Settings) -> None:
     Run.objects.create(
         mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", executor=Executor.LOCAL, worker="dead:1", heartbeat_at=ago(seconds=31)
     )
-    assert asked().state == State.QUEUED
+    assert start_queued_run().state == State.QUEUED
     assert set(Run.objects.values_list("state", flat=True)) == {State.LOST, State.QUEUED}
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_load_that_was_published_and_not_recorded_has_succeeded(
+def test_published_but_unrecorded_load_succeeds(
     broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, settings: Settings, attempts: int
 ) -> None:
     settings.ETL_ATTEMPTS = attempts
-    run = asked()
-    task = Task.objects.select_related("run").get(pk=broker.work_until(Stage.LOAD).pk)
+    run = start_queued_run()
+    task = Task.objects.select_related("run").get(pk=broker.deliver_until(Stage.LOAD).pk)
 
     def die(task: Task, landed: Landed) -> None:
         raise Died
 
     monkeypatch.setattr(loop, "land", die)
-    with pytest.raises(Died), loop.Heartbeat(run.pk, "here:1") as heart:
-        execute_task(task, heart)
-    assert fresh(task).state == State.RUNNING and star()[1] == 1
-    connections["dwh"].close()  # the reaper ends the session of the dead, which was ours
+    with pytest.raises(Died), loop.Heartbeat(run.pk, "here:1") as heartbeat:
+        execute_task(task, heartbeat)
+    assert fresh(task).state == State.RUNNING and read_warehouse()[1] == 1
+    connections["dwh"].close()  # the reaper terminates the dead worker's session, which is this process's
     Task.objects.filter(pk=task.pk).update(heartbeat_at=ago(seconds=31))
-    at_once(3, reap)
+    run_concurrently(3, reap)
     assert (fresh(run).state, fresh(task).state, fresh(task).attempt) == (State.SUCCEEDED, State.SUCCEEDED, 1)
     counts = RowCount.objects.filter(task=task)
     assert {row.table: row.inserted for row in counts} == {table: row["inserted"] for table, row in Load.objects.get().counts.items()}
-    assert counts.get(table="fact_sales").inserted == len(star()[0]) > 100
+    assert counts.get(table="fact_sales").inserted == len(read_warehouse()[0]) > 100
     assert not RowCount.objects.values("task", "table").annotate(n=Count("pk")).filter(n__gt=1)
 
 
-def test_message_that_was_lost_is_sent_again(broker: FakeBroker) -> None:
-    run = asked()
+def test_lost_message_is_resent(broker: FakeBroker) -> None:
+    run = start_queued_run()
     task = run.tasks.get()
-    assert broker.take() == [task.pk]
+    assert broker.take_sent() == [task.pk]
     Task.objects.update(message_sent_at=ago(seconds=55))
     reap()
-    assert broker.take() == [], "it may still be on its way"
+    assert broker.take_sent() == [], "it may still be on its way"
     Task.objects.update(message_sent_at=ago(seconds=61))
     reap()
-    assert broker.take() == [task.pk]
+    assert broker.take_sent() == [task.pk]
     reap()
-    assert broker.take() == []
+    assert broker.take_sent() == []
     Task.objects.update(state=State.RUNNING, heartbeat_at=ago(), message_sent_at=ago(hours=1))
     reap()
-    assert broker.take() == [], "somebody has it"
+    assert broker.take_sent() == [], "a worker has claimed it"
 
 
 @pytest.mark.parametrize("error", [OperationalError("no broker"), ConnectionRefusedError(111, "refused"), TimeoutError("timed out")])
-def test_broker_is_away_when_a_run_is_asked_for(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_run_started_without_a_broker_is_sent_later(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     sent: Sent = []
 
-    def away(name: str, args: list[int]) -> None:
+    def fail_to_send(name: str, args: list[int]) -> None:
         raise error
 
-    def there(name: str, args: list[int]) -> None:
+    def record_message(name: str, args: list[int]) -> None:
         sent.append((name, args))
 
-    monkeypatch.setattr(delivery.app, "send_task", away)
-    run = asked()
+    monkeypatch.setattr(delivery.app, "send_task", fail_to_send)
+    run = start_queued_run()
     assert run.state == State.QUEUED and run.tasks.get().message_sent_at is None
     reap()
     assert fresh(run).state == State.QUEUED
-    monkeypatch.setattr(delivery.app, "send_task", there)
+    monkeypatch.setattr(delivery.app, "send_task", record_message)
     reap()
     assert sent == [("techmarket.plan", [run.tasks.get().pk])]
     assert run.tasks.get().message_sent_at
 
 
-def test_messages_name_a_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_carry_only_a_task_id(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: Sent = []
     monkeypatch.setattr(delivery.app, "send_task", lambda name, args: sent.append((name, args)))
-    asked()
+    start_queued_run()
     seen: Sent = []
     for _ in range(100):
         if not sent:
@@ -210,9 +210,9 @@ def test_messages_name_a_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch) 
     assert Run.objects.get().state == State.SUCCEEDED
 
 
-def test_heartbeats_are_told_by_the_control_database(broker: FakeBroker) -> None:
-    """A worker's own clock may be wrong: the claim takes the database's."""
-    task = asked().tasks.get()
-    before = ago(milliseconds=1)  # SQLite's clock tells no more than these
+def test_heartbeats_use_the_control_database_clock(broker: FakeBroker) -> None:
+    """A worker's own clock may be wrong, so a claim is stamped by the database's."""
+    task = start_queued_run().tasks.get()
+    before = ago(milliseconds=1)  # SQLite's clock has milliseconds
     task.claim_for("somebody")
     assert task.heartbeat_at and before <= task.heartbeat_at <= ago()

@@ -1,4 +1,4 @@
-"""Crontab to instants: exactly one on every local day, through every clock change. No database."""
+"""Instants of a crontab: exactly one on every local day, through every clock change. Needs no database."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,26 +19,26 @@ def crontab(hour: str, minute: str, zone: str = "Europe/Kyiv", **more: str) -> C
     return CrontabSchedule(hour=hour, minute=minute, timezone=ZoneInfo(zone), **more)
 
 
-def within(instants: Iterator[datetime], start: datetime, end: datetime) -> list[datetime]:
+def take_between(instants: Iterator[datetime], start: datetime, end: datetime) -> list[datetime]:
     return list(takewhile(lambda instant: start <= instant < end, instants))
 
 
 @pytest.mark.parametrize("hour", ["0", "2", "3", "4", "23"])
 @pytest.mark.parametrize("zone", ["Europe/Kyiv", "UTC", "America/New_York", "Australia/Lord_Howe"])
-def test_once_on_every_local_day_of_a_year(hour: str, zone: str) -> None:
+def test_one_instant_on_every_local_day_of_a_year(hour: str, zone: str) -> None:
     """2026-03-29 has no 03:30 in Kyiv, 2026-10-25 has it twice."""
     when, local = crontab(hour, "30", zone), ZoneInfo(zone)
     start, end = datetime(2026, 1, 1, tzinfo=local).astimezone(UTC), datetime(2027, 1, 1, tzinfo=local).astimezone(UTC)
-    forwards = within(scheduled_instants(when, start - timedelta(microseconds=1)), start, end)
+    forwards = take_between(scheduled_instants(when, start - timedelta(microseconds=1)), start, end)
     assert forwards == sorted(forwards) and len(forwards) == 365
     assert Counter(instant.astimezone(local).date() for instant in forwards) == Counter(
         date(2026, 1, 1) + timedelta(days=day) for day in range(365)
     )
-    backwards = within(scheduled_instants(when, end - timedelta(microseconds=1), backwards=True), start, end)
+    backwards = take_between(scheduled_instants(when, end - timedelta(microseconds=1), backwards=True), start, end)
     assert backwards == forwards[::-1]
 
 
-def test_half_past_three_on_the_days_of_the_clock_change() -> None:
+def test_0330_on_the_days_of_the_clock_change() -> None:
     when = crontab("3", "30")
     spring = next(scheduled_instants(when, datetime(2026, 3, 28, 22, 0, tzinfo=UTC)))
     assert spring == datetime(2026, 3, 29, 1, 30, tzinfo=UTC) and spring.astimezone(KYIV).hour == 4
@@ -46,19 +46,19 @@ def test_half_past_three_on_the_days_of_the_clock_change() -> None:
     assert autumn == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
 
 
-def test_due_instants_stand_at_the_edge() -> None:
-    when, due = crontab("2", "0", "UTC"), datetime(2026, 5, 5, 2, 0, tzinfo=UTC)
-    assert next(scheduled_instants(when, due)) == due + timedelta(days=1), "after the start"
-    assert next(scheduled_instants(when, due, backwards=True)) == due, "up to the start"
-    assert next(scheduled_instants(when, due - timedelta(microseconds=1), backwards=True)) == due - timedelta(days=1)
+def test_start_is_excluded_forwards_and_included_backwards() -> None:
+    when, instant = crontab("2", "0", "UTC"), datetime(2026, 5, 5, 2, 0, tzinfo=UTC)
+    assert next(scheduled_instants(when, instant)) == instant + timedelta(days=1), "after the start"
+    assert next(scheduled_instants(when, instant, backwards=True)) == instant, "up to the start"
+    assert next(scheduled_instants(when, instant - timedelta(microseconds=1), backwards=True)) == instant - timedelta(days=1)
 
 
-def test_days_that_a_crontab_names() -> None:
+def test_crontab_selects_days() -> None:
     sunday = crontab("3", "0", "UTC", day_of_week="0")
-    found = within(scheduled_instants(sunday, START), START, START + timedelta(days=28))
+    found = take_between(scheduled_instants(sunday, START), START, START + timedelta(days=28))
     assert [instant.day for instant in found] == [8, 15, 22, 29] and {instant.isoweekday() for instant in found} == {7}
     leap = crontab("0", "0", "UTC", day_of_month="29", month_of_year="2")
-    assert list(scheduled_instants(leap, START)) == [], "further than we look"
+    assert list(scheduled_instants(leap, START)) == [], "beyond the horizon"
     often = crontab("*/12", "0,30", "UTC")
     assert [f"{instant:%d %H:%M}" for instant, _ in zip(scheduled_instants(often, START), range(4), strict=False)] == [
         "02 12:30",

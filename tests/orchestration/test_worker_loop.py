@@ -1,4 +1,4 @@
-"""Claims: a task is done once, by whoever holds its row; what was lost on the way lands nothing."""
+"""The worker loop: a task is executed once, by the worker that holds its claim; a worker that lost it lands nothing."""
 
 import time
 import uuid
@@ -21,43 +21,43 @@ from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
-from tests.orchestration.harness import FakeBroker, ago, asked, at_once, fresh, star
+from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, run_concurrently, start_queued_run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 
 
-def test_of_two_claims_one_wins(broker: FakeBroker) -> None:
-    task = asked().tasks.get()
-    assert sorted(at_once(2, lambda: fresh(task).claim_for("somebody"))) == [False, True]
+def test_one_of_two_concurrent_claims_wins(broker: FakeBroker) -> None:
+    task = start_queued_run().tasks.get()
+    assert sorted(run_concurrently(2, lambda: fresh(task).claim_for("somebody"))) == [False, True]
     task.refresh_from_db()
     assert (task.state, task.attempt, task.worker) == (State.RUNNING, 1, "somebody")
     assert task.claim and task.heartbeat_at
 
 
-def test_message_that_comes_twice_is_one_attempt(broker: FakeBroker) -> None:
-    run = asked()
+def test_duplicate_message_makes_one_attempt(broker: FakeBroker) -> None:
+    run = start_queued_run()
     for _ in range(100):
-        if not (messages := broker.take()):
+        if not (messages := broker.take_sent()):
             break
         for message in messages + messages:
             tasks.execute(message)
     assert fresh(run).state == State.SUCCEEDED
     assert set(run.tasks.values_list("attempt", flat=True)) == {1}
     assert run.row_counts.count() == run.row_counts.values("task", "table").distinct().count() > 0
-    assert star()[1] == 1
+    assert read_warehouse()[1] == 1
 
 
-def test_message_of_a_task_that_is_gone(broker: FakeBroker) -> None:
+def test_message_for_a_deleted_task_is_ignored(broker: FakeBroker) -> None:
     tasks.execute(4_711)
     assert not Run.objects.exists()
 
 
-def test_message_that_comes_before_its_time(broker: FakeBroker) -> None:
-    run = asked()
-    broker.work_until(Stage.EXTRACT)
-    early = run.tasks.filter(stage__in=(Stage.TRANSFORM, Stage.LOAD)).exclude(subject="dim_date")
-    assert len(early) > 2
-    for task in early:
+def test_message_for_a_task_that_is_not_ready_is_ignored(broker: FakeBroker) -> None:
+    run = start_queued_run()
+    broker.deliver_until(Stage.EXTRACT)
+    overlook_load_once = run.tasks.filter(stage__in=(Stage.TRANSFORM, Stage.LOAD)).exclude(subject="dim_date")
+    assert len(overlook_load_once) > 2
+    for task in overlook_load_once:
         tasks.execute(task.pk)
         assert (fresh(task).state, fresh(task).attempt) == (State.QUEUED, 0)
     assert fresh(run).state == State.RUNNING
@@ -65,15 +65,15 @@ def test_message_that_comes_before_its_time(broker: FakeBroker) -> None:
 
 @pytest.mark.parametrize("stage", [Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM])
 def test_lost_claim_lands_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
-    run, done = asked(), STAGES[stage]
-    task = broker.work_until(stage)
+    run, real = start_queued_run(), STAGES[stage]
+    task = broker.deliver_until(stage)
 
-    def slow(mine: Task, report: Report) -> Landed:
-        landed = done(mine, report)
-        Task.objects.filter(pk=mine.pk).update(claim=uuid.uuid4(), worker="another")
+    def lose_claim(claimed: Task, report: Report) -> Landed:
+        landed = real(claimed, report)
+        Task.objects.filter(pk=claimed.pk).update(claim=uuid.uuid4(), worker="another")
         return landed
 
-    monkeypatch.setitem(STAGES, stage, slow)
+    monkeypatch.setitem(STAGES, stage, lose_claim)
     tasks.execute(task.pk)
     assert not Batch.objects.filter(task=task).exists() and not RowCount.objects.filter(task=task).exists()
     assert (fresh(task).state, fresh(task).worker) == (State.RUNNING, "another")
@@ -83,40 +83,40 @@ def test_lost_claim_lands_nothing(broker: FakeBroker, monkeypatch: pytest.Monkey
 def test_lost_claim_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     execute_run(api.start_run(Mode.FULL, "cli", "test"))
     changes.apply(20, 1)
-    before = star()
-    run = asked()
-    load, publish = broker.work_until(Stage.LOAD), stages.publish
+    before = read_warehouse()
+    run = start_queued_run()
+    load, publish = broker.deliver_until(Stage.LOAD), stages.publish
 
-    def late(order: object) -> object:
+    def publish_late(request: object) -> object:
         Task.objects.filter(pk=load.pk).update(claim=uuid.uuid4(), worker="another")
-        return publish(order)
+        return publish(request)
 
-    monkeypatch.setattr(stages, "publish", late)
+    monkeypatch.setattr(stages, "publish", publish_late)
     tasks.execute(load.pk)
-    assert star() == before
+    assert read_warehouse() == before
     assert (fresh(load).state, fresh(load).worker) == (State.RUNNING, "another")
     assert fresh(run).state == State.RUNNING and not CheckResult.objects.filter(task=load).exists()
 
 
-def test_claim_that_loses_its_run_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked()
-    load, publish = broker.work_until(Stage.LOAD), stages.publish
+def test_load_of_a_failed_run_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_queued_run()
+    load, publish = broker.deliver_until(Stage.LOAD), stages.publish
 
-    def late(order: object) -> object:
-        Run.objects.update(state=State.FAILED, cause="somebody else said so")
-        return publish(order)
+    def publish_late(request: object) -> object:
+        Run.objects.update(state=State.FAILED, cause="ended by another process")
+        return publish(request)
 
-    monkeypatch.setattr(stages, "publish", late)
+    monkeypatch.setattr(stages, "publish", publish_late)
     tasks.execute(load.pk)
-    assert star() == ([], 0)
-    assert Run.objects.get().cause == "somebody else said so"
+    assert read_warehouse() == ([], 0)
+    assert Run.objects.get().cause == "ended by another process"
 
 
 def test_order_of_the_stages(broker: FakeBroker) -> None:
     """Sales are extracted before any dimension; a transform waits for its slice; the load waits for all."""
-    run = asked()
+    run = start_queued_run()
     assert [task.stage for task in ready_tasks(run)] == [Stage.PLAN]
-    tasks.execute(broker.take()[0])
+    tasks.execute(broker.take_sent()[0])
     sales = run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table)
     first, second = sales
     calendar = run.tasks.get(stage=Stage.TRANSFORM, subject="dim_date")
@@ -139,51 +139,51 @@ def test_order_of_the_stages(broker: FakeBroker) -> None:
     assert [task.stage for task in ready_tasks(run)] == [Stage.LOAD]
 
 
-def test_run_by_workers_is_the_run_of_one_process(broker: FakeBroker) -> None:
-    run = asked()
-    broker.work()
-    by_workers, counts = star(), api.row_counts(run)
+def test_workers_and_one_process_load_the_same_rows(broker: FakeBroker) -> None:
+    run = start_queued_run()
+    broker.deliver_all()
+    by_workers, counts = read_warehouse(), api.row_counts(run)
     assert fresh(run).state == State.SUCCEEDED and len(by_workers[0]) > 100
     alone = api.start_run(Mode.FULL, "cli", "test")
     execute_run(alone)
-    assert star() == (by_workers[0], 2)
-    again = api.row_counts(alone)
-    assert {table: row["read"] for table, row in again.items()} == {table: row["read"] for table, row in counts.items()}
-    assert sum(row["inserted"] + row["updated"] + row["deleted"] for row in again.values()) == 0
+    assert read_warehouse() == (by_workers[0], 2)
+    alone_counts = api.row_counts(alone)
+    assert {table: row["read"] for table, row in alone_counts.items()} == {table: row["read"] for table, row in counts.items()}
+    assert sum(row["inserted"] + row["updated"] + row["deleted"] for row in alone_counts.values()) == 0
 
 
 # --- The heartbeat ---
 
 
-def until(met: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     began = time.monotonic()
-    while not met():
+    while not condition():
         assert time.monotonic() - began < 60, "not within a minute"
         time.sleep(0.01)
 
 
-def test_run_goes_on_where_the_last_look_came_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A member of the crew ends its last task between the look for ready tasks and the look for those in hand."""
-    look, missed = ready_tasks, list[Task]()
+def test_run_continues_after_overlooking_a_ready_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool worker ends the last transform between the query for ready tasks and the one for unfinished tasks."""
+    real, overlooked = ready_tasks, list[Task]()
 
-    def early(run: Run) -> list[Task]:
-        tasks = look(run)
-        if not missed and [task.stage for task in tasks] == [Stage.LOAD]:
-            missed.extend(tasks)
+    def overlook_load_once(run: Run) -> list[Task]:
+        tasks = real(run)
+        if not overlooked and [task.stage for task in tasks] == [Stage.LOAD]:
+            overlooked.extend(tasks)
             return []
         return tasks
 
-    monkeypatch.setattr(local, "ready_tasks", early)
+    monkeypatch.setattr(local, "ready_tasks", overlook_load_once)
     run = start_run(Mode.FULL, Trigger.CLI, "test")
     execute_run(run)
-    assert fresh(run).state == State.SUCCEEDED and missed
+    assert fresh(run).state == State.SUCCEEDED and overlooked
 
 
 @pytest.fixture
-def held(broker: FakeBroker, quick_heart: None, settings: Settings) -> Task:
-    """A task of a run that is being carried out, with the last heartbeats a minute ago."""
+def running_task(broker: FakeBroker, fast_heartbeat: None, settings: Settings) -> Task:
+    """Return a task that this process executes; its last heartbeat, and its run's, are a minute old."""
     settings.ETL_HEARTBEAT_SECONDS = 0.05
-    run = asked()
+    run = start_queued_run()
     task = run.tasks.select_related("run").get()
     assert task.claim_for(worker_name())
     run.transition(State.QUEUED, to=State.RUNNING, started_at=timezone.now())
@@ -192,63 +192,63 @@ def held(broker: FakeBroker, quick_heart: None, settings: Settings) -> Task:
     return task
 
 
-def test_heartbeat_is_written_for_the_task_and_for_the_run_of_one_process(held: Task) -> None:
-    with Heartbeat(held.run_id, worker_name()):
-        until(lambda: fresh(held).heartbeat_at > ago(seconds=20) and fresh(held.run).heartbeat_at > ago(seconds=20))
+def test_heartbeat_is_written_for_the_task_and_its_local_run(running_task: Task) -> None:
+    with Heartbeat(running_task.run_id, worker_name()):
+        wait_until(lambda: fresh(running_task).heartbeat_at > ago(seconds=20) and fresh(running_task.run).heartbeat_at > ago(seconds=20))
 
 
-def test_heartbeat_is_not_written_for_others(held: Task) -> None:
+def test_heartbeat_is_not_written_for_others(running_task: Task) -> None:
     Task.objects.update(worker="another")
     Run.objects.update(worker="")
-    heart = Heartbeat(held.run_id, worker_name())
-    heart.write()
-    assert fresh(held).heartbeat_at < ago(seconds=50) and fresh(held.run).heartbeat_at < ago(seconds=50)
+    heartbeat = Heartbeat(running_task.run_id, worker_name())
+    heartbeat.write()
+    assert fresh(running_task).heartbeat_at < ago(seconds=50) and fresh(running_task.run).heartbeat_at < ago(seconds=50)
 
 
-def test_heart_hears_of_a_cancel(held: Task) -> None:
-    with Heartbeat(held.run_id, worker_name()) as heart:
-        api.cancel_run(held.run_id, "olena", "the wrong day")
-        until(lambda: heart.cause)
+def test_heartbeat_notices_a_cancellation(running_task: Task) -> None:
+    with Heartbeat(running_task.run_id, worker_name()) as heartbeat:
+        api.cancel_run(running_task.run_id, "olena", "the wrong day")
+        wait_until(lambda: heartbeat.cause)
         with pytest.raises(Cancelled, match=r"Cancelled by olena: the wrong day\. Nothing was published\."):
-            heart.check()
+            heartbeat.check()
 
 
-def test_heart_hears_that_the_claim_is_lost(held: Task) -> None:
-    with Heartbeat(held.run_id, worker_name()) as heart:
-        heart.claim = held.claim
-        heart.check()
+def test_heartbeat_notices_a_lost_claim(running_task: Task) -> None:
+    with Heartbeat(running_task.run_id, worker_name()) as heartbeat:
+        heartbeat.claim = running_task.claim
+        heartbeat.check()
         Task.objects.update(claim=uuid.uuid4())
-        until(lambda: heart.cause)
+        wait_until(lambda: heartbeat.cause)
         with pytest.raises(ClaimLost):
-            heart.check()
+            heartbeat.check()
 
 
-def test_heart_does_not_take_a_task_that_ended_for_one_that_was_lost(held: Task) -> None:
-    heart = Heartbeat(held.run_id, worker_name())
-    heart.claim = held.claim
+def test_heartbeat_does_not_mistake_an_ended_task_for_a_lost_claim(running_task: Task) -> None:
+    heartbeat = Heartbeat(running_task.run_id, worker_name())
+    heartbeat.claim = running_task.claim
     Task.objects.update(state=State.SUCCEEDED)
-    assert heart.listen() is None
+    assert heartbeat.listen() is None
 
 
-def test_heart_hears_that_the_run_has_ended(held: Task) -> None:
+def test_heartbeat_notices_that_the_run_has_ended(running_task: Task) -> None:
     Run.objects.update(state=State.LOST)
-    assert isinstance(Heartbeat(held.run_id, worker_name()).listen(), ClaimLost)
+    assert isinstance(Heartbeat(running_task.run_id, worker_name()).listen(), ClaimLost)
 
 
 @pytest.mark.parametrize(("mode", "limit"), [(Mode.FULL, 14_400), (Mode.INCREMENTAL, 7_200)])
-def test_time_limit_by_mode(held: Task, mode: Mode, limit: int) -> None:
-    heart = Heartbeat(held.run_id, worker_name())
+def test_time_limit_by_mode(running_task: Task, mode: Mode, limit: int) -> None:
+    heartbeat = Heartbeat(running_task.run_id, worker_name())
     Run.objects.update(mode=mode, started_at=timezone.now() - timedelta(seconds=limit - 30))
-    assert heart.listen() is None
+    assert heartbeat.listen() is None
     Run.objects.update(started_at=timezone.now() - timedelta(seconds=limit + 1))
-    cause = heart.listen()
+    cause = heartbeat.listen()
     assert isinstance(cause, TimedOut) and str(cause) == f"The run took longer than its limit of {limit} s. Nothing was published."
 
 
-def test_claim_of_a_run_that_is_cancelled_or_over(held: Task) -> None:
+def test_task_of_a_cancelled_or_ended_run_is_not_claimed(running_task: Task) -> None:
     for row in ({"cancelled_by": "olena"}, {"cancelled_by": "", "state": State.FAILED}):
         Run.objects.update(**row)
         Task.objects.update(state=State.QUEUED)
-        heart = Heartbeat(held.run_id, worker_name())
-        assert not execute_task(Task.objects.select_related("run").get(), heart)
-        assert fresh(held).state == State.QUEUED
+        heartbeat = Heartbeat(running_task.run_id, worker_name())
+        assert not execute_task(Task.objects.select_related("run").get(), heartbeat)
+        assert fresh(running_task).state == State.QUEUED
