@@ -46,7 +46,7 @@ def olena(client: Client, settings: Settings) -> Client:
 
 @pytest.fixture
 def star(transactional_db: None, schedules: None) -> Iterator[Run]:  # noqa: F811
-    """A shop with a bad row in it, two runs of it, and a due instant."""
+    """A shop with a bad row in it, two runs of it, and a scheduled run."""
     shop.generate(200, 1)
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     api.run("full")
@@ -112,7 +112,7 @@ def test_run_page_shows_its_ledger(olena: Client, star: Run) -> None:
 
 @pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model._meta.label)
 def test_nobody_adds_changes_or_deletes(olena: Client, schedules: None, model: type[Model]) -> None:  # noqa: F811
-    """On empty tables: who may not is told so before anything is looked for."""
+    """On empty tables: a person without the right is refused before any row is looked up."""
     assert olena.post(page(model, "add"), {"name": "x"}).status_code == 403
     row = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED) if model is Run else None
     if model is Schedule:

@@ -69,8 +69,8 @@ def test_backup_is_restored_completely(shop: Shop) -> None:
 
 @needs_servers
 def test_grants_are_restored_for_existing_roles(shop: Shop) -> None:
-    kept, dropped = f"kept_{os.getpid()}", f"dropped_{os.getpid()}"
-    for role in (kept, dropped):
+    remaining, dropped = f"remaining_{os.getpid()}", f"dropped_{os.getpid()}"
+    for role in (remaining, dropped):
         administer("dwh", f"CREATE ROLE {role}")
         shop.sql("dwh", f"GRANT SELECT ON fact_sales, dim_date TO {role}")
     try:
@@ -80,12 +80,12 @@ def test_grants_are_restored_for_existing_roles(shop: Shop) -> None:
         result = shop.run("restore", folder.name, "--only", "dwh")
         assert result.returncode == 0, result.stderr
         assert result.stderr == f"dwh: no rights granted to {dropped}: the role does not exist here, or this user may not grant.\n"
-        readable = f"SELECT relname FROM pg_class WHERE relname ~ '^(dim|fact)' AND has_table_privilege('{kept}', oid, 'SELECT')"
+        readable = f"SELECT relname FROM pg_class WHERE relname ~ '^(dim|fact)' AND has_table_privilege('{remaining}', oid, 'SELECT')"
         assert {row[0] for row in shop.sql("dwh", readable) if "_pk" not in row[0]} >= {"fact_sales", "dim_date"}
         assert shop.sql("dwh", "SELECT relkind FROM pg_class WHERE relname = 'fact_sales'") == [("p",)]
     finally:
-        shop.sql("dwh", f"DROP OWNED BY {kept}")
-        administer("dwh", f"DROP ROLE {kept}")
+        shop.sql("dwh", f"DROP OWNED BY {remaining}")
+        administer("dwh", f"DROP ROLE {remaining}")
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def test_interrupted_verification_leaves_no_database(shop: Shop) -> None:
 
 
 @needs_files
-def test_oldest_backups_are_removed_and_other_folders_kept(shop: Shop) -> None:
+def test_oldest_backups_are_removed_and_other_folders_remain(shop: Shop) -> None:
     top = shop.folder / "elsewhere"
     (top / "2001-01-01T00-00-00").mkdir(parents=True)
     (top / "notes").mkdir()

@@ -129,7 +129,7 @@ class FakeMetabase:
 
     # --- Databases ---
 
-    def post_database(self, body: Json) -> Json:
+    def create_database(self, body: Json) -> Json:
         assert body["engine"] == "postgres"
         check_connection(body["details"])
         return self.rows["database"][self.add("database", **body)]
@@ -254,7 +254,7 @@ class FakeMetabase:
             case "GET", ["database"]:
                 return {"data": [self.hide_password(row) for row in self.rows["database"].values()], "total": len(self.rows["database"])}
             case "POST", ["database"]:
-                return self.hide_password(self.post_database(body))
+                return self.hide_password(self.create_database(body))
             case "GET", ["database", id, "usage_info"]:
                 self.get_row("database", id)
                 return self.count_usage(id)

@@ -88,7 +88,7 @@ def find_overlaps(dashcards: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return [cell for cell in set(taken) if taken.count(cell) > 1]
 
 
-def test_seeded_items_are_updated_in_place_and_changes_by_users_are_kept(metabase: FakeMetabase, seed: Seed) -> None:
+def test_seeded_items_are_updated_in_place_and_changes_by_users_remain(metabase: FakeMetabase, seed: Seed) -> None:
     seed()
     board = next(iter(metabase.rows["dashboard"]))
     users_card = metabase.add("card", name="Theirs", collection_id=None, dataset_query={"database": 1, "native": {"template-tags": {}}})

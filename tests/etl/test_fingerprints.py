@@ -16,7 +16,7 @@ def test_fingerprint_is_found_only_for_its_exact_slice() -> None:
     )
 
 
-def test_fingerprints_of_other_slices_are_kept() -> None:
+def test_fingerprints_of_other_slices_remain() -> None:
     assert merge_fingerprints({"dim_customer": [(8, 15, "x")]}, SLICES | WHOLE) == WHOLE | {
         "dim_customer": [(None, 8, "a"), (15, None, "c"), (8, 15, "x")]
     }

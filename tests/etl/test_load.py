@@ -123,7 +123,7 @@ def test_every_planted_fault_is_rejected_and_nothing_else(demo_shop: None, setti
     rules = {(table, row_id): rule for table, row_id, rule in Reject.objects.values_list("table", "row_id", "rule")}
     for fault in rejected_faults:
         row_id = fault.row_id
-        if fault.kind == "second account":  # the newer account is kept
+        if fault.kind == "second account":  # the newer account is remaining
             customer = User.objects.get(id=row_id).customer_id
             row_id = User.objects.filter(customer_id=customer).order_by("id")[0].id
         assert rules.pop((fault.table, str(row_id))) == RULES[fault.kind], fault
@@ -249,7 +249,7 @@ def test_rows_with_faults_leave_the_fact_and_return_when_corrected(demo_shop: No
 # --- Costs and products ---
 
 
-def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small_shop: None) -> None:
+def test_cost_stays_when_the_catalog_changes_and_follows_the_quantity(small_shop: None) -> None:
     run_etl()
     order = find_sale(lines=2)
     line, other = order.orderitem_set.order_by("id")[:2]
@@ -267,7 +267,7 @@ def test_cost_is_kept_when_the_catalog_changes_and_follows_the_quantity(small_sh
     assert fact.margin_amount == fact.net_amount - fact.cost_amount == line.unit_price * (line.quantity + 7) - unit * (line.quantity + 7)
 
 
-def test_cost_is_kept_when_a_line_moves_to_an_order_of_another_slice(small_shop: None, settings: Any) -> None:
+def test_cost_stays_when_a_line_moves_to_an_order_of_another_slice(small_shop: None, settings: Any) -> None:
     settings.ETL_BATCH_ORDERS = 10
     run_etl()
     line = find_sale().orderitem_set.order_by("id")[0]

@@ -56,8 +56,8 @@ class FactMerge:
         conditions = []
         if self.fact.has_product_columns:
             # A line keeps the product's cost of its first load, times its quantity of today; another product is another cost.
-            staged["cost_amount"] = f"CASE WHEN {keeps_cost('t', 's')} THEN {kept_cost('t', 's')} ELSE s.cost_amount END"
-            staged["margin_amount"] = f"CASE WHEN {keeps_cost('t', 's')} THEN {kept_margin('t', 's')} ELSE s.margin_amount END"
+            staged["cost_amount"] = f"CASE WHEN {keeps_cost('t', 's')} THEN {old_cost('t', 's')} ELSE s.cost_amount END"
+            staged["margin_amount"] = f"CASE WHEN {keeps_cost('t', 's')} THEN {old_margin('t', 's')} ELSE s.margin_amount END"
             compared = [column for column in self.columns if column not in ("cost_amount", "margin_amount")]
             conditions = [
                 "(t.cost_amount IS NULL AND s.cost_amount IS NOT NULL)",
@@ -84,7 +84,7 @@ class FactMerge:
         """Give a row that moved to another slice's id the cost it had: there it was not compared with itself."""
         table, key, changed = self.fact.table, self.fact.key, self.changed
         self.cursor.execute(
-            f"UPDATE {changed} SET cost_amount = {kept_cost('f', changed)}, margin_amount = {kept_margin('f', changed)} FROM {table} AS f "
+            f"UPDATE {changed} SET cost_amount = {old_cost('f', changed)}, margin_amount = {old_margin('f', changed)} FROM {table} AS f "
             f"WHERE {changed}.{STORED} IS NULL AND f.{key} = {changed}.{key} AND {keeps_cost('f', changed)}"
         )
 
@@ -97,9 +97,9 @@ def keeps_cost(stored: str, staged: str) -> str:
     return f"{stored}.product_key = {staged}.product_key AND {stored}.cost_amount IS NOT NULL"
 
 
-def kept_cost(stored: str, staged: str) -> str:
+def old_cost(stored: str, staged: str) -> str:
     return f"ROUND({stored}.cost_amount * 1.0 * {staged}.quantity / {stored}.quantity, 2)"
 
 
-def kept_margin(stored: str, staged: str) -> str:
-    return f"ROUND({staged}.net_amount - {kept_cost(stored, staged)}, 2)"
+def old_margin(stored: str, staged: str) -> str:
+    return f"ROUND({staged}.net_amount - {old_cost(stored, staged)}, 2)"
