@@ -45,7 +45,7 @@ def olena(client: Client, settings: Settings) -> Client:
 
 
 @pytest.fixture
-def star(transactional_db: None, schedules: None) -> Iterator[Run]:  # noqa: F811
+def loaded_run(transactional_db: None, schedules: None) -> Iterator[Run]:  # noqa: F811
     """A shop with a bad row in it, two runs of it, and a scheduled run."""
     shop.generate(200, 1)
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
@@ -67,7 +67,7 @@ def test_every_model_of_ours_has_its_page() -> None:
     assert expected < set(OURS) and beat == set(EDITABLE)
 
 
-def test_every_page_answers(olena: Client, star: Run) -> None:
+def test_every_page_answers(olena: Client, loaded_run: Run) -> None:
     """One test: the warehouse is loaded once. Where a list has rows, its first row is opened."""
     shown = 0
     assert olena.get("/admin/").status_code == 200
@@ -97,15 +97,15 @@ def test_a_list_with_dirty_rows_is_no_error(olena: Client, transactional_db: Non
     assert shown or (model is Order or model is OrderItem or model is Payment)
 
 
-def test_search_finds(olena: Client, star: Run) -> None:
+def test_search_finds(olena: Client, loaded_run: Run) -> None:
     product = apps.get_model("dwh", "DimProduct").objects.filter(pk__gt=0).first()
     found = olena.get(page(type(product), "changelist"), {"q": product.sku}).content.decode()
     assert product.name in found and found.count(product.sku) >= 1
     assert product.name not in olena.get(page(type(product), "changelist"), {"q": "no such sku"}).content.decode()
 
 
-def test_run_page_shows_its_ledger(olena: Client, star: Run) -> None:
-    text = olena.get(page(Run, "change", star.pk)).content.decode()
+def test_run_page_shows_its_ledger(olena: Client, loaded_run: Run) -> None:
+    text = olena.get(page(Run, "change", loaded_run.pk)).content.decode()
     for words in ("fact_sales", "Succeeded", "reconciliation net", "Incremental"):
         assert words in text, words
 

@@ -12,7 +12,7 @@ from apps.sources.auth.models import User as Account
 from apps.sources.orders.models import Customer, Order
 from apps.warehouse.dimensions import DimCustomer
 from apps.warehouse.facts import FactSales
-from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
+from tests.console.conftest import SignIn, empty_cache, loaded_run, sign_in  # noqa: F401  fixtures
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -42,8 +42,8 @@ def personal() -> set[str]:
     return ({text for person in people for text in person} | set(Account.objects.values_list("email", flat=True))) - staff - {""}
 
 
-def test_viewers_do_not_see_it(star: Run, came: Came) -> None:  # noqa: F811
-    viewer, words, hidden = came(VIEWER), personal(), 0
+def test_viewers_do_not_see_it(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
+    viewer, words, hidden = sign_in(VIEWER), personal(), 0
     for page in pages():
         answer = viewer.get(page)
         page_text = answer.content.decode()
@@ -53,32 +53,32 @@ def test_viewers_do_not_see_it(star: Run, came: Came) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("group", [OPERATOR, ADMINISTRATOR])
-def test_operators_and_administrators_do(star: Run, came: Came, group: str) -> None:  # noqa: F811
-    client, customer = came(group), Customer.objects.earliest("pk")
+def test_operators_and_administrators_do(loaded_run: Run, sign_in: SignIn, group: str) -> None:  # noqa: F811
+    client, customer = sign_in(group), Customer.objects.earliest("pk")
     page_text = client.get(reverse("admin:orders_db_customer_change", args=[customer.pk])).content.decode()
     assert customer.email in page_text and customer.phone in page_text and "•••" not in page_text
     assert client.get(reverse("admin:orders_db_customer_changelist"), {"q": customer.email}).context["cl"].result_count == 1
 
 
 @pytest.mark.parametrize("lookup", ["email__startswith", "email", "last_name__contains", "phone__exact"])
-def test_viewers_cannot_guess_it(star: Run, came: Came, lookup: str) -> None:  # noqa: F811
+def test_viewers_cannot_guess_it(loaded_run: Run, sign_in: SignIn, lookup: str) -> None:  # noqa: F811
     address = reverse("admin:orders_db_customer_changelist")
-    assert came(VIEWER).get(address, {lookup: "a"}).status_code == 400
-    assert came(OPERATOR).get(address, {lookup: "a"}).status_code == 200
+    assert sign_in(VIEWER).get(address, {lookup: "a"}).status_code == 400
+    assert sign_in(OPERATOR).get(address, {lookup: "a"}).status_code == 200
 
 
-def test_viewers_cannot_search_or_sort_by_it(star: Run, came: Came) -> None:  # noqa: F811
-    viewer, customers = came(VIEWER), Customer.objects.count()
+def test_viewers_cannot_search_or_sort_by_it(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
+    viewer, customers = sign_in(VIEWER), Customer.objects.count()
     address, customer = reverse("admin:orders_db_customer_changelist"), Customer.objects.earliest("pk")
     assert viewer.get(address, {"q": customer.email}).context["cl"].result_count == customers
     by_id = [row.pk for row in viewer.get(address).context["cl"].result_list]
-    columns = came(OPERATOR).get(address).context["cl"].list_display
+    columns = sign_in(OPERATOR).get(address).context["cl"].list_display
     for name in ("first_name", "last_name", "email"):
         assert [row.pk for row in viewer.get(address, {"o": columns.index(name)}).context["cl"].result_list] == by_id
     assert [row.pk for row in viewer.get(address, {"o": columns.index("id")}).context["cl"].result_list] == by_id[::-1]
 
 
-def test_nothing_of_it_is_saved(star: Run, came: Came) -> None:  # noqa: F811
+def test_nothing_of_it_is_saved(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
     before = list(Customer.objects.order_by("pk").values_list("pk", "email", "first_name"))
     for page in pages():
         came_in = Client()
@@ -93,7 +93,7 @@ def somebody() -> User:
     return person
 
 
-def test_hashes_are_shown_to_nobody(star: Run, client: Client) -> None:  # noqa: F811
+def test_hashes_are_shown_to_nobody(loaded_run: Run, client: Client) -> None:  # noqa: F811
     olena = User.objects.create_superuser("olena", password="a long enough pass phrase")
     client.force_login(olena)
     secrets = {Credential.objects.earliest("pk").password_hash, Token.objects.earliest("pk").token_hash}
@@ -108,8 +108,8 @@ def test_hashes_are_shown_to_nobody(star: Run, client: Client) -> None:  # noqa:
 # --- What an administrator cannot give themselves ---
 
 
-def test_an_administrator_makes_no_superuser(came: Came) -> None:  # noqa: F811
-    client, olena = came(ADMINISTRATOR), User.objects.create_superuser("olena")
+def test_an_administrator_makes_no_superuser(sign_in: SignIn) -> None:  # noqa: F811
+    client, olena = sign_in(ADMINISTRATOR), User.objects.create_superuser("olena")
     added = client.post(reverse("admin:auth_user_add"), {"username": "petro", "usable_password": "false", "is_superuser": "on"})
     petro = User.objects.get(username="petro")
     assert added.status_code == 302 and petro.is_staff and not petro.is_superuser
@@ -123,14 +123,14 @@ def test_an_administrator_makes_no_superuser(came: Came) -> None:  # noqa: F811
     assert User.objects.get(pk=olena.pk).username == "olena"
 
 
-def test_the_three_groups_stay_as_they_are(came: Came) -> None:  # noqa: F811
-    client, viewer = came(ADMINISTRATOR), Group.objects.get(name=VIEWER)
+def test_the_three_groups_stay_as_they_are(sign_in: SignIn) -> None:  # noqa: F811
+    client, viewer = sign_in(ADMINISTRATOR), Group.objects.get(name=VIEWER)
     for name in ("auth_group_change", "auth_group_delete"):
         assert client.post(reverse(f"admin:{name}", args=[viewer.pk]), {"name": "x", "post": "yes"}).status_code == 403
     assert Group.objects.filter(name=VIEWER).exists()
 
 
-def test_a_group_gives_no_more_than_its_maker_has(came: Came) -> None:  # noqa: F811
-    offered = came(ADMINISTRATOR).get(reverse("admin:auth_group_add")).context["adminform"].form.fields["permissions"].queryset
+def test_a_group_gives_no_more_than_its_maker_has(sign_in: SignIn) -> None:  # noqa: F811
+    offered = sign_in(ADMINISTRATOR).get(reverse("admin:auth_group_add")).context["adminform"].form.fields["permissions"].queryset
     names = set(offered.values_list("content_type__app_label", "codename"))
     assert ("orchestration", "start_run") in names and ("orchestration", "delete_run") not in names

@@ -16,7 +16,7 @@ from apps.warehouse.facts import FactSales
 from apps.warehouse.loads import read_high_water_mark
 from apps.warehouse.report import Share, build_report, find_sales_period
 from tests.bi.metabase import render_query
-from tests.console.conftest import star  # noqa: F401  fixture
+from tests.console.conftest import loaded_run  # noqa: F401  fixture
 from tests.console.test_report import lines
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
@@ -59,7 +59,7 @@ def list_margin_shares(shares: list[Share]) -> Rows:
     return sorted((share.name, share.net, share.margin) for share in shares)
 
 
-def test_questions_equal_the_page(star: Run) -> None:  # noqa: F811
+def test_questions_equal_the_page(loaded_run: Run) -> None:  # noqa: F811
     FactSales.objects.filter(pk=FactSales.objects.earliest("pk").pk).update(margin_amount=None, cost_amount=None)
     for filters, scope in iterate_filters():
         results, page = run_questions(**filters), build_report(*scope)
@@ -87,12 +87,12 @@ def test_questions_equal_the_page(star: Run) -> None:  # noqa: F811
         assert bool(facts) == bool(results["by_month"])
 
 
-def test_data_as_of_is_the_high_water_mark_in_the_shops_time_zone(star: Run) -> None:  # noqa: F811
+def test_data_as_of_is_the_high_water_mark_in_the_shops_time_zone(loaded_run: Run) -> None:  # noqa: F811
     mark = read_high_water_mark()
     assert mark and mark.tzinfo
     assert run_questions()["data_as_of"] == [(mark.astimezone(ZoneInfo("Europe/Kyiv")).replace(tzinfo=None),)]
 
 
-def test_regions_of_the_filter(star: Run) -> None:  # noqa: F811
+def test_regions_of_the_filter(loaded_run: Run) -> None:  # noqa: F811
     names = [name for (name,) in run_questions()["regions"]]
     assert sorted(names) == sorted(["Київська", "Львівська", "Одеська", "Харківська", "Дніпропетровська"])

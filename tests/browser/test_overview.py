@@ -33,14 +33,16 @@ HARM = [
 
 
 @pytest.fixture
-def star(transactional_db: None, schedules: None) -> Run:  # noqa: F811
+def loaded_run(transactional_db: None, schedules: None) -> Run:  # noqa: F811
     cache.clear()
     shop.generate(200, 7)
     return api.run("full")
 
 
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", DESKTOP), ("uk", "dark", PHONE)])
-def test_language_theme_and_width(star: Run, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]) -> None:
+def test_language_theme_and_width(
+    loaded_run: Run, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
+) -> None:
     page = open_page(language, theme, width)
     log_in(page, VIEWER)
     page.goto("/admin/")
@@ -54,7 +56,7 @@ def test_language_theme_and_width(star: Run, open_page: OpenPage, log_in: LogIn,
     assert not faults(page)
 
 
-def test_switch_of_language(star: Run, page: Page, log_in: LogIn) -> None:
+def test_switch_of_language(loaded_run: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/?start=&end=&region=KV")
     page.get_by_role("button", name="Українська").click()
@@ -68,7 +70,7 @@ def test_switch_of_language(star: Run, page: Page, log_in: LogIn) -> None:
     expect(page.get_by_role("heading", name="Revenue and margin by month")).to_be_visible()
 
 
-def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
+def test_filters(loaded_run: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/")
     page.get_by_label("From", exact=True).fill("2025-01-01")
@@ -85,7 +87,7 @@ def test_filters(star: Run, page: Page, log_in: LogIn) -> None:
     expect(page.get_by_role("alert")).to_have_text("The end date is before the start date.")
 
 
-def test_progress_without_reloading(star: Run, page: Page, log_in: LogIn) -> None:
+def test_progress_without_reloading(loaded_run: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
     run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     tasks = [Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region") for _ in range(4)]
@@ -122,7 +124,7 @@ def test_harmful_names_do_no_harm(transactional_db: None, schedules: None, page:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_login_and_lists_are_accessible(star: Run, page: Page, log_in: LogIn) -> None:
+def test_login_and_lists_are_accessible(loaded_run: Run, page: Page, log_in: LogIn) -> None:
     page.goto("/admin/login/")
     assert not faults(page)
     log_in(page, OPERATOR)

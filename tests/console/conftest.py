@@ -1,4 +1,4 @@
-"""A loaded star, and people."""
+"""A loaded warehouse, and clients signed in as members of each group."""
 
 from collections.abc import Callable
 
@@ -13,33 +13,33 @@ from apps.orchestration.models import Run
 from apps.sources.orders.models import OrderItem
 from tests.orchestration.conftest import broker, schedules, small_shop  # noqa: F401  fixtures
 
-Came = Callable[[str], Client]
+SignIn = Callable[[str], Client]
 
 
 @pytest.fixture(autouse=True)
-def no_memory() -> None:
+def empty_cache() -> None:
     cache.clear()
 
 
 @pytest.fixture
-def came(transactional_db: None) -> Came:
-    """Somebody of the group, logged in."""
+def sign_in(transactional_db: None) -> SignIn:
+    """Return a function that creates a user of a group and a client signed in as that user."""
 
-    def logged_in(group: str) -> Client:
+    def create_client(group: str) -> Client:
         person = User.objects.create_user(group, is_staff=True)
         person.groups.set([Group.objects.get(name=group)])
         client = Client()
         client.force_login(person)
         return client
 
-    return logged_in
+    return create_client
 
 
 @pytest.fixture
-def star(transactional_db: None, schedules: None) -> Run:  # noqa: F811
-    """300 orders, one bad line among them, loaded by a full run."""
+def loaded_run(transactional_db: None, schedules: None) -> Run:  # noqa: F811
+    """Return the full run that loaded 300 orders, one of them with a line that is rejected."""
     shop.generate(300, 7)
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
-    done = api.run("full")
-    assert done.state == "succeeded"
-    return done
+    run = api.run("full")
+    assert run.state == "succeeded"
+    return run

@@ -20,7 +20,7 @@ from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import read_months, read_totals
 from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
-from tests.console.conftest import Came
+from tests.console.conftest import SignIn
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 INDEX = "/admin/"
@@ -32,7 +32,7 @@ def words(client: Client, address: str = INDEX, **query: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
 
 
-def test_numbers_match_ledger_json_and_warehouse(star: Run, came: Came, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_match_ledger_json_and_warehouse(loaded_run: Run, sign_in: SignIn, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     call_command("run_etl", "--mode", "full", "--json")
     document = json.loads(capsys.readouterr().out)
@@ -43,17 +43,17 @@ def test_numbers_match_ledger_json_and_warehouse(star: Run, came: Came, capsys: 
     passed = sum(check["passed"] for check in document["checks"])
     assert rejected == Reject.objects.filter(run=last).count() == 1
     assert rejected == sum(row["rejected"] for row in document["tables"].values())
-    text = words(came(VIEWER))
+    text = words(sign_in(VIEWER))
     assert f"Run {last.pk} (full) succeeded" in text and f"{localize_count(written)} rows written" in text
     assert f"{passed} of {len(document['checks'])} checks passed" in text
     assert passed == CheckResult.objects.filter(run=last, passed=True).count()
     assert f"{rejected} row rejected since the last full run" in text
-    first = tallies([star])[star.pk].written
+    first = tallies([loaded_run])[loaded_run.pk].written
     assert f"Succeeded {localize_count(first)} " in text and first > 1000, "the run before stands in the table of the latest"
 
 
-def test_kpis_match_the_warehouse(star: Run, came: Came) -> None:
-    text = words(came(VIEWER), start="", end="")
+def test_kpis_match_the_warehouse(loaded_run: Run, sign_in: SignIn) -> None:
+    text = words(sign_in(VIEWER), start="", end="")
     found = read_totals()
     for number in (
         localize_rounded_uah(found.net),
@@ -67,9 +67,9 @@ def test_kpis_match_the_warehouse(star: Run, came: Came) -> None:
         assert f"{localize_uah(month.net)} {localize_uah(month.margin)} {month.orders}" in text
 
 
-def test_every_kpi_leads_to_the_rows_behind_it(star: Run, came: Came) -> None:
+def test_every_kpi_leads_to_the_rows_behind_it(loaded_run: Run, sign_in: SignIn) -> None:
     """Each link of each table, followed: the rows there add up to what the line says."""
-    client = came(VIEWER)
+    client = sign_in(VIEWER)
     context = client.get(INDEX, {"start": "", "end": "", "region": "KV"}).context
     lines = [line for figure in context["figures"] for line in figure.lines]
     assert len(lines) > 30
@@ -95,8 +95,8 @@ BAD: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("query", BAD, ids=lambda query: repr(query)[:30])
-def test_invalid_filter_gets_a_message(star: Run, came: Came, query: dict[str, str]) -> None:
-    answer = came(VIEWER).get(INDEX, query)
+def test_invalid_filter_gets_a_message(loaded_run: Run, sign_in: SignIn, query: dict[str, str]) -> None:
+    answer = sign_in(VIEWER).get(INDEX, query)
     assert answer.status_code == 200
     text = answer.content.decode()
     assert 'role="alert"' in text or "report" in answer.context, "a message, or it was no bad value"
@@ -104,17 +104,17 @@ def test_invalid_filter_gets_a_message(star: Run, came: Came, query: dict[str, s
     assert FactSales.objects.exists()
 
 
-def test_no_query_is_the_last_year_with_sales(star: Run, came: Came) -> None:
-    context = came(VIEWER).get(INDEX).context
+def test_no_query_is_the_last_year_with_sales(loaded_run: Run, sign_in: SignIn) -> None:
+    context = sign_in(VIEWER).get(INDEX).context
     start, end = context["filters"].cleaned_data["start"], context["filters"].cleaned_data["end"]
     assert end == context["sales_dates"][1] and (end - start).days == 364
     assert context["report"].totals == read_totals(start, end)
     assert context["report"].before, "what it is compared with"
 
 
-def test_a_new_load_is_seen_at_once(star: Run, came: Came) -> None:
+def test_a_new_load_is_seen_at_once(loaded_run: Run, sign_in: SignIn) -> None:
     """What is cached is cached under the load's key."""
-    client = came(VIEWER)
+    client = sign_in(VIEWER)
     before = client.get(INDEX, {"start": "", "end": ""}).context["report"].totals
     with CaptureQueriesContext(connections["dwh"]) as second:
         assert client.get(INDEX, {"start": "", "end": ""}).context["report"].totals == before
@@ -124,8 +124,8 @@ def test_a_new_load_is_seen_at_once(star: Run, came: Came) -> None:
     assert client.get(INDEX, {"start": "", "end": ""}).context["report"].totals.net > before.net
 
 
-def test_queries_do_not_grow_with_the_runs(star: Run, came: Came) -> None:
-    client = came(VIEWER)
+def test_queries_do_not_grow_with_the_runs(loaded_run: Run, sign_in: SignIn) -> None:
+    client = sign_in(VIEWER)
     client.get(INDEX)
     counts = []
     for _ in range(2):
@@ -139,21 +139,21 @@ def test_queries_do_not_grow_with_the_runs(star: Run, came: Came) -> None:
     assert counts[0] == counts[1] and counts[0][0] <= 30 and counts[0][1] <= 5, counts
 
 
-def test_an_empty_warehouse_has_a_page(came: Came) -> None:
-    text = words(came(VIEWER))
+def test_an_empty_warehouse_has_a_page(sign_in: SignIn) -> None:
+    text = words(sign_in(VIEWER))
     assert "No data yet" in text and "Sales figures appear here" in text and "No run has ended yet." in text
 
 
-def test_unreachable_warehouse_is_reported(star: Run, came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_warehouse_is_reported(loaded_run: Run, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that is gone, as after a restore that was not migrated."""
     with connections["dwh"].cursor() as cursor:
         cursor.execute("ALTER TABLE etl_load RENAME TO etl_load_away")
     try:
-        text = words(came(VIEWER))
+        text = words(sign_in(VIEWER))
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
-    assert "lacks a table" in text and "migrate_all" in text and f"Run {star.pk} (full)" in text
+    assert "lacks a table" in text and "migrate_all" in text and f"Run {loaded_run.pk} (full)" in text
 
 
 # --- The part that asks for itself again ---
@@ -163,8 +163,8 @@ def now(client: Client, **query: str) -> Any:
     return client.get(reverse("console:now"), query)
 
 
-def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
-    client = came(VIEWER)
+def test_progress_of_the_run_that_is_active(loaded_run: Run, sign_in: SignIn) -> None:
+    client = sign_in(VIEWER)
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     for number in range(4):
         Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
@@ -173,20 +173,20 @@ def test_progress_of_the_run_that_is_active(star: Run, came: Came) -> None:
     assert "every 2s" in text.content.decode() and "HX-Refresh" not in text
 
 
-def test_the_page_reloads_once_a_run_has_published(star: Run, came: Came) -> None:
-    client = came(VIEWER)
+def test_the_page_reloads_once_a_run_has_published(loaded_run: Run, sign_in: SignIn) -> None:
+    client = sign_in(VIEWER)
     seen = client.get(INDEX).context["edition"]
     assert "HX-Refresh" not in now(client, seen=seen)
     call_command("run_etl", "--mode", "full", "--json")
     assert now(client, seen=seen)["HX-Refresh"] == "true"
 
 
-def test_who_may_not_see_runs_is_sent_away(star: Run, came: Came, client: Client) -> None:
+def test_who_may_not_see_runs_is_sent_away(loaded_run: Run, sign_in: SignIn, client: Client) -> None:
     assert now(client).status_code == 403 and now(client)["HX-Refresh"] == "true"
-    assert came(VIEWER).post(reverse("console:now")).status_code == 405
+    assert sign_in(VIEWER).post(reverse("console:now")).status_code == 405
 
 
-def test_people_of_no_group_see_nothing(star: Run, client: Client, django_user_model: Any) -> None:
+def test_people_of_no_group_see_nothing(loaded_run: Run, client: Client, django_user_model: Any) -> None:
     client.force_login(django_user_model.objects.create_user("petro", is_staff=True))
     text = words(client)
     assert "You have no access yet." in text and "Run 1" not in text and "UAH" not in text

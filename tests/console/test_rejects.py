@@ -14,7 +14,7 @@ from django.urls import reverse
 from apps.console.groups import OPERATOR, VIEWER
 from apps.console.rejects import FORMULA_STARTS, TABLES
 from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
-from tests.console.conftest import Came
+from tests.console.conftest import SignIn
 from tests.orchestration.harness import ago
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -40,10 +40,10 @@ def lines(client: Client, **where: Any) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
 
 
-def test_a_reject_of_an_older_release_shows_its_code(came: Came) -> None:
+def test_a_reject_of_an_older_release_shows_its_code(sign_in: SignIn) -> None:
     """A rule that is gone, and parameters that the reason no longer finds."""
     gone, unfilled = rejected(rule="bad_colour", params={}), rejected(rule="missing_value", params={"field": "email"})
-    client = came(VIEWER)
+    client = sign_in(VIEWER)
     for row in (gone, unfilled):
         assert row.reason == row.rule
         assert client.get(reverse("admin:orchestration_reject_change", args=[row.pk])).status_code == 200
@@ -52,10 +52,10 @@ def test_a_reject_of_an_older_release_shows_its_code(came: Came) -> None:
     assert [line[4:6] for line in lines(client)[1:]] == [["missing_value"] * 2, ["bad_colour"] * 2]
 
 
-def test_filters(came: Came) -> None:
+def test_filters(sign_in: SignIn) -> None:
     first, second = rejected(), rejected(table="orders", rule="missing_date", row_id="12")
     Run.objects.filter(pk=first.run_id).update(created_at=ago(days=40))
-    client = came(VIEWER)
+    client = sign_in(VIEWER)
     assert found(client) == [second.pk, first.pk]
     assert found(client, rule="missing_date") == found(client, table="orders") == found(client, run=second.run_id) == [second.pk]
     assert found(client, rule__exact="missing_date") == found(client, run__exact=second.run_id, table__exact="orders") == [second.pk]
@@ -67,17 +67,17 @@ def test_filters(came: Came) -> None:
 
 
 @pytest.mark.parametrize("where", [{"run": "x"}, {"run__exact": "9" * 30}, {"run__exact": "x"}, {"nonsense": "1"}, {"run__gte": "x"}])
-def test_filters_that_make_no_sense_are_no_error(came: Came, where: dict[str, str]) -> None:
+def test_filters_that_make_no_sense_are_no_error(sign_in: SignIn, where: dict[str, str]) -> None:
     rejected()
-    client = came(VIEWER)
+    client = sign_in(VIEWER)
     for page in (LIST, FILE):
         assert client.get(reverse(page), where).status_code in (302, 400)
 
 
-def test_raw_content_is_for_those_who_may_see_it(came: Came) -> None:
+def test_raw_content_is_for_those_who_may_see_it(sign_in: SignIn) -> None:
     row = rejected()
     page = reverse("admin:orchestration_reject_change", args=[row.pk])
-    operator, viewer = came(OPERATOR), came(VIEWER)
+    operator, viewer = sign_in(OPERATOR), sign_in(VIEWER)
     assert "olena@shop.example" in operator.get(page).content.decode() and ROW["first_name"] in lines(operator)[1][6]
     shown = viewer.get(page).content.decode() + viewer.get(reverse(LIST)).content.decode()
     assert "olena@shop.example" not in shown and "•••" in shown and "last_name is empty" in shown
@@ -91,26 +91,26 @@ def test_raw_content_is_for_those_who_may_see_it(came: Came) -> None:
     assert Reject.objects.get().raw == ROW, "hidden on the page alone"
 
 
-def test_no_cell_of_the_file_is_a_formula(came: Came) -> None:
+def test_no_cell_of_the_file_is_a_formula(sign_in: SignIn) -> None:
     for sign in FORMULA_STARTS:
         rejected(row_id=f"{sign}1+1"[:40], params={"column": f'{sign}HYPERLINK("http://evil.example")'}, table=f"{sign}x", rule=f"{sign}y")
     rejected(params={"column": 'of "two"\nlines, and a comma'}, row_id="-5")
-    for line in lines(came(OPERATOR))[1:]:
+    for line in lines(sign_in(OPERATOR))[1:]:
         assert len(line) == 7 and not [cell for cell in line if cell.startswith(FORMULA_STARTS)], line
         assert line[3].startswith("'")
 
 
-def test_file_is_read_only_and_for_those_who_may_see_rejects(client: Client, came: Came) -> None:
+def test_file_is_read_only_and_for_those_who_may_see_rejects(client: Client, sign_in: SignIn) -> None:
     assert client.get(reverse(FILE)).status_code == 302, "to the login"
-    viewer = came(VIEWER)
+    viewer = sign_in(VIEWER)
     assert viewer.post(reverse(FILE)).status_code == 405
     User.objects.get(username=VIEWER).groups.clear()
     assert viewer.get(reverse(FILE)).status_code == 403
 
 
-def test_nothing_is_counted_whatever_there_is(came: Came) -> None:
+def test_nothing_is_counted_whatever_there_is(sign_in: SignIn) -> None:
     """Some thousand rows: the same queries as for one, none of them a count, and the file goes through in chunks."""
-    row, client = rejected(), came(VIEWER)
+    row, client = rejected(), sign_in(VIEWER)
     with CaptureQueriesContext(connection) as few:
         client.get(reverse(LIST))
     many = [
@@ -124,8 +124,8 @@ def test_nothing_is_counted_whatever_there_is(came: Came) -> None:
     assert len(lines(client)) == 5_002
 
 
-def test_a_reject_leads_to_its_row(came: Came) -> None:
-    client = came(OPERATOR)
+def test_a_reject_leads_to_its_row(sign_in: SignIn) -> None:
+    client = sign_in(OPERATOR)
     for table in TABLES:
         row = rejected(table=table, row_id="3")
         page = client.get(reverse("admin:orchestration_reject_change", args=[row.pk])).content.decode()

@@ -48,7 +48,7 @@ def middle(rows: list[FactSales]) -> tuple[date, date]:
 
 
 @pytest.mark.parametrize("narrowed", [False, True])
-def test_all_kpis(star: Run, narrowed: bool) -> None:
+def test_all_kpis(loaded_run: Run, narrowed: bool) -> None:
     FactSales.objects.filter(pk__in=FactSales.objects.values("pk")[:3]).update(margin_amount=None)
     chosen = (*middle(lines()), "KV") if narrowed else (None, None, None)
     rows, found = lines(*chosen), build_report(*chosen)
@@ -65,7 +65,7 @@ def test_all_kpis(star: Run, narrowed: bool) -> None:
         assert sum(share.net for share in shares) == found.totals.net
 
 
-def test_the_period_before_is_as_long_and_ends_the_day_before(star: Run) -> None:
+def test_the_period_before_is_as_long_and_ends_the_day_before(loaded_run: Run) -> None:
     start, end = middle(lines())
     length = (end - start).days + 1
     before = lines(start - timedelta(days=length), start - timedelta(days=1))

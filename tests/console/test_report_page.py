@@ -1,4 +1,4 @@
-"""`manage.py report`: its numbers are the ledger's and the star's, it needs nothing beside it, and it names nobody."""
+"""`manage.py report`: its numbers are the ledger's and the warehouse's, it needs no other file, and it shows no personal data."""
 
 import re
 import shutil
@@ -59,16 +59,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return int(str(stopped.value.code)), text.err
 
 
-def test_numbers_match_ledger_and_warehouse(star: Run, written: Written) -> None:
-    text, result = words(written()), document(star)
-    assert text.startswith(f"TechMarket: Run {star.pk}") and "Succeeded" in text and str(star.uuid) in text
+def test_numbers_match_ledger_and_warehouse(loaded_run: Run, written: Written) -> None:
+    text, result = words(written()), document(loaded_run)
+    assert text.startswith(f"TechMarket: Run {loaded_run.pk}") and "Succeeded" in text and str(loaded_run.uuid) in text
     for table, counts in result["tables"].items():
         cells = (counts["read"], counts["inserted"] + counts["updated"] + counts["unchanged"])
         row = [*cells, *(counts[name] for name in ("inserted", "updated", "unchanged", "deleted", "derived", "filtered", "rejected")), 0]
         assert f"{table} {' '.join(map(localize_count, row))} " in text
     for table, counts in result["sources"].items():
         assert f"{table} {' '.join(localize_count(counts[name]) for name in ('read', 'loaded', 'filtered', 'rejected'))} 0" in text
-    assert text.count(" passed") >= len(result["checks"]) == star.checks.count() > 40
+    assert text.count(" passed") >= len(result["checks"]) == loaded_run.checks.count() > 40
     found = read_totals()
     lines = localize_count(FactSales.objects.count())
     net, paid = (str(number_format(amount, 2, force_grouping=True)) for amount in (found.net, found.paid))
@@ -85,25 +85,25 @@ def test_numbers_match_ledger_and_warehouse(star: Run, written: Written) -> None
         assert f"{reject['table']} {render_label(reject['rule'])} {reject['reason']} {reject['rows']}" in text
 
 
-def test_it_needs_nothing_beside_it_and_runs_nothing(star: Run, written: Written) -> None:
+def test_it_needs_nothing_beside_it_and_runs_nothing(loaded_run: Run, written: Written) -> None:
     DimRegion.objects.filter(pk__gt=0).update(name="<script>alert(1)</script>")
     page = written()
     assert "alert(1)" in page and "<script" not in page
     assert not re.search(r"(?:src|href|action)\s*=|url\(|@import|<link|<iframe|https?://(?!www\.w3\.org)", page)
 
 
-def test_it_names_no_customer(star: Run, written: Written) -> None:
+def test_it_names_no_customer(loaded_run: Run, written: Written) -> None:
     customer = Customer.objects.earliest("pk")
-    task = star.tasks.earliest("pk")
+    task = loaded_run.tasks.earliest("pk")
     raw = {"id": str(customer.pk), "first_name": customer.first_name, "email": customer.email, "region_id": "3"}
-    Reject.objects.create(run=star, task=task, table="customers", row_id=str(customer.pk), rule="bad_text", raw=raw)
-    Reject.objects.create(run=star, task=task, table="returns", row_id="1", rule="bad_text", raw={"note": "call Petro"})
+    Reject.objects.create(run=loaded_run, task=task, table="customers", row_id=str(customer.pk), rule="bad_text", raw=raw)
+    Reject.objects.create(run=loaded_run, task=task, table="returns", row_id="1", rule="bad_text", raw={"note": "call Petro"})
     text = words(written())
     assert "region_id 3" in text and "first_name •••" in text and "note •••" in text
     assert customer.email not in text and customer.first_name not in text and "Petro" not in text
 
 
-def test_a_period_sums_the_runs_that_published_and_shows_the_others(star: Run, written: Written) -> None:
+def test_a_period_sums_the_runs_that_published_and_shows_the_others(loaded_run: Run, written: Written) -> None:
     OrderItem.objects.filter(pk=OrderItem.objects.latest("pk").pk).update(quantity=7)
     second = api.run("full")
     cause = "The source orders_db does not answer."
@@ -113,18 +113,20 @@ def test_a_period_sums_the_runs_that_published_and_shows_the_others(star: Run, w
     dry = api.run("full", dry_run=True)
     first_day = date(2024, 1, 1)
     text = words(written("--from", "2024-01-01"))
-    rows = [sum(api.row_counts(run)["fact_sales"][name] for run in (star, second)) for name in ("read", "loaded", "inserted", "updated")]
+    rows = [
+        sum(api.row_counts(run)["fact_sales"][name] for run in (loaded_run, second)) for name in ("read", "loaded", "inserted", "updated")
+    ]
     assert f"fact_sales {' '.join(map(localize_count, rows))} " in text and rows[3] == 1
-    for run in (star, second, failed):
+    for run in (loaded_run, second, failed):
         assert f" {run.pk} {instant(run.created_at)}" in text
     assert cause in text and f" {dry.pk} {instant(dry.created_at)}" not in text, "the dry run did nothing"
-    assert text.index(f"{star.pk} order lines") < text.index(f"{second.pk} order lines")
+    assert text.index(f"{loaded_run.pk} order lines") < text.index(f"{second.pk} order lines")
     found = read_totals(first_day, today())
     assert localize_rounded_uah(found.net) in text and localize_count(found.orders) in text
     assert "No runs were requested in this period." in words(written("--from", "2024-01-01", "--to", "2024-01-02"))
 
 
-def test_a_month_of_sales_is_that_months(star: Run, written: Written) -> None:
+def test_a_month_of_sales_is_that_months(loaded_run: Run, written: Written) -> None:
     key = FactSales.objects.filter(date__gt=0).latest("date").date_id
     start, end = date(key // 10_000, key // 100 % 100, 1), date(key // 10_000, key // 100 % 100, key % 100)
     text = words(written("--from", start.isoformat(), "--to", end.isoformat()))
@@ -132,27 +134,27 @@ def test_a_month_of_sales_is_that_months(star: Run, written: Written) -> None:
     assert localize_uah(read_totals().average_order) not in text
 
 
-def test_more_rejects_than_fit_are_counted(star: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rejects_than_fit_are_counted(loaded_run: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.console.report.evidence.MAX_REJECTS", 2)
-    task = star.tasks.earliest("pk")
-    rows = [Reject(run=star, task=task, table="orders", row_id=f"{at}", rule="bad_date", raw={"id": f"{at}"}) for at in range(9)]
+    task = loaded_run.tasks.earliest("pk")
+    rows = [Reject(run=loaded_run, task=task, table="orders", row_id=f"{at}", rule="bad_date", raw={"id": f"{at}"}) for at in range(9)]
     Reject.objects.bulk_create(rows)
     text = words(written())
     assert "orders Invalid date bad_date 9" in text and f"{Reject.objects.count() - 2} more rows are in the ledger." in text
 
 
-def test_details_that_the_ledger_has_let_go_are_missed(star: Run, written: Written) -> None:
+def test_details_that_the_ledger_has_let_go_are_missed(loaded_run: Run, written: Written) -> None:
     assert "have been deleted" not in words(written())
-    star.tasks.all().delete()
+    loaded_run.tasks.all().delete()
     text = words(written())
     assert "The details of 1 run have been deleted: its rows, checks and rejected rows are not in this report." in text
     assert "No row counts." in text and "No reconciliation ran." in text
 
 
-def test_it_speaks_ukrainian(star: Run, written: Written) -> None:
+def test_it_speaks_ukrainian(loaded_run: Run, written: Written) -> None:
     page = written("--language", "uk")
     text = words(page)
-    assert '<html lang="uk">' in page and f"Запуск {star.pk}" in text and "Звірка" in text and "Виручка й маржа за місяцями" in text
+    assert '<html lang="uk">' in page and f"Запуск {loaded_run.pk}" in text and "Звірка" in text and "Виручка й маржа за місяцями" in text
     assert not re.search(r"\b(Reconciliation|Rejected|passed|Revenue|order lines|accepted of)\b", text)
 
 
@@ -170,7 +172,7 @@ BAD: list[tuple[list[str], ExitCode, str]] = [
 ]
 
 
-def test_what_makes_no_sense_is_one_line(star: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_makes_no_sense_is_one_line(loaded_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, code, words in BAD:
         answer = refused(capsys, *arguments)
         assert answer[0] == code and words in answer[1], (arguments, answer)
@@ -186,7 +188,7 @@ def test_before_the_first_run(transactional_db: None, capsys: pytest.CaptureFixt
 # --- PDF ---
 
 
-def test_a_pdf_holds_the_page(star: Run, tmp_path: Path, settings: Any) -> None:
+def test_a_pdf_holds_the_page(loaded_run: Run, tmp_path: Path, settings: Any) -> None:
     settings.CHROMIUM = str(need(find_chromium, "Chromium", "CHROMIUM", "chromium"))
     call_command("report", "--pdf", "--out", str(tmp_path / "report.pdf"), "-v", "0")
     content = (tmp_path / "report.pdf").read_bytes()
@@ -194,11 +196,11 @@ def test_a_pdf_holds_the_page(star: Run, tmp_path: Path, settings: Any) -> None:
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", "-layout", tmp_path / "report.pdf", "-"], capture_output=True, text=True, check=True).stdout
         net = localize_rounded_uah(read_totals().net).split()[0]
-        assert f"Run {star.pk}" in text and str(star.uuid) in text and net in text and re.search(r"\b1 ?/ ?\d", text)
+        assert f"Run {loaded_run.pk}" in text and str(loaded_run.uuid) in text and net in text and re.search(r"\b1 ?/ ?\d", text)
 
 
 def test_without_chromium_the_line_says_what_to_do(
-    star: Run, capsys: pytest.CaptureFixture[str], settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    loaded_run: Run, capsys: pytest.CaptureFixture[str], settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings.CHROMIUM = str(tmp_path / "none")
@@ -214,10 +216,10 @@ def test_without_chromium_the_line_says_what_to_do(
     assert code == ExitCode.CONFIGURATION and "needs Chromium" in text and "--pdf" in text
     assert not list(tmp_path.glob("*.pdf"))
     call_command("report")
-    assert [file.name for file in tmp_path.iterdir()] == [f"techmarket-run-{star.pk}.html"]
+    assert [file.name for file in tmp_path.iterdir()] == [f"techmarket-run-{loaded_run.pk}.html"]
 
 
-def test_charts_of_nothing_and_of_less_than_nothing_can_be_drawn(star: Run) -> None:
+def test_charts_of_nothing_and_of_less_than_nothing_can_be_drawn(loaded_run: Run) -> None:
     """A month with more cost than revenue, a single month, no sale at all."""
     FactSales.objects.filter(pk__gt=FactSales.objects.earliest("pk").pk).delete()
     FactSales.objects.update(net_amount=-100, margin_amount=-50)

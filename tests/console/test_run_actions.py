@@ -18,7 +18,7 @@ from apps.orchestration.window import Window, today
 from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
-from tests.console.conftest import Came
+from tests.console.conftest import SignIn
 from tests.orchestration.harness import FakeBroker, ago, fresh, start_queued_run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -85,15 +85,15 @@ def test_each_button_has_a_right_of_its_own(broker: FakeBroker, verb: str) -> No
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_request_without_csrf_token_is_refused(came: Came, verb: str) -> None:
+def test_request_without_csrf_token_is_refused(sign_in: SignIn, verb: str) -> None:
     row = run_in(FITS[verb]) if verb in FITS else None
     strict = Client(enforce_csrf_checks=True)
-    strict.cookies = came(OPERATOR).cookies
+    strict.cookies = sign_in(OPERATOR).cookies
     assert strict.post(to(verb), {"run": row.pk if row else "", "mode": "full"}).status_code == 403
     assert Run.objects.count() == (1 if row else 0) and (not row or fresh(row).state == row.state)
 
 
-def test_without_the_right_to_see_runs_no_button_works(came: Came) -> None:
+def test_without_the_right_to_see_runs_no_button_works(sign_in: SignIn) -> None:
     client, row = person("start_run", "cancel_run"), run_in(State.QUEUED)
     User.objects.get(username="olena").user_permissions.remove(Permission.objects.get(codename="view_run"))
     assert client.post(to("cancel"), {"run": row.pk}).status_code == 403
@@ -115,11 +115,11 @@ SHOWN: dict[State, set[str]] = {
 
 
 @pytest.mark.parametrize("state", list(SHOWN))
-def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, broker: FakeBroker, state: State) -> None:
-    row, operator = run_in(state), came(OPERATOR)
+def test_what_makes_no_sense_is_not_shown_and_refuses(sign_in: SignIn, broker: FakeBroker, state: State) -> None:
+    row, operator = run_in(state), sign_in(OPERATOR)
     page = operator.get(to("change", row.pk)).content.decode()
     assert {verb for verb in FITS if f"{to(verb)}?run={row.pk}" in page} == SHOWN[state]
-    viewers = came(VIEWER).get(to("change", row.pk)).content.decode()
+    viewers = sign_in(VIEWER).get(to("change", row.pk)).content.decode()
     assert not [verb for verb in FITS if f"{to(verb)}?run=" in viewers]
     for verb in set(FITS) - SHOWN[state]:
         page_of_action = operator.get(to(verb), {"run": row.pk})
@@ -130,14 +130,14 @@ def test_what_makes_no_sense_is_not_shown_and_refuses(came: Came, broker: FakeBr
     assert not LogEntry.objects.exists()
 
 
-def test_a_dry_run_is_not_resumed(came: Came) -> None:
+def test_a_dry_run_is_not_resumed(sign_in: SignIn) -> None:
     row = run_in(State.FAILED, dry_run=True)
-    page = came(OPERATOR).get(to("change", row.pk)).content.decode()
+    page = sign_in(OPERATOR).get(to("change", row.pk)).content.decode()
     assert to("preview", row.pk) in page and to("rerun") in page and to("resume") not in page
 
 
-def test_what_is_stale_is_not_resumed(came: Came, broker: FakeBroker) -> None:
-    row, operator = failed(), came(OPERATOR)
+def test_what_is_stale_is_not_resumed(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = failed(), sign_in(OPERATOR)
     later = run_in(State.SUCCEEDED)
     counts = {"run_id": later.pk, "run_uuid": later.uuid, "mode": "full", "counts": {}}
     Load.objects.create(**counts, published_at=row.created_at + timedelta(seconds=1))
@@ -149,8 +149,8 @@ def test_what_is_stale_is_not_resumed(came: Came, broker: FakeBroker) -> None:
 # --- What each does ---
 
 
-def test_rerun(came: Came, broker: FakeBroker) -> None:
-    row, operator = failed(), came(OPERATOR)
+def test_rerun(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = failed(), sign_in(OPERATOR)
     answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
     run = Run.objects.get(rerun_of=row)
     assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in list_messages(answer)[0]
@@ -160,23 +160,23 @@ def test_rerun(came: Came, broker: FakeBroker) -> None:
     assert "Started: the price list is mended" in history(operator, run)
 
 
-def test_resume(came: Came, broker: FakeBroker) -> None:
-    row, operator = failed(), came(OPERATOR)
+def test_resume(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = failed(), sign_in(OPERATOR)
     answer = operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
     assert answer.redirect_chain == [(to("change", row.pk), 302)] and fresh(row).state == State.QUEUED
     assert broker.take_sent() == [row.tasks.get().pk]
     assert "Resumed: it answers again" in history(operator, row)
 
 
-def test_cancel(came: Came, broker: FakeBroker) -> None:
-    row, operator = start_queued_run(), came(OPERATOR)
+def test_cancel(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = start_queued_run(), sign_in(OPERATOR)
     operator.post(to("cancel"), {"run": row.pk, "reason": "not today"})
     assert fresh(row).state == State.CANCELLED and fresh(row).cause == "Cancelled by operator: not today. Nothing was published."
     assert "Cancelled: not today" in history(operator, row)
 
 
-def test_running_run_is_cancelled_once(came: Came, broker: FakeBroker) -> None:
-    row, operator = run_in(State.RUNNING, executor="local", worker="here:1"), came(OPERATOR)
+def test_running_run_is_cancelled_once(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = run_in(State.RUNNING, executor="local", worker="here:1"), sign_in(OPERATOR)
     answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
     assert "stops within ten seconds" in list_messages(answer)[0] and fresh(row).cancelled_by == OPERATOR
     assert to("cancel") not in operator.get(to("change", row.pk)).content.decode()
@@ -184,41 +184,41 @@ def test_running_run_is_cancelled_once(came: Came, broker: FakeBroker) -> None:
     assert LogEntry.objects.count() == 1
 
 
-def test_history_speaks_the_language_of_the_page(came: Came, broker: FakeBroker) -> None:
-    row, operator = failed(), came(OPERATOR)
+def test_history_speaks_the_language_of_the_page(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = failed(), sign_in(OPERATOR)
     operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"})
     operator.cookies["django_language"] = "uk"
     assert "Продовжено: it answers again" in history(operator, row)
 
 
-def test_reason_has_a_limit(came: Came, broker: FakeBroker) -> None:
-    row, operator = failed(), came(OPERATOR)
+def test_reason_has_a_limit(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = failed(), sign_in(OPERATOR)
     for reason in ("x" * 256, "null \0 byte"):
         answer = operator.post(to("rerun"), {"run": row.pk, "reason": reason})
         assert answer.status_code == 200 and answer.context["form"].errors["reason"]
     assert Run.objects.count() == 1
 
 
-def test_unavailable_broker_is_reported(came: Came, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_broker_is_reported(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*args: Any, **options: Any) -> None:
         raise OSError("no broker")
 
     monkeypatch.setattr(delivery.app, "send_task", away)
-    answer = came(OPERATOR).post(to("start"), {"mode": "full"}, follow=True)
+    answer = sign_in(OPERATOR).post(to("start"), {"mode": "full"}, follow=True)
     assert "The message broker is unavailable" in list_messages(answer)[0]
     run = Run.objects.get()
     page = answer.content.decode()
     assert run.state == State.QUEUED and "No worker has taken this run yet" not in page
     Run.objects.update(created_at=ago(seconds=11))
-    assert "No worker has taken this run yet" in came(VIEWER).get(to("change", run.pk)).content.decode()
+    assert "No worker has taken this run yet" in sign_in(VIEWER).get(to("change", run.pk)).content.decode()
 
 
 # --- Several at once ---
 
 
-def test_bulk_reports_each(came: Came, broker: FakeBroker) -> None:
+def test_bulk_reports_each(sign_in: SignIn, broker: FakeBroker) -> None:
     """Of three runs one makes no sense, one is started, and one finds the other active."""
-    runs, operator = [failed(), run_in(State.RUNNING), failed()], came(OPERATOR)
+    runs, operator = [failed(), run_in(State.RUNNING), failed()], sign_in(OPERATOR)
     Run.objects.filter(pk=runs[1].pk).update(state=State.SUCCEEDED)
     chosen = {"action": "resume_selected", "_selected_action": [run.pk for run in runs]}
     page = operator.post(to("changelist"), chosen, follow=True)
@@ -231,8 +231,8 @@ def test_bulk_reports_each(came: Came, broker: FakeBroker) -> None:
     assert LogEntry.objects.count() == 1
 
 
-def test_bulk_rerun_and_cancel(came: Came, broker: FakeBroker) -> None:
-    runs, operator = [failed(), failed()], came(OPERATOR)
+def test_bulk_rerun_and_cancel(sign_in: SignIn, broker: FakeBroker) -> None:
+    runs, operator = [failed(), failed()], sign_in(OPERATOR)
     operator.post(to("rerun"), {"run": [run.pk for run in runs]})
     states = list(Run.objects.filter(rerun_of__in=runs).order_by("pk").values_list("state", flat=True))
     assert states == [State.QUEUED, State.SKIPPED]
@@ -240,9 +240,9 @@ def test_bulk_rerun_and_cancel(came: Came, broker: FakeBroker) -> None:
     assert not Run.objects.filter(state=State.QUEUED).exists() and Run.objects.filter(cancelled_by=OPERATOR).count() == 1
 
 
-def test_list_offers_what_one_may(came: Came) -> None:
+def test_list_offers_what_one_may(sign_in: SignIn) -> None:
     row = failed()
-    for client, offered in ((came(OPERATOR), True), (came(VIEWER), False), (person("cancel_run"), None)):
+    for client, offered in ((sign_in(OPERATOR), True), (sign_in(VIEWER), False), (person("cancel_run"), None)):
         page = client.get(to("changelist")).content.decode()
         assert [f"{verb}_selected" in page for verb in ("rerun", "resume", "cancel")] == (
             [False, False, True] if offered is None else [offered] * 3
@@ -253,9 +253,9 @@ def test_list_offers_what_one_may(came: Came) -> None:
 
 
 @pytest.mark.parametrize("numbers", [[], ["x"], ["-1"], ["9" * 30], ["999999"], list(range(1, 60)), ["1;DROP TABLE x"]])
-def test_numbers_that_are_none(came: Came, numbers: list[Any]) -> None:
+def test_numbers_that_are_none(sign_in: SignIn, numbers: list[Any]) -> None:
     run_in(State.QUEUED, pk=1)
-    client = came(OPERATOR)
+    client = sign_in(OPERATOR)
     for call in (client.get, client.post):
         answer = call(to("cancel"), {"run": numbers})
         assert answer.status_code == 302 and answer.headers["Location"] == to("changelist")
@@ -283,33 +283,33 @@ def wanted(**fields: str) -> dict[str, str]:
         ({"mode": ""}, "This field is required"),
     ],
 )
-def test_start_refuses_what_run_etl_refuses(came: Came, fields: dict[str, str], why: str) -> None:
-    answer = came(OPERATOR).post(to("start"), wanted(**fields))
+def test_start_refuses_what_run_etl_refuses(sign_in: SignIn, fields: dict[str, str], why: str) -> None:
+    answer = sign_in(OPERATOR).post(to("start"), wanted(**fields))
     errors = [error for errors in answer.context["form"].errors.values() for error in errors]
     assert answer.status_code == 200 and len(errors) == 1 and why in errors[0] and not Run.objects.exists()
     assert "<script>" not in answer.content.decode().split('id="content"')[1].split("</form>")[0]
 
 
-def test_start_queues_a_run(came: Came, broker: FakeBroker, settings: Settings) -> None:
+def test_start_queues_a_run(sign_in: SignIn, broker: FakeBroker, settings: Settings) -> None:
     day = today()
-    answer = came(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
+    answer = sign_in(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
     run = Run.objects.get()
     assert answer.headers["Location"] == to("change", run.pk)
     assert (run.window_start, run.window_end) == (Window.between(day, day).start, Window.between(day, day).end)
     assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
     assert broker.take_sent() == [run.tasks.get().pk] and not run.dry_run
-    second = came("administrator").post(to("start"), wanted(), follow=True)
+    second = sign_in("administrator").post(to("start"), wanted(), follow=True)
     assert f"was skipped: run {run.pk} is active" in list_messages(second)[0]
 
 
-def test_start_is_filled_in_from_its_address(came: Came) -> None:
-    page = came(OPERATOR).get(to("start"), {"mode": "full", "reason": '"><script>alert(1)</script>'}).content.decode()
+def test_start_is_filled_in_from_its_address(sign_in: SignIn) -> None:
+    page = sign_in(OPERATOR).get(to("start"), {"mode": "full", "reason": '"><script>alert(1)</script>'}).content.decode()
     assert '<option value="full" selected' in page and "<script>alert(1)" not in page
 
 
-def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBroker) -> None:
+def test_preview_then_run(sign_in: SignIn, small_shop: dict[str, int], broker: FakeBroker) -> None:
     """What the preview says is what the run does."""
-    operator = came(OPERATOR)
+    operator = sign_in(OPERATOR)
     api.run("full")
     changes.apply(15, 3)
     before = list(FactSales.objects.order_by("pk").values())
@@ -329,7 +329,7 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBr
     assert fresh(dry).state == State.SUCCEEDED and "every 2s" not in page
     assert list(FactSales.objects.order_by("pk").values()) == before
     assert ended.context["page"]["months"] and all(then - now == change for _month, now, then, change in ended.context["page"]["months"])
-    assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in came(VIEWER).get(preview).content.decode()
+    assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in sign_in(VIEWER).get(preview).content.decode()
     operator.post(preview, {"reason": "as it was shown"})
     broker.deliver_all()
     run = Run.objects.get(rerun_of=dry)
@@ -339,8 +339,8 @@ def test_preview_then_run(came: Came, small_shop: dict[str, int], broker: FakeBr
     assert "Preview started: a look first" in history(operator, dry) and "Started: as it was shown" in history(operator, run)
 
 
-def test_preview_is_not_published_without_the_right(came: Came, broker: FakeBroker) -> None:
+def test_preview_is_not_published_without_the_right(sign_in: SignIn, broker: FakeBroker) -> None:
     dry = run_in(State.SUCCEEDED, dry_run=True, result={"run": 1, "tables": {}})
-    assert came(VIEWER).post(to("preview", dry.pk), {"reason": "x"}).status_code == 403
+    assert sign_in(VIEWER).post(to("preview", dry.pk), {"reason": "x"}).status_code == 403
     assert Run.objects.count() == 1
-    assert came(OPERATOR).get(to("preview", run_in(State.SUCCEEDED).pk)).status_code == 404, "it is no preview"
+    assert sign_in(OPERATOR).get(to("preview", run_in(State.SUCCEEDED).pk)).status_code == 404, "it is no preview"

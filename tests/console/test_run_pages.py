@@ -30,15 +30,15 @@ from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from techmarket.errors import BadData, ConnectionLost
 from techmarket.formats import localize_count, localize_uah
-from tests.console.conftest import Came
+from tests.console.conftest import SignIn
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = reverse("admin:orchestration_run_changelist")
 
 
 @pytest.fixture
-def viewer(came: Came) -> Client:
-    return came(VIEWER)
+def viewer(sign_in: SignIn) -> Client:
+    return sign_in(VIEWER)
 
 
 def address(run: Run, name: str = "change") -> str:

@@ -12,7 +12,7 @@ from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.console.schedules import describe_crontab, describe_instant
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
-from tests.console.conftest import Came
+from tests.console.conftest import SignIn
 from tests.orchestration.harness import FakeBroker, ago, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]
@@ -69,9 +69,9 @@ def test_crontabs_in_words(fields: dict[str, str], english: str, ukrainian: str)
         assert describe_crontab(crontab) == ukrainian
 
 
-def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:
+def test_next_five_instants_are_shown_by_the_shops_clock(sign_in: SignIn) -> None:
     for group in (VIEWER, OPERATOR, ADMINISTRATOR):
-        client = came(group)
+        client = sign_in(group)
         shown = client.get(schedule_page(WEEKLY)).content.decode()
         for instant in next_instants(WEEKLY):
             local = timezone.localtime(instant)
@@ -107,18 +107,18 @@ def test_next_five_instants_are_shown_by_the_shops_clock(came: Came) -> None:
         {"timezone": "Mars/Phobos"},
     ],
 )
-def test_bad_crontabs_have_a_message(came: Came, fields: dict[str, str]) -> None:
+def test_bad_crontabs_have_a_message(sign_in: SignIn, fields: dict[str, str]) -> None:
     """Some of these beat's own form takes, and then neither beat nor any page of ours could read them."""
-    client, crontab, before = came(ADMINISTRATOR), beat().crontab, CrontabSchedule.objects.count()
+    client, crontab, before = sign_in(ADMINISTRATOR), beat().crontab, CrontabSchedule.objects.count()
     for address in (page("django_celery_beat_crontabschedule_change", crontab.pk), page("django_celery_beat_crontabschedule_add")):
         answer = client.post(address, WHEN | fields)
         assert answer.status_code == 200 and answer.context["adminform"].form.errors and "alert(1)</script>" not in answer.content.decode()
     assert fresh(crontab).hour == "2" and CrontabSchedule.objects.count() == before
 
 
-def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> None:
+def test_what_stands_in_the_database_all_the_same_breaks_no_page(sign_in: SignIn) -> None:
     CrontabSchedule.objects.filter(pk=beat().crontab_id).update(day_of_week="7")
-    client = came(ADMINISTRATOR)
+    client = sign_in(ADMINISTRATOR)
     for address in (
         schedule_page(),
         page("django_celery_beat_periodictask_changelist"),
@@ -131,8 +131,8 @@ def test_what_stands_in_the_database_all_the_same_breaks_no_page(came: Came) -> 
 # --- Run now ---
 
 
-def test_run_now_takes_beats_place(came: Came, broker: FakeBroker) -> None:
-    operator, address = came(OPERATOR), page("django_celery_beat_periodictask_changelist")
+def test_run_now_takes_beats_place(sign_in: SignIn, broker: FakeBroker) -> None:
+    operator, address = sign_in(OPERATOR), page("django_celery_beat_periodictask_changelist")
     start = f"{page('orchestration_run_start')}?mode=full"
     shown = operator.get(address).content.decode()
     assert "run_selected" in shown and "run_tasks" not in shown and "delete_selected" not in shown
@@ -140,22 +140,22 @@ def test_run_now_takes_beats_place(came: Came, broker: FakeBroker) -> None:
     assert answer.headers["Location"] == start and start.replace("&", "&amp;") in operator.get(schedule_page(WEEKLY)).content.decode()
     both = operator.post(address, {"action": "run_selected", "_selected_action": [beat().pk, beat(WEEKLY).pk]}, follow=True)
     assert "Select one schedule" in list_messages(both)[0]
-    viewer = came(VIEWER)
+    viewer = sign_in(VIEWER)
     assert "run_selected" not in viewer.get(address).content.decode() and start not in viewer.get(schedule_page(WEEKLY)).content.decode()
     viewer.post(address, {"action": "run_selected", "_selected_action": [beat().pk]})
     assert not Run.objects.exists()
 
 
-def test_operators_do_not_change_schedules(came: Came) -> None:
-    assert came(OPERATOR).post(schedule_page(), {"crontab": beat().crontab_id}).status_code == 403
+def test_operators_do_not_change_schedules(sign_in: SignIn) -> None:
+    assert sign_in(OPERATOR).post(schedule_page(), {"crontab": beat().crontab_id}).status_code == 403
     assert beat().enabled
 
 
 # --- Missed runs ---
 
 
-def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, broker: FakeBroker) -> None:
-    operator, address = came(OPERATOR), page("orchestration_scheduledrun_resolve", waiting.pk)
+def test_held_instants_are_answered(sign_in: SignIn, waiting: ScheduledRun, broker: FakeBroker) -> None:
+    operator, address = sign_in(OPERATOR), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert address in operator.get(schedule_page()).content.decode()
     assert address in operator.get(page("orchestration_scheduledrun_change", waiting.pk)).content.decode()
     assert operator.get(address).status_code == 200 and fresh(waiting).decision == Decision.HELD
@@ -173,10 +173,10 @@ def test_held_instants_are_answered(came: Came, waiting: ScheduledRun, broker: F
     assert "decided already" in list_messages(again)[0] and Run.objects.count() == 1
 
 
-def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledRun, broker: FakeBroker) -> None:
+def test_held_instants_are_backfilled_or_skipped(sign_in: SignIn, waiting: ScheduledRun, broker: FakeBroker) -> None:
     done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(days=9), decision=Decision.RUN, run=done)
-    administrator = came(ADMINISTRATOR)
+    administrator = sign_in(ADMINISTRATOR)
     administrator.post(page("orchestration_scheduledrun_resolve", waiting.pk), {"resolution": "backfill"})
     run = fresh(waiting).run
     assert run.mode == Mode.INCREMENTAL and 8 < (run.window_end - run.window_start).days < 12
@@ -186,8 +186,8 @@ def test_held_instants_are_backfilled_or_skipped(came: Came, waiting: ScheduledR
 
 
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
-def test_viewers_decide_nothing(came: Came, waiting: ScheduledRun, method: str) -> None:
-    viewer, address = came(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
+def test_viewers_decide_nothing(sign_in: SignIn, waiting: ScheduledRun, method: str) -> None:
+    viewer, address = sign_in(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
     assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403
     assert fresh(waiting).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
-    assert came(OPERATOR).put(address).status_code == 405
+    assert sign_in(OPERATOR).put(address).status_code == 405

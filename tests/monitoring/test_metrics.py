@@ -14,7 +14,7 @@ from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, 
 from apps.orchestration.results import WRITTEN, document
 from apps.orchestration.schedules import set_enabled
 from apps.warehouse.loads import Load
-from tests.console.conftest import Came, came, no_memory, star  # noqa: F401  fixtures
+from tests.console.conftest import SignIn, empty_cache, loaded_run, sign_in  # noqa: F401  fixtures
 from tests.orchestration.conftest import broker, fast_heartbeat, schedules  # noqa: F401  fixtures
 from tests.orchestration.harness import FakeBroker, start_queued_run
 
@@ -44,13 +44,13 @@ class Scrape:
         return {sample.name for sample in self.samples}
 
 
-def test_metrics_equal_page_json_and_ledger(star: Run, came: Came) -> None:  # noqa: F811
+def test_metrics_equal_page_json_and_ledger(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
     scrape = Scrape()
-    page = came(VIEWER).get("/admin/").context
-    result = document(star)
+    page = sign_in(VIEWER).get("/admin/").context
+    result = document(loaded_run)
 
     for table, row in result["tables"].items():
-        ledger_rows = RowCount.objects.filter(run=star, table=table)
+        ledger_rows = RowCount.objects.filter(run=loaded_run, table=table)
         for kind in WRITTEN:
             assert scrape.value("last_run_rows", table=table, kind=kind) == row[kind] == sum(ledger_rows.values_list(kind, flat=True))
     for table, row in result["sources"].items():
@@ -59,7 +59,7 @@ def test_metrics_equal_page_json_and_ledger(star: Run, came: Came) -> None:  # n
     tables = result["tables"].values()
     written = sum(row[kind] for row in tables for kind in ("inserted", "updated", "deleted", "derived"))
     assert scrape.value("last_run_written_rows") == written == page["last"].tally.written > 0
-    rejected = Reject.objects.filter(run=star).count()
+    rejected = Reject.objects.filter(run=loaded_run).count()
     assert (
         scrape.value("last_run_rejected_rows")
         == rejected
@@ -70,54 +70,54 @@ def test_metrics_equal_page_json_and_ledger(star: Run, came: Came) -> None:  # n
     assert scrape.value("rejects_waiting") == page["rejects"] == 1
 
     checks = scrape.by("last_run_checks", "result")
-    assert checks["passed"] == page["last"].tally.passed == CheckResult.objects.filter(run=star, passed=True).count() > 0
+    assert checks["passed"] == page["last"].tally.passed == CheckResult.objects.filter(run=loaded_run, passed=True).count() > 0
     assert sum(checks.values()) == len(result["checks"])
 
-    assert scrape.value("last_run_number") == result["run"] == page["last"].run.pk == star.pk
+    assert scrape.value("last_run_number") == result["run"] == page["last"].run.pk == loaded_run.pk
     assert scrape.value("last_run_duration_seconds") == result["seconds"] == page["last"].run.seconds
     assert {state for state, is_set in scrape.by("last_run", "state").items() if is_set} == {result["status"]}
     assert scrape.value("data_as_of_timestamp_seconds") == page["fresh"].as_of.timestamp() == Load.objects.get().high_water_mark.timestamp()
     assert scrape.value("data_missed_runs") == page["fresh"].missed == 0
 
 
-def test_runs_stages_and_modes(star: Run) -> None:  # noqa: F811
+def test_runs_stages_and_modes(loaded_run: Run) -> None:  # noqa: F811
     incremental = api.run("incremental")
     api.run("full", dry_run=True)
     scrape = Scrape()
     assert {state: count for state, count in scrape.by("runs", "state").items() if count} == {State.SUCCEEDED: 2}
     stamps = scrape.by("last_success_timestamp_seconds", "mode")
-    assert stamps == {run.mode: run.finished_at.timestamp() for run in (star, incremental) if run.finished_at}
-    assert scrape.by("last_success_duration_seconds", "mode") == {Mode.FULL: star.seconds, Mode.INCREMENTAL: incremental.seconds}
+    assert stamps == {run.mode: run.finished_at.timestamp() for run in (loaded_run, incremental) if run.finished_at}
+    assert scrape.by("last_success_duration_seconds", "mode") == {Mode.FULL: loaded_run.seconds, Mode.INCREMENTAL: incremental.seconds}
     assert set(scrape.by("last_run_stage_seconds", "stage")) == set(Stage.values)
     assert scrape.by("last_run_tasks", "state")[State.SUCCEEDED] == Task.objects.filter(run=incremental).count()
     assert scrape.value("active_runs") == 0 and set(scrape.by("tasks", "state").values()) == {0}
 
 
-def test_queued_tasks_and_a_task_whose_worker_died(star: Run, broker: FakeBroker) -> None:  # noqa: F811
+def test_queued_tasks_and_a_task_whose_worker_died(loaded_run: Run, broker: FakeBroker) -> None:  # noqa: F811
     run = start_queued_run()
     broker.sent.append(run.tasks.get().pk)
     broker.deliver_until(Stage.EXTRACT)
     task = run.tasks.filter(stage=Stage.EXTRACT).earliest("pk")
     assert task.claim_for("elsewhere:1")
-    Task.objects.filter(pk=task.pk).update(heartbeat_at=star.created_at.replace(year=2020))
+    Task.objects.filter(pk=task.pk).update(heartbeat_at=loaded_run.created_at.replace(year=2020))
     scrape = Scrape()
     tasks = scrape.by("tasks", "state")
     assert scrape.value("active_runs") == 1 and 0 <= scrape.value("active_run_age_seconds") < 60
     assert scrape.value("active_run_limit_seconds") == 14_400
     assert (tasks["queued"], tasks["running"]) == (run.tasks.filter(state=State.QUEUED).count(), 1)
     assert scrape.value("silent_tasks") == 1
-    assert scrape.value("last_run_number") == star.pk
+    assert scrape.value("last_run_number") == loaded_run.pk
 
 
-def test_scheduled_run(star: Run, broker: FakeBroker) -> None:  # noqa: F811
+def test_scheduled_run(loaded_run: Run, broker: FakeBroker) -> None:  # noqa: F811
     set_enabled("techmarket-etl-weekly-full", enabled=False)
     ScheduledRun.objects.create(
-        schedule=Schedule.objects.get(pk="techmarket-etl-daily"), scheduled_for=star.created_at, decision="run", run=star
+        schedule=Schedule.objects.get(pk="techmarket-etl-daily"), scheduled_for=loaded_run.created_at, decision="run", run=loaded_run
     )
     scrape = Scrape()
     assert scrape.by("schedule_enabled", "schedule") == {"techmarket-etl-daily": 1, "techmarket-etl-weekly-full": 0}
-    assert star.finished_at
-    assert scrape.by("schedule_last_success_timestamp_seconds", "schedule") == {"techmarket-etl-daily": star.finished_at.timestamp()}
+    assert loaded_run.finished_at
+    assert scrape.by("schedule_last_success_timestamp_seconds", "schedule") == {"techmarket-etl-daily": loaded_run.finished_at.timestamp()}
 
 
 # --- A database is down ---
@@ -138,11 +138,11 @@ def break_address(monkeypatch: pytest.MonkeyPatch, alias: str) -> None:
         monkeypatch.setitem(connections[alias].settings_dict, name, value)
 
 
-def test_warehouse_is_down(star: Run, broken_addresses: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_warehouse_is_down(loaded_run: Run, broken_addresses: pytest.MonkeyPatch) -> None:  # noqa: F811
     break_address(broken_addresses, "dwh")
     scrape = Scrape()
     assert scrape.by("up", "part") == {"control": 1, "dwh": 0, "broker": 1}
-    assert scrape.value("last_run_number") == star.pk
+    assert scrape.value("last_run_number") == loaded_run.pk
     assert "techmarket_data_as_of_timestamp_seconds" not in scrape.names()
 
 
@@ -152,7 +152,7 @@ def test_control_database_is_down(broken_addresses: pytest.MonkeyPatch) -> None:
     assert scrape.by("up", "part") == {"control": 0, "dwh": 1, "broker": 1} and scrape.names() == {"techmarket_up"}
 
 
-def test_query_count_does_not_grow(star: Run, django_assert_max_num_queries: object) -> None:  # noqa: F811
+def test_query_count_does_not_grow(loaded_run: Run, django_assert_max_num_queries: object) -> None:  # noqa: F811
     Run.objects.bulk_create([Run(mode="full", trigger="cli", requested_by="x", state=State.SUCCEEDED) for _ in range(50)])
     with django_assert_max_num_queries(MAX_QUERIES):  # type: ignore[operator]
         Scrape()

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from apps.orchestration.models import Run
 from tests.conftest import ROOT, require_program
-from tests.console.conftest import no_memory, star  # noqa: F401  fixtures
+from tests.console.conftest import empty_cache, loaded_run  # noqa: F401  fixtures
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 DEPLOY, GUIDE = ROOT / "deploy", ROOT / "docs" / "MONITORING.md"
@@ -29,7 +29,7 @@ def dashboard() -> dict[str, Any]:
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
-def test_every_metric_in_use_is_served_and_documented(star: Run) -> None:  # noqa: F811
+def test_every_metric_in_use_is_served_and_documented(loaded_run: Run) -> None:  # noqa: F811
     served = {family.name for family in text_string_to_metric_families(Client().get("/metrics").content.decode())}
     in_alerts = {name for rule in alerts() for name in METRIC.findall(rule["expr"])}
     in_panels = {name for panel in dashboard()["panels"] for target in panel["targets"] for name in METRIC.findall(target["expr"])}
