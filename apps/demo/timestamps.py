@@ -36,7 +36,8 @@ def cumulative_day_weights() -> Ints:
 def assign_days(positions: Ints, orders: int) -> Ints:
     """Return the day (0 to 730) of the order at each position; days ascend with positions."""
     weights = cumulative_day_weights()
-    return np.searchsorted(weights, (2 * positions + 1) * weights[-1] // (2 * orders), side="right").astype(np.int64)
+    days: Ints = np.searchsorted(weights, (2 * positions + 1) * weights[-1] // (2 * orders), side="right").astype(np.int64)
+    return days
 
 
 @cache
@@ -62,7 +63,8 @@ def draw_order_times(rng: np.random.Generator, days: Ints) -> Timestamps:
 
 
 def add_microseconds(timestamps: Timestamps, microseconds: Ints) -> Timestamps:
-    return timestamps + microseconds.astype("timedelta64[us]")
+    later: Timestamps = timestamps + microseconds.astype("timedelta64[us]")
+    return later
 
 
 def format_timestamps(timestamps: Timestamps) -> list[str]:

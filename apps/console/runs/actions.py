@@ -196,7 +196,7 @@ class HistoryAdmin(ModelAdmin):
         self.log_change(request, row, f"{entry}: {reason}" if reason else entry)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        response: Any = super().history_view(request, object_id, extra_context)
+        response: HttpResponse = super().history_view(request, object_id, extra_context)
         for each in getattr(response, "context_data", {}).get("action_list", ()):
             entry, colon, reason = each.change_message.partition(": ")
             each.change_message = (_(entry) if entry else "") + colon + reason

@@ -99,7 +99,8 @@ class Rows:
         return np.asarray(self.broken == 0)
 
     def clean(self) -> pd.DataFrame:
-        return self.frame[self.accepted].reset_index(drop=True)
+        accepted: pd.DataFrame = self.frame[self.accepted].reset_index(drop=True)
+        return accepted
 
     def numbers(self, column: str) -> Any:
         """Return a column of integers as numpy int64, 0 where empty."""

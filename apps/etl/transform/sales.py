@@ -150,7 +150,8 @@ def sum_payments_by_order(payments: Rows, sold: Any) -> pd.DataFrame:
             "paid_at": pa.array(latest, mask=latest == NEVER.astype(np.int64)).cast(pa.timestamp("us")),
         }
     )
-    return table.to_pandas(types_mapper=pd.ArrowDtype)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
 
 
 def count_payments(payments: Rows, sold: pd.DataFrame) -> Counts:

@@ -163,7 +163,7 @@ def closing_message(run: Run) -> str:
         return f"{run.cause} `manage.py run_etl --resume {run.pk}` resumes it."
     if isinstance(run.cause, Message) and run.cause.code == "run.unexpected":
         return f"{run.cause} This is a bug; -v 3 shows the traceback."
-    return run.cause
+    return str(run.cause)
 
 
 def exit_code(run: Run) -> ExitCode:
