@@ -35,7 +35,7 @@ def find_newest(label: str, **where: Any) -> Callable[[], int]:
 # Name of the file, URL name of the page, and a function that returns the id of its row.
 PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
     ("login", "admin:login", None),
-    ("first-page", "admin:index", None),
+    ("overview", "admin:index", None),
     ("runs", "admin:orchestration_run_changelist", None),
     ("run", "admin:orchestration_run_change", find_newest("orchestration.Run", state="succeeded", dry_run=False)),
     ("failed-run", "admin:orchestration_run_change", find_newest("orchestration.Run", state="failed")),
@@ -53,7 +53,7 @@ PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
     ("facts", "admin:dwh_factsales_changelist", None),
     ("fact", "admin:dwh_factsales_change", find_newest("dwh.FactSales")),
     ("customers", "admin:dwh_dimcustomer_changelist", None),
-    ("people", "admin:auth_user_changelist", None),
+    ("users", "admin:auth_user_changelist", None),
 )
 
 
