@@ -39,7 +39,7 @@ CODES: dict[type[EtlError], ExitCode] = {
     EtlError: ExitCode.FAILED,
 }
 TRACEBACK = 3  # the verbosity that shows tracebacks
-RECEIVED: list[str] = []  # the message of a signal that has arrived and is not handled yet
+RECEIVED: list[str] = []  # the code of a signal that has arrived and is not handled yet
 SIGNALS = {signal.SIGINT: "signal.terminal", signal.SIGTERM: "signal.sigterm", signal.SIGHUP: "signal.sighup"}  # codes of messages
 
 
@@ -106,7 +106,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in handled:
             signal.signal(each, signal.SIG_IGN)
-        RECEIVED.append(message(SIGNALS[signal.Signals(number)]))
+        RECEIVED.append(SIGNALS[signal.Signals(number)])
         heed_signals()
 
     for number in handled:
@@ -123,7 +123,7 @@ def heed_signals() -> None:
     """Raise KeyboardInterrupt if a signal has arrived. Raising once is not enough: inside a callback of C code, a destructor or a
     function of SQLite's it is dropped, or comes out as that library's own error."""
     if RECEIVED:
-        raise KeyboardInterrupt(*RECEIVED)
+        raise KeyboardInterrupt(message(RECEIVED[0]))
 
 
 @contextmanager
