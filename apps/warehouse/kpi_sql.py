@@ -57,9 +57,9 @@ FILTERS = {
 }
 
 # Orders are counted once per row, so that they can be summed; names are joined afterwards, so that they are not sorted with the lines
-# (2.5 million lines, one year of three: 3.1 s instead of 4.3 s, and 3.7 s without a view). PostgreSQL applies a condition on date_key,
-# date, year, month, region_key, employee_key or payment_method before the grouping, because the inner query groups by them; one on a name
-# is applied after it.
+# (2.5 million lines, one year of three: 3.1 s instead of 4.3 s, and 3.7 s without a view; the best of two or three runs on a busy
+# two-core machine, as all times here). PostgreSQL applies a condition on date_key, date, year, month, region_key, employee_key or
+# payment_method before the grouping, because the inner query groups by them; one on a name is applied after it.
 KPI_ORDERS = View(
     name="kpi_orders",
     comment=(
