@@ -84,8 +84,7 @@ def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue
 
 def create_skipped_run(fields: dict[str, Any]) -> Run:
     active = find_active_run()
-    cause = message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
-    return Run.objects.create(**fields, state=State.SKIPPED, overlaps=active, cause=cause, finished_at=Now())
+    return Run.objects.create(**fields, state=State.SKIPPED, overlaps=active, cause=describe_overlap(active), finished_at=Now())
 
 
 def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
@@ -103,6 +102,11 @@ def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
 
 def find_active_run() -> Run | None:
     return Run.objects.filter(state__in=ACTIVE).first()
+
+
+def describe_overlap(active: Run | None) -> Message:
+    """Return why a run cannot start now; `active` may have ended since it stood in the way."""
+    return message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
 
 
 def describe_active_run(run: Run) -> Message:
@@ -123,9 +127,7 @@ def resume_run(number: int, queue: bool = False) -> Run:
             if not run.requeue(**executor_fields(queue)):
                 raise CannotResume(_("Another process has just resumed run %d.") % run.pk, skipped=True)
     except IntegrityError:
-        active = find_active_run()
-        cause = message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
-        raise CannotResume(cause, skipped=True) from None
+        raise CannotResume(describe_overlap(find_active_run()), skipped=True) from None
     if queue:
         send_ready_tasks(run)
     return run

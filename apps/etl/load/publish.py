@@ -145,18 +145,18 @@ def rows_in_scope(request: PublishRequest, fact: Fact) -> str:
 
 
 def run_checks(request: PublishRequest, cursor: Any, published: Published, sums: FactSums) -> list[Result]:
-    todo = checks.dimension_checks(published.fingerprints)
+    planned = checks.dimension_checks(published.fingerprints)
     for fact in FACTS:
         scope = rows_in_scope(request, fact)
         rows = request.counts[fact.table].loaded
-        todo += checks.relationship_checks(fact, scope)
-        todo += [checks.fact_check(cursor.db.vendor, fact, scope, rows, sums[fact.table])]
-    todo += [
+        planned += checks.relationship_checks(fact, scope)
+        planned += [checks.fact_check(cursor.db.vendor, fact, scope, rows, sums[fact.table])]
+    planned += [
         checks.Share(message("check.share_rejected"), table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
         for table, count in request.counts.items()
     ]
-    todo += [check_share_deleted(cursor, fact, published.written[fact.table]) for fact in FACTS]
-    return [*checks.balance(request.counts, published.written), *(result for check in todo for result in check.run(cursor))]
+    planned += [check_share_deleted(cursor, fact, published.written[fact.table]) for fact in FACTS]
+    return [*checks.balance(request.counts, published.written), *(result for check in planned for result in check.run(cursor))]
 
 
 def check_share_deleted(cursor: Any, fact: Fact, written: Written) -> checks.Share:
