@@ -1,29 +1,11 @@
 """Execute the task that a message names, if no other worker has claimed it."""
 
-from apps.orchestration.models import Run, State, Task
+from apps.orchestration.models import Run, State
 from apps.orchestration.ready import ready_tasks
 from apps.orchestration.worker.delivery import advance_run
 from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
-from apps.orchestration.worker.loop import Worker
+from apps.orchestration.worker.loop import execute_task
 from techmarket.errors import EtlError
-
-
-class CeleryWorker(Worker):
-    """Makes one attempt at one task; the messages of the run's other tasks reach whichever workers there are."""
-
-    def __init__(self, task: Task, heartbeat: Heartbeat):
-        super().__init__(task.run, heartbeat)
-        self.task: Task | None = task
-
-    def is_done(self) -> bool:
-        return self.task is None
-
-    def choose_task(self) -> Task | None:
-        task, self.task = self.task, None
-        return task
-
-    def wait(self) -> None:
-        """Another worker has the task: there is nothing to wait for."""
 
 
 def execute_delivered_task(task_id: int) -> None:
@@ -37,7 +19,7 @@ def execute_delivered_task(task_id: int) -> None:
         return
     try:
         with Heartbeat(run.pk, worker_name()) as heartbeat:
-            CeleryWorker(task, heartbeat).work()
+            execute_task(task, heartbeat)
     except EtlError:
         return
     advance_run(run)

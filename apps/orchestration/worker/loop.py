@@ -1,7 +1,7 @@
 """The one worker loop: choose a task of a run, claim it, execute it, record its result.
 
-The command's process, its local pool and Celery's workers differ only in which tasks they take and when they stop. What is recorded
-about a task is recorded only while its claim is still the one it was executed under.
+The command's process and its local pool differ only in which tasks they take and when they stop; for Celery's workers the message has
+chosen the task. What is recorded about a task is recorded only while its claim is still the one it was executed under.
 """
 
 import time
