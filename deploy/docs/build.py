@@ -73,9 +73,8 @@ def build(language: str, folder: Path, site: Path) -> None:
     arrange(language, folder / "docs")
     # JSON is YAML; Zensical reads MkDocs' format.
     write(folder / "mkdocs.yml", json.dumps(settings(language, folder / "docs"), ensure_ascii=False))
-    program = Path(sys.executable).with_name("zensical")
     result = subprocess.run(  # noqa: S603
-        [program, "build", "--strict"],
+        [sys.executable, "-m", "zensical", "build", "--strict"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
