@@ -193,7 +193,8 @@ class Run(StateRow):
 
     def start(self) -> None:
         """Record that the first task was claimed; later claims change nothing."""
-        self.transition(State.QUEUED, to=State.RUNNING, started_at=Now(), heartbeat_at=Now())
+        if self.state == State.QUEUED:
+            self.transition(State.QUEUED, to=State.RUNNING, started_at=Now(), heartbeat_at=Now())
 
     def succeed(self) -> bool:
         return self.transition(State.RUNNING, to=State.SUCCEEDED, finished_at=Now())

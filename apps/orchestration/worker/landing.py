@@ -16,13 +16,12 @@ REJECTS_PER_INSERT = 1_000  # a table that is dirty throughout has as many rejec
 
 
 def land(task: Task, landed: Landed) -> None:
-    """Save what the task gives and record its success in one transaction, replacing the rows of an earlier attempt. Raises ClaimLost."""
+    """Save what the task gives and record its success in one transaction. Raises ClaimLost."""
     run = task.run
     with transaction.atomic():
         if not task.succeed():
             raise ClaimLost
-        for model in (Batch, RowCount, Reject, CheckResult):
-            model._default_manager.filter(task=task).delete()
+        task.checks.all().delete()  # of an earlier attempt, which they failed: nothing else is kept of one
         for name, table in landed.batches.items():
             save_batch(Batch(run=run, task=task, name=name, rows=table.num_rows), table)
         RowCount.objects.bulk_create(count_rows(task, landed))

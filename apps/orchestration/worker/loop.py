@@ -43,6 +43,7 @@ class Worker:
         self.listener = listener
 
     def is_done(self) -> bool:
+        """Return True to stop; called when there was nothing to execute."""
         raise NotImplementedError
 
     def choose_task(self) -> Task | None:
@@ -61,11 +62,13 @@ class Worker:
         sleep(self.idle_s, self.heartbeat)
 
     def work(self) -> None:
-        while not self.is_done():
+        while True:
             self.heartbeat.check()
             task = self.choose_task()
             if task and execute_task(task, self.heartbeat, self.listener):
                 self.after(task)
+            elif self.is_done():
+                return
             else:
                 self.wait()
 

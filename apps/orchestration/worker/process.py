@@ -30,7 +30,7 @@ class PoolWorker(Worker):
         return is_orphaned() or not self.run.tasks.exclude(state=State.SUCCEEDED).exclude(stage=Stage.LOAD).exists()
 
     def choose_task(self) -> Task | None:
-        tasks = [task for task in self.candidates() if task.stage != Stage.LOAD]
+        tasks = [task for task in self.candidates() if task.stage != Stage.LOAD and not is_orphaned()]
         return min(tasks, key=lambda task: (*priority(task), -task.pk)) if tasks else None
 
 
