@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.servers import need, program
 
-# It runs as root in containers, talks to nobody but us, and leaves no trace of its own housekeeping.
+# As root in a container, without requests to hosts of its own, and with the same rendering on every machine.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,13 +28,13 @@ def find_chromium() -> Path | None:
 
 
 def find_headless_chromium() -> Path | None:
-    """Return Chromium without its windows and toolbars, which take half of the time, where there is one."""
+    """Return headless Chromium if it is installed: without windows and toolbars a test takes half of the time."""
     return program("chromium-headless-shell") or find_chromium()
 
 
 @contextmanager
 def launch_browser() -> Iterator[Browser]:
-    """Raises tests.servers.Unavailable where there is none and none can be installed."""
+    """Start Chromium and close it at the end. Raises tests.servers.Unavailable where it is missing and cannot be installed."""
     path = need(find_headless_chromium, "Chromium", "CHROMIUM", "chromium", "chromium-headless-shell")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=list(FLAGS))

@@ -1,4 +1,4 @@
-"""A browser on the pages of a live server, as somebody of one of the three groups."""
+"""Chromium on the pages of a live server, logged in as a member of one of the three groups."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ LogIn = Callable[[Page, str], User]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One for all. Playwright's synchronous API leaves an event loop running in this thread, in which Django refuses its database."""
+    """Start one browser for all tests. Playwright's synchronous API leaves an event loop in this thread; Django refuses queries there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         try:
@@ -34,18 +34,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(autouse=True)
-def at_rest(transactional_db: None) -> Iterator[None]:
-    """The tables are emptied when nobody is at work in them any more: a page's last request, or a worker's last statement, may outlive
-    both page and worker, and the two would wait for each other's locks."""
+def idle_sessions(transactional_db: None) -> Iterator[None]:
+    """Wait for other sessions before the tables are emptied: a page's last request or a worker's last statement may outlive both, and
+    would deadlock with the deletes."""
     yield
     for alias in ("default", "dwh"):
         if connections[alias].vendor == "postgresql":
             deadline = time.monotonic() + 10
-            while others_at_work(alias) and time.monotonic() < deadline:
+            while busy_sessions(alias) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
 
-def others_at_work(alias: str) -> int:
+def busy_sessions(alias: str) -> int:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "SELECT COUNT(*) FROM pg_stat_activity "
@@ -56,11 +56,14 @@ def others_at_work(alias: str) -> int:
 
 @pytest.fixture
 def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
-    """Pages of contexts of their own, by language, theme and width. At the end no script has failed, asked or called elsewhere."""
+    """Return a function that opens a page in a new context, by language, theme and size.
+
+    At the end no page has had a script error or a dialog, or sent a request to another host.
+    """
     complaints: list[str] = []
     contexts = []
 
-    def opened(language: str = "en", theme: str = "light", viewport: dict[str, int] = DESKTOP) -> Page:
+    def open_page(language: str = "en", theme: str = "light", viewport: dict[str, int] = DESKTOP) -> Page:
         context = browser.new_context(
             base_url=live_server.url, locale=LOCALES[language], color_scheme=theme, viewport=viewport, reduced_motion="reduce"
         )
@@ -69,13 +72,13 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
         page = context.new_page()
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}") or dialog.dismiss())
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("request", lambda request: elsewhere(request.url) and complaints.append(f"request: {request.url}"))
+        page.on("request", lambda request: is_foreign(request.url) and complaints.append(f"request: {request.url}"))
         return page
 
-    def elsewhere(url: str) -> bool:
+    def is_foreign(url: str) -> bool:
         return not url.startswith((live_server.url, "data:", "blob:"))
 
-    yield opened
+    yield open_page
     for context in contexts:
         context.close()
     assert not complaints
@@ -83,15 +86,15 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def page(open_page: OpenPage) -> Page:
-    """English, light, on a desktop."""
+    """A page in English, light, of desktop size."""
     return open_page()
 
 
 @pytest.fixture
 def log_in(live_server: LiveServer) -> LogIn:
-    """A new person of the group (people.VIEWER, OPERATOR or ADMINISTRATOR), logged in without the form."""
+    """Return a function that creates a member of a group and logs them in on a page, without the form."""
 
-    def logged_in(page: Page, group: str) -> User:
+    def log_in(page: Page, group: str) -> User:
         person, _ = User.objects.get_or_create(username=group, defaults={"is_staff": True, "email": f"{group}@shop.example"})
         person.groups.set([Group.objects.get(name=group)])
         client = Client()
@@ -100,4 +103,4 @@ def log_in(live_server: LiveServer) -> LogIn:
         page.context.add_cookies([{**cookie, "url": live_server.url}])
         return person
 
-    return logged_in
+    return log_in

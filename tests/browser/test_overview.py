@@ -39,6 +39,7 @@ def loaded_run(transactional_db: None, schedules: None) -> Run:  # noqa: F811
     return api.run("full")
 
 
+@pytest.mark.once  # how a page looks does not depend on the server
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", DESKTOP), ("uk", "dark", PHONE)])
 def test_language_theme_and_width(
     loaded_run: Run, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
@@ -52,16 +53,17 @@ def test_language_theme_and_width(
     assert page.locator("html").get_attribute("lang") == language
     assert page.evaluate("document.documentElement.classList.contains('dark')") == (theme == "dark")
     assert page.locator("canvas.chart").count() == 8
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing to scroll sideways"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
     assert not faults(page)
 
 
+@pytest.mark.once
 def test_switch_of_language(loaded_run: Run, page: Page, log_in: LogIn) -> None:
     log_in(page, VIEWER)
     page.goto("/admin/?start=&end=&region=KV")
     page.get_by_role("button", name="Українська").click()
     expect(page.get_by_role("heading", name="Виручка й маржа за місяцями")).to_be_visible()
-    assert page.url.endswith("/admin/?start=&end=&region=KV"), "where one was"
+    assert page.url.endswith("/admin/?start=&end=&region=KV"), "the page and its filters stay"
     expect(page.get_by_text(re.compile(r"\d[\s\u00a0]\d{3} грн")).first).to_be_visible()
     page.goto("/admin/dwh/factsales/")
     page.get_by_role("button", name="English").click()
@@ -99,11 +101,11 @@ def test_progress_without_reloading(loaded_run: Run, page: Page, log_in: LogIn) 
     expect(bar).to_have_attribute("value", "75")
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED)
     expect(bar).to_have_count(0)
-    assert page.evaluate("window.untouched"), "it was not loaded anew"
+    assert page.evaluate("window.untouched"), "the page has been reloaded"
 
 
 def test_harmful_names_do_no_harm(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
-    """In products, regions and employees, which the page draws and lists. The fixture sees dialogs, errors and foreign requests."""
+    """Names of products, regions and employees, drawn and listed. The fixture reports dialogs, errors and foreign requests."""
     cache.clear()
     shop.generate(200, 7)
     for product, name in zip(Product.objects.order_by("pk"), HARM, strict=False):
@@ -124,6 +126,7 @@ def test_harmful_names_do_no_harm(transactional_db: None, schedules: None, page:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.once
 def test_login_and_lists_are_accessible(loaded_run: Run, page: Page, log_in: LogIn) -> None:
     page.goto("/admin/login/")
     assert not faults(page)
@@ -131,4 +134,4 @@ def test_login_and_lists_are_accessible(loaded_run: Run, page: Page, log_in: Log
     page.goto("/admin/dwh/factsales/")
     assert not faults(page)
     page.evaluate("document.getElementById('content').append(document.createElement('select'))")
-    assert [fault.split()[0] for fault in faults(page)] == ["select-name"], "it does find what is there"
+    assert [fault.split()[0] for fault in faults(page)] == ["select-name"], "axe finds a planted fault"

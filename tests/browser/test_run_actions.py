@@ -30,112 +30,112 @@ LONG = "я" * 10_000
 
 
 @pytest.fixture(scope="module")
-def at_work(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Small slices: a run has many tasks, and there is time to cancel it."""
+def running_worker(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A worker with small slices: a run has many tasks, and there is time to cancel it."""
     with worker(tmp_path_factory.mktemp("worker") / "log", ETL_BATCH_ORDERS="20", ETL_RETRY_SECONDS="0"):
         yield
 
 
 @pytest.fixture
-def small(transactional_db: None, schedules: None) -> None:  # noqa: F811
+def small_shop(transactional_db: None, schedules: None) -> None:  # noqa: F811
     cache.clear()
     shop.generate(100, 7)
 
 
-def press(page: Page, name: str) -> None:
+def click(page: Page, name: str) -> None:
     """Click a button, or the link that looks like one."""
     page.locator("#content").get_by_role("button", name=name).or_(page.locator("#content").get_by_role("link", name=name)).first.click()
 
 
-def run_page(page: Page, run: Run) -> None:
+def open_run(page: Page, run: Run) -> None:
     page.goto(f"/admin/orchestration/run/{run.pk}/change/")
 
 
-def ended(page: Page, words: str) -> None:
+def wait_for_overview(page: Page, text: str) -> None:
     """Wait until the overview shows the text without a reload."""
     page.goto("/admin/")
-    expect(page.locator("#now")).to_contain_text(words, timeout=RUN_TIMEOUT_MS)
+    expect(page.locator("#now")).to_contain_text(text, timeout=RUN_TIMEOUT_MS)
 
 
 # --- Runs ---
 
 
-def test_preview_and_run_at_a_worker(small: None, at_work: None, page: Page, log_in: LogIn) -> None:
+def test_preview_and_run_at_a_worker(small_shop: None, running_worker: None, page: Page, log_in: LogIn) -> None:
     """From the overview to a warehouse with the previewed changes, without a page reload."""
     api.run("full")
     changes.apply(10, 3)
     log_in(page, OPERATOR)
     page.goto("/admin/")
-    press(page, "Run now")
+    click(page, "Run now")
     page.get_by_label("Reason").fill("the shop has changed")
-    press(page, "Preview changes")
+    click(page, "Preview changes")
     expect(page.get_by_role("heading", name="Preview of changes")).to_be_visible()
     page.evaluate("window.untouched = true")
     expect(page.get_by_role("heading", name="Net revenue by month")).to_be_visible(timeout=RUN_TIMEOUT_MS)
-    assert page.evaluate("window.untouched"), "it was not loaded anew"
+    assert page.evaluate("window.untouched"), "the page has been reloaded"
     assert not faults(page)
-    promised = page.locator("tr", has_text="fact_sales").locator("td").all_inner_texts()[1:5]
-    press(page, "Start run")
+    previewed = page.locator("tr", has_text="fact_sales").locator("td").all_inner_texts()[1:5]
+    click(page, "Start run")
     expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_be_visible()
     run = Run.objects.get(rerun_of__dry_run=True)
     page.evaluate("window.untouched = true")
     expect(page.locator("#run-summary")).to_contain_text("rows written", timeout=RUN_TIMEOUT_MS)
     expect(page.locator("#run-buttons").get_by_role("link", name="Rerun")).to_be_visible()
-    assert page.evaluate("window.untouched"), "nor was this one"
-    ended(page, f"Run {run.pk} (incremental) succeeded")
+    assert page.evaluate("window.untouched"), "the page has been reloaded"
+    wait_for_overview(page, f"Run {run.pk} (incremental) succeeded")
     run.refresh_from_db()
     assert run.state == State.SUCCEEDED and run.reason == "the shop has changed" and run.worker == ""
     counts = api.row_counts(run)["fact_sales"]
-    assert [str(counts[name]) for name in ("inserted", "updated", "unchanged", "deleted")] == promised
+    assert [str(counts[name]) for name in ("inserted", "updated", "unchanged", "deleted")] == previewed
 
 
-def test_break_see_the_cause_mend_resume(small: None, at_work: None, page: Page, log_in: LogIn) -> None:
+def test_break_see_the_cause_mend_resume(small_shop: None, running_worker: None, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
     with connections["payments_db"].cursor() as cursor:
         cursor.execute("ALTER TABLE payments RENAME TO payments_away")
     try:
         page.goto("/admin/orchestration/run/start/?mode=full")
-        press(page, "Start run")
+        click(page, "Start run")
         run = Run.objects.get()
-        ended(page, f"Run {run.pk} (full) failed")
+        wait_for_overview(page, f"Run {run.pk} (full) failed")
     finally:
         with connections["payments_db"].cursor() as cursor:
             cursor.execute("ALTER TABLE payments_away RENAME TO payments")
-    run_page(page, run)
+    open_run(page, run)
     run.refresh_from_db()
     assert run.state == State.FAILED and "payments" in run.cause
     expect(page.locator("#content").get_by_text(run.cause).first).to_be_visible()
-    press(page, "Resume")
+    click(page, "Resume")
     page.get_by_label("Reason").fill("the table is back")
-    press(page, "Resume")
+    click(page, "Resume")
     expect(page.get_by_text(f"Run {run.pk} resumed.")).to_be_visible()
-    ended(page, f"Run {run.pk} (full) succeeded")
-    run_page(page, run)
+    wait_for_overview(page, f"Run {run.pk} (full) succeeded")
+    open_run(page, run)
     assert Run.objects.get().state == State.SUCCEEDED and page.locator("#run-buttons").get_by_text("Resume").count() == 0
     page.locator("#header-inner").get_by_role("link", name="History").click()
     expect(page.get_by_text("Resumed: the table is back")).to_be_visible()
 
 
-def test_cancel_a_long_run(transactional_db: None, schedules: None, at_work: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
-    """Some hundreds of tasks, with one worker."""
+def test_cancel_a_long_run(transactional_db: None, schedules: None, running_worker: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
+    """A run of some hundred tasks, with one worker."""
     shop.generate(3_000, 7)
     log_in(page, OPERATOR)
     page.goto("/admin/orchestration/run/start/?mode=full")
-    press(page, "Start run")
+    click(page, "Start run")
     run = Run.objects.get()
     page.goto("/admin/")
     expect(page.get_by_role("progressbar", name="Progress")).to_be_visible()
     expect(page.locator("#now").get_by_text(re.compile(r"\d+ of \d\d+ tasks done"))).to_be_visible(timeout=RUN_TIMEOUT_MS)
-    run_page(page, run)
-    press(page, "Cancel run")
+    open_run(page, run)
+    click(page, "Cancel run")
     page.get_by_label("Reason").fill("the wrong day")
-    press(page, "Cancel run")
+    click(page, "Cancel run")
     expect(page.get_by_text(re.compile(f"Run {run.pk} (stops within ten seconds|cancelled)"))).to_be_visible()
-    ended(page, f"Run {run.pk} (full) was cancelled")
+    wait_for_overview(page, f"Run {run.pk} (full) was cancelled")
     run.refresh_from_db()
     assert (run.state, run.cause) == (State.CANCELLED, "Cancelled by operator: the wrong day. Nothing was published.")
     assert run.finished_at and not run.tasks.filter(started_at__gt=run.finished_at).exists()
-    assert run.tasks.filter(state=State.QUEUED).count() > run.tasks.exclude(state=State.QUEUED).count(), "it ended long before its work"
+    assert run.tasks.filter(state=State.QUEUED).count() > run.tasks.exclude(state=State.QUEUED).count(), "most tasks were never started"
 
 
 def test_several_at_once(transactional_db: None, schedules: None, page: Page, log_in: LogIn) -> None:  # noqa: F811
@@ -150,7 +150,7 @@ def test_several_at_once(transactional_db: None, schedules: None, page: Page, lo
     page.get_by_title("Run the selected action").click()
     expect(page.get_by_role("heading", name="Rerun")).to_be_visible()
     assert page.locator("#content li").count() == 2 and not faults(page)
-    press(page, "Rerun")
+    click(page, "Rerun")
     expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_be_visible()
     expect(page.get_by_text(re.compile(r"Run \d+ was skipped: run \d+ is active\."))).to_be_visible()
 
@@ -158,7 +158,7 @@ def test_several_at_once(transactional_db: None, schedules: None, page: Page, lo
 # --- Rejects and schedules ---
 
 
-def test_find_a_rejected_row(small: None, page: Page, log_in: LogIn) -> None:
+def test_find_a_rejected_row(small_shop: None, page: Page, log_in: LogIn) -> None:
     line = OrderItem.objects.earliest("pk")
     OrderItem.objects.filter(pk=line.pk).update(quantity=0)
     assert api.run("full").state == State.SUCCEEDED
@@ -173,7 +173,7 @@ def test_find_a_rejected_row(small: None, page: Page, log_in: LogIn) -> None:
     expect(page).to_have_url(re.compile(f"/admin/orders_db/orderitem/{line.pk}/change/"))
     page.goto("/admin/orchestration/reject/?rule=bad_quantity")
     with page.expect_download() as started:
-        press(page, "Export CSV")
+        click(page, "Export CSV")
     lines = started.value.path().read_text("utf-8-sig").splitlines()
     assert len(lines) == 2 and f"order_items,{line.pk},bad_quantity," in lines[1]
 
@@ -199,14 +199,15 @@ def test_edit_a_schedule(transactional_db: None, schedules: None, page: Page, lo
     expect(page.get_by_text("This crontab has no time in the coming year.")).to_be_visible()
 
 
-def test_switch_of_language(small: None, page: Page, log_in: LogIn) -> None:
+@pytest.mark.once
+def test_switch_of_language(small_shop: None, page: Page, log_in: LogIn) -> None:
     log_in(page, OPERATOR)
     page.goto("/admin/orchestration/run/start/?mode=full")
     page.get_by_role("button", name="Українська").click()
     expect(page.get_by_role("heading", name="Запустити зараз")).to_be_visible()
     page.get_by_label("Зміни з").fill("2024-02-01")
     page.get_by_label("По (включно)").fill("2024-02-02")
-    press(page, "Почати запуск")
+    click(page, "Почати запуск")
     expect(page.get_by_role("alert")).to_have_text("Повний запуск завантажує все. Дні або дати вказуйте лише для приростового.")
     assert not Run.objects.exists()
 
@@ -214,8 +215,11 @@ def test_switch_of_language(small: None, page: Page, log_in: LogIn) -> None:
 # --- Accessibility and hostile values ---
 
 
+@pytest.mark.once  # how a page looks does not depend on the server
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", PHONE), ("uk", "dark", DESKTOP)])
-def test_pages_are_accessible(small: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]) -> None:
+def test_pages_are_accessible(
+    small_shop: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
+) -> None:
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     api.run("full")
     dry = api.run("full", dry_run=True)
@@ -240,11 +244,11 @@ def test_pages_are_accessible(small: None, open_page: OpenPage, log_in: LogIn, l
         answer = page.goto(f"/admin/{path}")
         assert answer and answer.ok, path
         assert not faults(page), path
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} scrolls sideways"
 
 
-def test_harmful_values_do_no_harm(small: None, page: Page, log_in: LogIn) -> None:
-    """In source rows that are loaded and in some that are rejected. The fixture sees dialogs, errors and foreign requests."""
+def test_harmful_values_do_no_harm(small_shop: None, page: Page, log_in: LogIn) -> None:
+    """Values in loaded and in rejected source rows. The fixture reports dialogs, errors and foreign requests."""
     for customer, name in zip(Customer.objects.order_by("pk"), HARM, strict=False):
         Customer.objects.filter(pk=customer.pk).update(first_name=name[:80], last_name=name[:80], email=f"{name[:80]}@x")
     for product, name in zip(Product.objects.order_by("pk"), HARM, strict=False):
@@ -274,12 +278,12 @@ def test_harmful_values_do_no_harm(small: None, page: Page, log_in: LogIn) -> No
         answer = page.goto(f"/admin/{path}")
         assert answer and answer.ok, path
         assert page.locator("img[src=x], svg[onload]").count() == 0, path
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} scrolls sideways"
     page.goto(f"/admin/orchestration/reject/{rejects[0].pk}/change/")
     expect(page.get_by_text(HARM[0]).first).to_be_visible()
 
 
-def test_reason_does_no_harm(small: None, page: Page, log_in: LogIn) -> None:
+def test_reason_does_no_harm(small_shop: None, page: Page, log_in: LogIn) -> None:
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by=HARM[0], state=State.FAILED, cause=HARM[1] * 20)
     run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
     log_in(page, OPERATOR)
@@ -287,7 +291,7 @@ def test_reason_does_no_harm(small: None, page: Page, log_in: LogIn) -> None:
         Run.objects.filter(state__in=(State.QUEUED, State.RUNNING)).update(state=State.CANCELLED, finished_at=timezone.now())
         page.goto(f"/admin/orchestration/run/rerun/?run={run.pk}")
         page.get_by_label("Reason").fill(name[:200])
-        press(page, "Rerun")
+        click(page, "Rerun")
         expect(page.get_by_text(" queued.")).to_be_visible()
     page.goto(f"/admin/orchestration/run/{run.pk}/history/")
     for name in HARM[:5]:

@@ -11,7 +11,7 @@ from apps.console.groups import VIEWER
 from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
-from tests.browser.axe import faults as grave
+from tests.browser.axe import faults as page_faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
 from tests.browser.test_overview import HARM
 
@@ -25,7 +25,7 @@ def address(run: Run) -> str:
 
 @pytest.fixture
 def half_done(transactional_db: None) -> Run:
-    """A run at work: 40 checks, so that their table scrolls; half of its 30 tasks done, one tried again."""
+    """A running run with half of its 30 tasks done, and 40 checks, so that their table scrolls."""
     began = timezone.now() - timedelta(seconds=90)
     run = Run.objects.create(
         mode=Mode.FULL, trigger=Trigger.CLI, requested_by="olena", state=State.RUNNING, created_at=began, started_at=began
@@ -66,8 +66,8 @@ def test_a_run_is_followed_to_its_end_without_reloading(half_done: Run, page: Pa
     expect(status).to_contain_text("7 rows written")
     expect(page.get_by_text("No earlier run of this mode succeeded.")).to_be_visible()
     expect(link).to_be_focused()
-    assert page.evaluate("window.untouched"), "it was not loaded anew"
-    assert page.locator("#run-poll[hx-trigger]").count() == 0, "and asks no more"
+    assert page.evaluate("window.untouched"), "the page has been reloaded"
+    assert page.locator("#run-poll[hx-trigger]").count() == 0, "the page polls no longer"
 
 
 def test_a_session_that_has_ended_leads_to_the_login(half_done: Run, page: Page, log_in: LogIn) -> None:
@@ -77,11 +77,12 @@ def test_a_session_that_has_ended_leads_to_the_login(half_done: Run, page: Page,
     expect(page).to_have_url(re.compile("/admin/login/"))
 
 
+@pytest.mark.once  # how a page looks does not depend on the server
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", DESKTOP), ("uk", "dark", PHONE)])
 def test_language_theme_and_width(
     transactional_db: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
 ) -> None:
-    """Of a shop with every kind of bad row: a good run, one that checks refused, a dry one."""
+    """The list and the pages of a successful, a dry and a skipped run, of a shop with every kind of fault."""
     shop.generate(200, 7)
     faults.plant()
     runs = [api.run("full"), api.run("full", dry_run=True)]
@@ -93,16 +94,18 @@ def test_language_theme_and_width(
     for path in (LIST, *map(address, runs)):
         page.goto(path)
         expect(page.locator("html")).to_have_attribute("lang", language)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path}: nothing to scroll sideways"
-        assert not grave(page), path
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} scrolls sideways"
+        assert not page_faults(page), path
     page.goto(address(runs[0]))
     title = "Timeline" if language == "en" else "Часова шкала"
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-    assert page.locator("[role=region]").count() == page.locator("[role=region][tabindex='0']").count() >= 5, "what scrolls takes the focus"
+    assert page.locator("[role=region]").count() == page.locator("[role=region][tabindex='0']").count() >= 5, (
+        "the keyboard reaches every region that scrolls"
+    )
 
 
 def test_harmful_values_do_no_harm(half_done: Run, page: Page, log_in: LogIn) -> None:
-    """In all that a source, a person or a worker may put into the ledger. The fixture sees dialogs, errors and foreign requests."""
+    """Values that a source, a person or a worker may put into the ledger. The fixture reports dialogs, errors and foreign requests."""
     task = half_done.tasks.earliest("pk")
     for harm in HARM:
         short = harm[:40]

@@ -1,4 +1,4 @@
-"""Each group logs in, and finds what it may see."""
+"""Each group logs in by the form and sees the menu."""
 
 import pytest
 from django.contrib.auth.models import Group, User

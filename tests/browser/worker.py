@@ -1,4 +1,4 @@
-"""A real Celery worker on the test databases: a process of its own, which gets what the live server puts into the queue."""
+"""A real Celery worker as a process on the test databases; it receives the messages that the live server sends."""
 
 import os
 import signal
@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import connections
 
-READY = 300.0  # seconds
+START_TIMEOUT_S = 300.0
 
 
 def addresses() -> dict[str, str]:
-    """The variables that name the test databases, as Django has called them."""
+    """Return the variables that name the test databases, with the names that Django gave them."""
     return {variable: address(alias, variable) for alias, variable in settings.VARIABLES.items()}
 
 
@@ -30,7 +30,7 @@ def address(alias: str, variable: str) -> str:
 
 @contextmanager
 def worker(log: Path, **env: str) -> Iterator[None]:
-    """One, ready to take messages; killed with its children at the end."""
+    """Start a worker, wait until it is ready, and kill it with its children at the end."""
     command = [sys.executable, "-m", "celery", "-A", "techmarket", "worker", "--loglevel", "info", "--concurrency", "1", "-n", "browser@%h"]
     passed_on = {"VAR_DIR": str(settings.VAR_DIR), "CELERY_BROKER_URL": settings.CELERY_BROKER_URL}
     with log.open("wb") as out:
@@ -43,15 +43,15 @@ def worker(log: Path, **env: str) -> Iterator[None]:
             start_new_session=True,
         )
         try:
-            until_ready(process, log)
+            wait_until_ready(process, log)
             yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + READY
+def wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
     while " ready." not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)

@@ -30,7 +30,7 @@ ON_SERVERS = not settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
 FILES = {"default": "control", "dwh": "dwh", "auth_db": "auth", "catalog_db": "catalog", "orders_db": "orders", "payments_db": "payments"}
 PROCESS_TIMEOUT_S = 300.0  # a process that has not ended by then hangs, even on a busy machine
 SECRET = "topsecret"
-SLOW = {"ETL_BATCH_ORDERS": "10", "ETL_HEARTBEAT_SECONDS": "1"}  # 600 orders in 60 slices: about four seconds
+SLOW = {"ETL_BATCH_ORDERS": "20", "ETL_HEARTBEAT_SECONDS": "1"}  # 600 orders in 30 slices: about two seconds
 needs_servers = pytest.mark.skipif(not ON_SERVERS, reason="needs servers: `make test` runs it a second time, with them")
 needs_files = pytest.mark.skipif(ON_SERVERS, reason="concerns SQLite files: the first pass of `make test` runs it")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk or switch to the user nobody")

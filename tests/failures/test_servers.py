@@ -177,6 +177,7 @@ def test_source_connection_lost_during_an_extract(shop: Shop) -> None:
                     cursor.execute(f"KILL {number}")
                 except other.OperationalError:
                     continue  # it has ended by itself
+            time.sleep(0.002)
     result = wait_for_exit(process)
     assert_one_line(result, 1, "orders_db (127.0.0.1:", "closed the connection; nothing was published. Run it again.")
     assert_failed_and_resumable(shop, result.stderr, before)
