@@ -1,4 +1,4 @@
-"""Every page of the admin answers, shows, and lets nobody touch what the ledger and the sources say."""
+"""Every page of the admin answers, and nobody can change the ledger or the sources."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,8 +33,8 @@ READ_ONLY = [model for model in OURS if model not in EDITABLE]
 DAILY = "techmarket-etl-daily"
 
 
-def test_django_has_no_complaint() -> None:
-    """`manage.py check` may look at the admin before urls.py has filled it; here it is full."""
+def test_system_checks_pass() -> None:
+    """`manage.py check` may run before urls.py has registered the admin's pages; here all are registered."""
     assert len(admin.site._registry) > 20 and checks.run_checks() == []
 
 
@@ -46,7 +46,7 @@ def olena(client: Client, settings: Settings) -> Client:
 
 @pytest.fixture
 def loaded_run(transactional_db: None, schedules: None) -> Iterator[Run]:  # noqa: F811
-    """A shop with a bad row in it, two runs of it, and a scheduled run."""
+    """Load a shop with a faulty row by two runs, and record a scheduled run. Return the second run."""
     shop.generate(200, 1)
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     api.run("full")
@@ -60,7 +60,7 @@ def page(model: type[Model], name: str, *args: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
 
 
-def test_every_model_of_ours_has_its_page() -> None:
+def test_every_model_is_registered() -> None:
     labels = {"auth_db", "catalog_db", "orders_db", "payments_db", "dwh"}
     expected = {model for label in labels for model in apps.get_app_config(label).get_models()} - {Credential, Token}
     beat = {model for model in admin.site._registry if model._meta.app_label == "django_celery_beat"}
@@ -68,7 +68,7 @@ def test_every_model_of_ours_has_its_page() -> None:
 
 
 def test_every_page_answers(olena: Client, loaded_run: Run) -> None:
-    """One test: the warehouse is loaded once. Where a list has rows, its first row is opened."""
+    """One test, so that the warehouse is loaded once. Opens each list and its first row."""
     shown = 0
     assert olena.get("/admin/").status_code == 200
     for model in OURS:
@@ -82,12 +82,12 @@ def test_every_page_answers(olena: Client, loaded_run: Run) -> None:
         for address in pages:
             assert olena.get(address).status_code == 200, address
     empty = [model.__name__ for model in OURS if not model._default_manager.exists()]
-    assert shown == len(OURS) - len(empty) and empty == [], "a page without a row proves little"
+    assert shown == len(OURS) - len(empty) and empty == [], "every list has a row"
 
 
 @pytest.mark.parametrize("model", [Customer, Order, OrderItem, Payment, Product])
-def test_a_list_with_dirty_rows_is_no_error(olena: Client, transactional_db: None, model: type[Model]) -> None:
-    """Text that is no UTF-8 is shown as escapes; for a zero date, which Django cannot read, there is a message."""
+def test_list_with_invalid_values(olena: Client, transactional_db: None, model: type[Model]) -> None:
+    """Invalid UTF-8 is shown as escapes; a zero date, which Django cannot read, gives a message."""
     shop.generate(200, 1)
     faults.plant()
     answer = olena.get(page(model, "changelist") + "?o=1", follow=True)
@@ -97,7 +97,7 @@ def test_a_list_with_dirty_rows_is_no_error(olena: Client, transactional_db: Non
     assert shown or (model is Order or model is OrderItem or model is Payment)
 
 
-def test_search_finds(olena: Client, loaded_run: Run) -> None:
+def test_search(olena: Client, loaded_run: Run) -> None:
     product = apps.get_model("dwh", "DimProduct").objects.filter(pk__gt=0).first()
     found = olena.get(page(type(product), "changelist"), {"q": product.sku}).content.decode()
     assert product.name in found and found.count(product.sku) >= 1
@@ -112,7 +112,7 @@ def test_run_page_shows_its_ledger(olena: Client, loaded_run: Run) -> None:
 
 @pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model._meta.label)
 def test_nobody_adds_changes_or_deletes(olena: Client, schedules: None, model: type[Model]) -> None:  # noqa: F811
-    """On empty tables: a person without the right is refused before any row is looked up."""
+    """Permissions are checked before any row is looked up, so empty tables suffice."""
     assert olena.post(page(model, "add"), {"name": "x"}).status_code == 403
     row = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED) if model is Run else None
     if model is Schedule:
@@ -130,14 +130,14 @@ def test_secrets_have_no_page() -> None:
     assert not {Credential, Token} & set(admin.site._registry)
 
 
-# --- The schedules ---
+# --- Schedules ---
 
 
 def beat() -> PeriodicTask:
     return PeriodicTask.objects.get(name=DAILY)
 
 
-def saved(client: Client, **fields: object) -> int:
+def save_schedule(client: Client, **fields: object) -> int:
     form = {"enabled": "on", "crontab": beat().crontab_id} | fields
     return client.post(page(PeriodicTask, "change", beat().pk), {name: value for name, value in form.items() if value}).status_code
 
@@ -153,11 +153,11 @@ def test_schedules_are_listed_without_beats_own_actions(olena: Client, schedules
 
 
 def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, broker: Any) -> None:  # noqa: F811
-    assert saved(olena, enabled=None) == 302
+    assert save_schedule(olena, enabled=None) == 302
     schedule = Schedule.objects.get(name=DAILY)
     assert not beat().enabled and schedule.enabled_since is None and schedule.paused_at
     Schedule.objects.update(paused_at=ago(days=2))
-    assert saved(olena) == 302
+    assert save_schedule(olena) == 302
     assert beat().enabled and Schedule.objects.get(name=DAILY).enabled_since
     fire_missed_schedules()
     assert [due.decision for due in ScheduledRun.objects.filter(schedule=DAILY)] == [Decision.HELD]
@@ -166,10 +166,10 @@ def test_pause_in_the_admin_is_remembered(olena: Client, schedules: None, broker
 
 def test_only_enabled_and_crontab_are_saved(olena: Client, schedules: None) -> None:  # noqa: F811
     other = CrontabSchedule.objects.create(hour="5", minute="15")
-    assert saved(olena, crontab=other.pk, name="mine", task="os.system", args='["x"]', queue="x") == 302
+    assert save_schedule(olena, crontab=other.pk, name="mine", task="os.system", args='["x"]', queue="x") == 302
     row = beat()
     assert (row.crontab, row.task, row.args, row.queue) == (other, "techmarket.scheduled", f'["{DAILY}"]', None)
-    assert saved(olena, crontab=None) == 200, "the form comes back"
+    assert save_schedule(olena, crontab=None) == 200, "the form is shown again"
     assert beat().crontab == other
 
 
@@ -191,6 +191,6 @@ def test_crontab_is_edited(olena: Client, schedules: None) -> None:  # noqa: F81
     assert beat().crontab.hour == "4"
 
 
-def test_others_than_staff_see_nothing(client: Client) -> None:
+def test_only_staff_see_pages(client: Client) -> None:
     client.force_login(Account.objects.create_user("petro"))
     assert client.get(page(Run, "changelist")).status_code == 302

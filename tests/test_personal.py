@@ -1,4 +1,4 @@
-"""Personal data is shown to those who may see it; the others neither see it nor find it nor guess it. Hashes are shown to nobody."""
+"""Personal data needs its permission, also in searches, filters and sort orders. Hashes are shown to nobody."""
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -18,8 +18,8 @@ from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
-def pages() -> list[str]:
-    """Every list that shows a customer or an account, and a row of each."""
+def list_pages() -> list[str]:
+    """Return the address of every list that shows a customer or an account, and of one row of each."""
     fact = FactSales.objects.exclude(customer__lt=0).latest("pk")
     customer = DimCustomer.objects.get(pk=fact.customer_id)
     rows = {
@@ -35,25 +35,25 @@ def pages() -> list[str]:
     return lists + [reverse(f"admin:{name}_change", args=[key]) for name, key in rows.items()]
 
 
-def personal() -> set[str]:
-    """All of the customers' names, e-mails and phones, and the accounts' e-mails. Employees of the same name are none."""
+def read_personal_data() -> set[str]:
+    """Return customers' names, e-mails and phones, and accounts' e-mails, without names that employees have too."""
     staff = set(Order.objects.exclude(employee=None).values_list("employee__last_name", flat=True))
     people = Customer.objects.values_list("last_name", "email", "phone")
     return ({text for person in people for text in person} | set(Account.objects.values_list("email", flat=True))) - staff - {""}
 
 
-def test_viewers_do_not_see_it(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
-    viewer, words, hidden = sign_in(VIEWER), personal(), 0
-    for page in pages():
+def test_viewers_do_not_see_personal_data(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
+    viewer, words, hidden = sign_in(VIEWER), read_personal_data(), 0
+    for page in list_pages():
         answer = viewer.get(page)
         page_text = answer.content.decode()
         assert answer.status_code == 200 and not [text for text in words if text in page_text], page
         hidden += "•••" in page_text
-    assert hidden >= 10, "most of these pages have something to hide"
+    assert hidden >= 10, "most of these pages hide something"
 
 
 @pytest.mark.parametrize("group", [OPERATOR, ADMINISTRATOR])
-def test_operators_and_administrators_do(loaded_run: Run, sign_in: SignIn, group: str) -> None:  # noqa: F811
+def test_operators_and_administrators_see_personal_data(loaded_run: Run, sign_in: SignIn, group: str) -> None:  # noqa: F811
     client, customer = sign_in(group), Customer.objects.earliest("pk")
     page_text = client.get(reverse("admin:orders_db_customer_change", args=[customer.pk])).content.decode()
     assert customer.email in page_text and customer.phone in page_text and "•••" not in page_text
@@ -61,13 +61,13 @@ def test_operators_and_administrators_do(loaded_run: Run, sign_in: SignIn, group
 
 
 @pytest.mark.parametrize("lookup", ["email__startswith", "email", "last_name__contains", "phone__exact"])
-def test_viewers_cannot_guess_it(loaded_run: Run, sign_in: SignIn, lookup: str) -> None:  # noqa: F811
+def test_viewers_cannot_filter_by_personal_data(loaded_run: Run, sign_in: SignIn, lookup: str) -> None:  # noqa: F811
     address = reverse("admin:orders_db_customer_changelist")
     assert sign_in(VIEWER).get(address, {lookup: "a"}).status_code == 400
     assert sign_in(OPERATOR).get(address, {lookup: "a"}).status_code == 200
 
 
-def test_viewers_cannot_search_or_sort_by_it(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
+def test_viewers_cannot_search_or_sort_by_personal_data(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
     viewer, customers = sign_in(VIEWER), Customer.objects.count()
     address, customer = reverse("admin:orders_db_customer_changelist"), Customer.objects.earliest("pk")
     assert viewer.get(address, {"q": customer.email}).context["cl"].result_count == customers
@@ -78,16 +78,16 @@ def test_viewers_cannot_search_or_sort_by_it(loaded_run: Run, sign_in: SignIn) -
     assert [row.pk for row in viewer.get(address, {"o": columns.index("id")}).context["cl"].result_list] == by_id[::-1]
 
 
-def test_nothing_of_it_is_saved(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
+def test_masking_changes_no_row(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
     before = list(Customer.objects.order_by("pk").values_list("pk", "email", "first_name"))
-    for page in pages():
-        came_in = Client()
-        came_in.force_login(User.objects.filter(groups__name=VIEWER).first() or somebody())
-        came_in.get(page)
+    for page in list_pages():
+        client = Client()
+        client.force_login(User.objects.filter(groups__name=VIEWER).first() or create_viewer())
+        client.get(page)
     assert list(Customer.objects.order_by("pk").values_list("pk", "email", "first_name")) == before
 
 
-def somebody() -> User:
+def create_viewer() -> User:
     person = User.objects.create_user("viewer", is_staff=True)
     person.groups.set([Group.objects.get(name=VIEWER)])
     return person
@@ -98,17 +98,21 @@ def test_hashes_are_shown_to_nobody(loaded_run: Run, client: Client) -> None:  #
     client.force_login(olena)
     secrets = {Credential.objects.earliest("pk").password_hash, Token.objects.earliest("pk").token_hash}
     account = Credential.objects.earliest("pk").user
-    for page in (*pages(), reverse("admin:auth_db_user_change", args=[account.pk]), reverse("admin:auth_user_change", args=[olena.pk])):
+    for page in (
+        *list_pages(),
+        reverse("admin:auth_db_user_change", args=[account.pk]),
+        reverse("admin:auth_user_change", args=[olena.pk]),
+    ):
         page_text = client.get(page).content.decode()
         assert not [secret for secret in secrets if secret in page_text] and olena.password.split("$")[-1] not in page_text
     for model in ("credential", "token"):
         assert client.get(f"/admin/auth_db/{model}/").status_code == 404
 
 
-# --- What an administrator cannot give themselves ---
+# --- Limits of an administrator ---
 
 
-def test_an_administrator_makes_no_superuser(sign_in: SignIn) -> None:  # noqa: F811
+def test_administrator_cannot_create_a_superuser(sign_in: SignIn) -> None:  # noqa: F811
     client, olena = sign_in(ADMINISTRATOR), User.objects.create_superuser("olena")
     added = client.post(reverse("admin:auth_user_add"), {"username": "petro", "usable_password": "false", "is_superuser": "on"})
     petro = User.objects.get(username="petro")
@@ -123,14 +127,14 @@ def test_an_administrator_makes_no_superuser(sign_in: SignIn) -> None:  # noqa: 
     assert User.objects.get(pk=olena.pk).username == "olena"
 
 
-def test_the_three_groups_stay_as_they_are(sign_in: SignIn) -> None:  # noqa: F811
+def test_standard_groups_cannot_be_changed(sign_in: SignIn) -> None:  # noqa: F811
     client, viewer = sign_in(ADMINISTRATOR), Group.objects.get(name=VIEWER)
     for name in ("auth_group_change", "auth_group_delete"):
         assert client.post(reverse(f"admin:{name}", args=[viewer.pk]), {"name": "x", "post": "yes"}).status_code == 403
     assert Group.objects.filter(name=VIEWER).exists()
 
 
-def test_a_group_gives_no_more_than_its_maker_has(sign_in: SignIn) -> None:  # noqa: F811
+def test_new_group_has_only_permissions_of_its_creator(sign_in: SignIn) -> None:  # noqa: F811
     offered = sign_in(ADMINISTRATOR).get(reverse("admin:auth_group_add")).context["adminform"].form.fields["permissions"].queryset
     names = set(offered.values_list("content_type__app_label", "codename"))
     assert ("orchestration", "start_run") in names and ("orchestration", "delete_run") not in names

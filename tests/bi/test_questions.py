@@ -17,7 +17,7 @@ from apps.warehouse.loads import read_high_water_mark
 from apps.warehouse.report import Share, build_report, find_sales_period
 from tests.bi.metabase import render_query
 from tests.console.conftest import loaded_run  # noqa: F401  fixture
-from tests.console.test_report import lines
+from tests.console.test_report import select_facts
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
 
 pytestmark = [
@@ -74,7 +74,7 @@ def test_questions_equal_the_page(loaded_run: Run) -> None:  # noqa: F811
         assert [(month, net, margin, orders) for month, net, _, _, margin, orders in results["by_month"]] == [
             (date(month.year, month.month, 1), month.net, month.margin, month.orders) for month in page.months
         ]
-        facts = lines(*scope)
+        facts = select_facts(*scope)
         assert sum((row[2] for row in results["by_month"]), ZERO) == sum((fact.gross_amount for fact in facts), ZERO)
         assert sum((row[3] for row in results["by_month"]), ZERO) == sum((fact.discount_amount for fact in facts), ZERO)
         assert sorted(results["by_region"]) == list_orders_shares(page.regions)

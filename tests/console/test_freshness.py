@@ -16,51 +16,51 @@ pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pyte
 WEDNESDAY = datetime(2026, 3, 4, 2, 0, 20, tzinfo=UTC)  # the daily run's instant is 02:00
 
 
-def loaded(mark: datetime) -> None:
+def create_load(mark: datetime) -> None:
     Load.objects.create(run_uuid=uuid.uuid4(), run_id=1, mode="full", high_water_mark=mark, counts={}, published_at=mark)
 
 
-def run(state: State, created: datetime | None = None) -> Run:
-    made = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=state)
-    made.created_at = created or timezone.now()
-    return made
+def make_run(state: State, created: datetime | None = None) -> Run:
+    run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=state)
+    run.created_at = created or timezone.now()
+    return run
 
 
 @pytest.mark.parametrize(
     ("later", "light", "missed"),
     [
         (timedelta(hours=5), "green", 0),
-        (timedelta(hours=24, minutes=5), "green", 0),  # beat may be late
+        (timedelta(hours=24, minutes=5), "green", 0),  # beat may fire late
         (timedelta(hours=24, minutes=15), "amber", 1),
         (timedelta(hours=49), "red", 2),
-        (timedelta(days=300), "red", 4),  # two of each schedule are enough to know
+        (timedelta(days=300), "red", 4),  # at most two of each schedule are counted
     ],
 )
-def test_by_the_schedule(later: timedelta, light: str, missed: int) -> None:
-    loaded(WEDNESDAY)
-    found = read_freshness(run(State.SUCCEEDED), None, WEDNESDAY + later)
+def test_light_by_missed_runs(later: timedelta, light: str, missed: int) -> None:
+    create_load(WEDNESDAY)
+    found = read_freshness(make_run(State.SUCCEEDED), None, WEDNESDAY + later)
     assert (found.light, found.missed, found.age, found.as_of) == (light, missed, later, WEDNESDAY)
 
 
-def test_a_run_at_work_on_a_scheduled_instant_is_not_missed() -> None:
-    loaded(WEDNESDAY)
+def test_running_scheduled_run_is_not_missed() -> None:
+    create_load(WEDNESDAY)
     now = WEDNESDAY + timedelta(hours=24, minutes=40)
-    at_work = run(State.RUNNING, WEDNESDAY + timedelta(hours=24))
+    at_work = make_run(State.RUNNING, WEDNESDAY + timedelta(hours=24))
     assert read_freshness(None, at_work, now).light == "green"
     at_work.created_at = now
-    assert read_freshness(None, at_work, now).light == "amber", "it came too late for that one"
+    assert read_freshness(None, at_work, now).light == "amber", "it started after that instant"
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.LOST])
-def test_a_failed_run_is_red(state: State) -> None:
-    loaded(WEDNESDAY)
-    assert read_freshness(run(state), None, WEDNESDAY + timedelta(minutes=1)).light == "red"
-    assert read_freshness(run(State.CANCELLED), None, WEDNESDAY + timedelta(minutes=1)).light == "green"
+def test_failed_run_is_red(state: State) -> None:
+    create_load(WEDNESDAY)
+    assert read_freshness(make_run(state), None, WEDNESDAY + timedelta(minutes=1)).light == "red"
+    assert read_freshness(make_run(State.CANCELLED), None, WEDNESDAY + timedelta(minutes=1)).light == "green"
 
 
-def test_nothing_loaded_is_red_and_paused_schedules_miss_nothing() -> None:
+def test_empty_warehouse_is_red_and_paused_schedules_miss_nothing() -> None:
     assert (read_freshness(None, None).light, read_freshness(None, None).as_of) == ("red", None)
-    loaded(WEDNESDAY)
+    create_load(WEDNESDAY)
     for name in ("techmarket-etl-daily", "techmarket-etl-weekly-full"):
         set_enabled(name, enabled=False)
     assert read_freshness(None, None, WEDNESDAY + timedelta(days=30)).light == "green"

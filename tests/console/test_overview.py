@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 INDEX = "/admin/"
 
 
-def words(client: Client, address: str = INDEX, **query: str) -> str:
+def page_text(client: Client, address: str = INDEX, **query: str) -> str:
     answer = client.get(address, query)
     assert answer.status_code == 200
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
@@ -43,17 +43,17 @@ def test_numbers_match_ledger_json_and_warehouse(loaded_run: Run, sign_in: SignI
     passed = sum(check["passed"] for check in document["checks"])
     assert rejected == Reject.objects.filter(run=last).count() == 1
     assert rejected == sum(row["rejected"] for row in document["tables"].values())
-    text = words(sign_in(VIEWER))
+    text = page_text(sign_in(VIEWER))
     assert f"Run {last.pk} (full) succeeded" in text and f"{localize_count(written)} rows written" in text
     assert f"{passed} of {len(document['checks'])} checks passed" in text
     assert passed == CheckResult.objects.filter(run=last, passed=True).count()
     assert f"{rejected} row rejected since the last full run" in text
     first = tallies([loaded_run])[loaded_run.pk].written
-    assert f"Succeeded {localize_count(first)} " in text and first > 1000, "the run before stands in the table of the latest"
+    assert f"Succeeded {localize_count(first)} " in text and first > 1000, "the table of latest runs lists the run before"
 
 
 def test_kpis_match_the_warehouse(loaded_run: Run, sign_in: SignIn) -> None:
-    text = words(sign_in(VIEWER), start="", end="")
+    text = page_text(sign_in(VIEWER), start="", end="")
     found = read_totals()
     for number in (
         localize_rounded_uah(found.net),
@@ -68,7 +68,7 @@ def test_kpis_match_the_warehouse(loaded_run: Run, sign_in: SignIn) -> None:
 
 
 def test_every_kpi_leads_to_the_rows_behind_it(loaded_run: Run, sign_in: SignIn) -> None:
-    """Each link of each table, followed: the rows there add up to what the line says."""
+    """Follow each link of each table: the rows there add up to the figure of the line."""
     client = sign_in(VIEWER)
     context = client.get(INDEX, {"start": "", "end": "", "region": "KV"}).context
     lines = [line for figure in context["figures"] for line in figure.lines]
@@ -99,21 +99,21 @@ def test_invalid_filter_gets_a_message(loaded_run: Run, sign_in: SignIn, query: 
     answer = sign_in(VIEWER).get(INDEX, query)
     assert answer.status_code == 200
     text = answer.content.decode()
-    assert 'role="alert"' in text or "report" in answer.context, "a message, or it was no bad value"
+    assert 'role="alert"' in text or "report" in answer.context, "a message, unless the value is valid"
     assert "<script>alert" not in text
     assert FactSales.objects.exists()
 
 
-def test_no_query_is_the_last_year_with_sales(loaded_run: Run, sign_in: SignIn) -> None:
+def test_default_period_is_the_last_year_with_sales(loaded_run: Run, sign_in: SignIn) -> None:
     context = sign_in(VIEWER).get(INDEX).context
     start, end = context["filters"].cleaned_data["start"], context["filters"].cleaned_data["end"]
     assert end == context["sales_dates"][1] and (end - start).days == 364
     assert context["report"].totals == read_totals(start, end)
-    assert context["report"].before, "what it is compared with"
+    assert context["report"].before, "the period before, for comparison"
 
 
-def test_a_new_load_is_seen_at_once(loaded_run: Run, sign_in: SignIn) -> None:
-    """What is cached is cached under the load's key."""
+def test_new_load_is_shown_at_once(loaded_run: Run, sign_in: SignIn) -> None:
+    """The cache's key names the load."""
     client = sign_in(VIEWER)
     before = client.get(INDEX, {"start": "", "end": ""}).context["report"].totals
     with CaptureQueriesContext(connections["dwh"]) as second:
@@ -139,36 +139,36 @@ def test_queries_do_not_grow_with_the_runs(loaded_run: Run, sign_in: SignIn) -> 
     assert counts[0] == counts[1] and counts[0][0] <= 30 and counts[0][1] <= 5, counts
 
 
-def test_an_empty_warehouse_has_a_page(sign_in: SignIn) -> None:
-    text = words(sign_in(VIEWER))
+def test_page_of_an_empty_warehouse(sign_in: SignIn) -> None:
+    text = page_text(sign_in(VIEWER))
     assert "No data yet" in text and "Sales figures appear here" in text and "No run has ended yet." in text
 
 
 def test_unreachable_warehouse_is_reported(loaded_run: Run, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table that is gone, as after a restore that was not migrated."""
+    """A table is missing, as after a restore without migrations."""
     with connections["dwh"].cursor() as cursor:
         cursor.execute("ALTER TABLE etl_load RENAME TO etl_load_away")
     try:
-        text = words(sign_in(VIEWER))
+        text = page_text(sign_in(VIEWER))
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
     assert "lacks a table" in text and "migrate_all" in text and f"Run {loaded_run.pk} (full)" in text
 
 
-# --- The part that asks for itself again ---
+# --- The part that refreshes itself ---
 
 
-def now(client: Client, **query: str) -> Any:
+def get_now(client: Client, **query: str) -> Any:
     return client.get(reverse("console:now"), query)
 
 
-def test_progress_of_the_run_that_is_active(loaded_run: Run, sign_in: SignIn) -> None:
+def test_progress_of_the_active_run(loaded_run: Run, sign_in: SignIn) -> None:
     client = sign_in(VIEWER)
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     for number in range(4):
         Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
-    text = now(client, seen=client.get(INDEX).context["edition"])
+    text = get_now(client, seen=client.get(INDEX).context["edition"])
     assert f"Run {run.pk} (full)" in " ".join(text.content.decode().split()) and 'value="75"' in text.content.decode()
     assert "every 2s" in text.content.decode() and "HX-Refresh" not in text
 
@@ -176,17 +176,17 @@ def test_progress_of_the_run_that_is_active(loaded_run: Run, sign_in: SignIn) ->
 def test_the_page_reloads_once_a_run_has_published(loaded_run: Run, sign_in: SignIn) -> None:
     client = sign_in(VIEWER)
     seen = client.get(INDEX).context["edition"]
-    assert "HX-Refresh" not in now(client, seen=seen)
+    assert "HX-Refresh" not in get_now(client, seen=seen)
     call_command("run_etl", "--mode", "full", "--json")
-    assert now(client, seen=seen)["HX-Refresh"] == "true"
+    assert get_now(client, seen=seen)["HX-Refresh"] == "true"
 
 
-def test_who_may_not_see_runs_is_sent_away(loaded_run: Run, sign_in: SignIn, client: Client) -> None:
-    assert now(client).status_code == 403 and now(client)["HX-Refresh"] == "true"
+def test_refresh_needs_the_permission_to_view_runs(loaded_run: Run, sign_in: SignIn, client: Client) -> None:
+    assert get_now(client).status_code == 403 and get_now(client)["HX-Refresh"] == "true"
     assert sign_in(VIEWER).post(reverse("console:now")).status_code == 405
 
 
-def test_people_of_no_group_see_nothing(loaded_run: Run, client: Client, django_user_model: Any) -> None:
+def test_user_without_a_group_sees_nothing(loaded_run: Run, client: Client, django_user_model: Any) -> None:
     client.force_login(django_user_model.objects.create_user("petro", is_staff=True))
-    text = words(client)
+    text = page_text(client)
     assert "You have no access yet." in text and "Run 1" not in text and "UAH" not in text

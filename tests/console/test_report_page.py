@@ -32,25 +32,25 @@ from tests.browser.chromium import find_chromium
 from tests.servers import need
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-Written = Callable[..., str]
+WriteReport = Callable[..., str]
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Written:
-    """The page that the command writes."""
+def write_report(tmp_path: Path) -> WriteReport:
+    """Return a function that runs the command and returns the page that it wrote."""
 
-    def page(*arguments: str) -> str:
+    def write_page(*arguments: str) -> str:
         call_command("report", *arguments, "--out", str(tmp_path / "report.html"), "-v", "0")
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
-    return page
+    return write_page
 
 
-def words(page: str) -> str:
+def page_text(page: str) -> str:
     return " ".join(unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)).split())
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+def run_refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
         call_command("report", *arguments)
@@ -59,8 +59,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return int(str(stopped.value.code)), text.err
 
 
-def test_numbers_match_ledger_and_warehouse(loaded_run: Run, written: Written) -> None:
-    text, result = words(written()), document(loaded_run)
+def test_numbers_match_ledger_and_warehouse(loaded_run: Run, write_report: WriteReport) -> None:
+    text, result = page_text(write_report()), document(loaded_run)
     assert text.startswith(f"TechMarket: Run {loaded_run.pk}") and "Succeeded" in text and str(loaded_run.uuid) in text
     for table, counts in result["tables"].items():
         cells = (counts["read"], counts["inserted"] + counts["updated"] + counts["unchanged"])
@@ -85,25 +85,25 @@ def test_numbers_match_ledger_and_warehouse(loaded_run: Run, written: Written) -
         assert f"{reject['table']} {render_label(reject['rule'])} {reject['reason']} {reject['rows']}" in text
 
 
-def test_it_needs_nothing_beside_it_and_runs_nothing(loaded_run: Run, written: Written) -> None:
+def test_page_has_no_script_and_no_external_file(loaded_run: Run, write_report: WriteReport) -> None:
     DimRegion.objects.filter(pk__gt=0).update(name="<script>alert(1)</script>")
-    page = written()
+    page = write_report()
     assert "alert(1)" in page and "<script" not in page
     assert not re.search(r"(?:src|href|action)\s*=|url\(|@import|<link|<iframe|https?://(?!www\.w3\.org)", page)
 
 
-def test_it_names_no_customer(loaded_run: Run, written: Written) -> None:
+def test_page_names_no_customer(loaded_run: Run, write_report: WriteReport) -> None:
     customer = Customer.objects.earliest("pk")
     task = loaded_run.tasks.earliest("pk")
     raw = {"id": str(customer.pk), "first_name": customer.first_name, "email": customer.email, "region_id": "3"}
     Reject.objects.create(run=loaded_run, task=task, table="customers", row_id=str(customer.pk), rule="bad_text", raw=raw)
     Reject.objects.create(run=loaded_run, task=task, table="returns", row_id="1", rule="bad_text", raw={"note": "call Petro"})
-    text = words(written())
+    text = page_text(write_report())
     assert "region_id 3" in text and "first_name •••" in text and "note •••" in text
     assert customer.email not in text and customer.first_name not in text and "Petro" not in text
 
 
-def test_a_period_sums_the_runs_that_published_and_shows_the_others(loaded_run: Run, written: Written) -> None:
+def test_period_sums_published_runs_and_lists_the_others(loaded_run: Run, write_report: WriteReport) -> None:
     OrderItem.objects.filter(pk=OrderItem.objects.latest("pk").pk).update(quantity=7)
     second = api.run("full")
     cause = "The source orders_db does not answer."
@@ -112,48 +112,48 @@ def test_a_period_sums_the_runs_that_published_and_shows_the_others(loaded_run: 
     )
     dry = api.run("full", dry_run=True)
     first_day = date(2024, 1, 1)
-    text = words(written("--from", "2024-01-01"))
+    text = page_text(write_report("--from", "2024-01-01"))
     rows = [
         sum(api.row_counts(run)["fact_sales"][name] for run in (loaded_run, second)) for name in ("read", "loaded", "inserted", "updated")
     ]
     assert f"fact_sales {' '.join(map(localize_count, rows))} " in text and rows[3] == 1
     for run in (loaded_run, second, failed):
         assert f" {run.pk} {instant(run.created_at)}" in text
-    assert cause in text and f" {dry.pk} {instant(dry.created_at)}" not in text, "the dry run did nothing"
+    assert cause in text and f" {dry.pk} {instant(dry.created_at)}" not in text, "a dry run is not listed"
     assert text.index(f"{loaded_run.pk} order lines") < text.index(f"{second.pk} order lines")
     found = read_totals(first_day, today())
     assert localize_rounded_uah(found.net) in text and localize_count(found.orders) in text
-    assert "No runs were requested in this period." in words(written("--from", "2024-01-01", "--to", "2024-01-02"))
+    assert "No runs were requested in this period." in page_text(write_report("--from", "2024-01-01", "--to", "2024-01-02"))
 
 
-def test_a_month_of_sales_is_that_months(loaded_run: Run, written: Written) -> None:
+def test_month_of_sales(loaded_run: Run, write_report: WriteReport) -> None:
     key = FactSales.objects.filter(date__gt=0).latest("date").date_id
     start, end = date(key // 10_000, key // 100 % 100, 1), date(key // 10_000, key // 100 % 100, key % 100)
-    text = words(written("--from", start.isoformat(), "--to", end.isoformat()))
+    text = page_text(write_report("--from", start.isoformat(), "--to", end.isoformat()))
     assert localize_uah(read_totals(start, end).average_order) in text
     assert localize_uah(read_totals().average_order) not in text
 
 
-def test_more_rejects_than_fit_are_counted(loaded_run: Run, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rejects_than_fit_are_counted(loaded_run: Run, write_report: WriteReport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.console.report.evidence.MAX_REJECTS", 2)
     task = loaded_run.tasks.earliest("pk")
     rows = [Reject(run=loaded_run, task=task, table="orders", row_id=f"{at}", rule="bad_date", raw={"id": f"{at}"}) for at in range(9)]
     Reject.objects.bulk_create(rows)
-    text = words(written())
+    text = page_text(write_report())
     assert "orders Invalid date bad_date 9" in text and f"{Reject.objects.count() - 2} more rows are in the ledger." in text
 
 
-def test_details_that_the_ledger_has_let_go_are_missed(loaded_run: Run, written: Written) -> None:
-    assert "have been deleted" not in words(written())
+def test_deleted_details_are_reported_as_such(loaded_run: Run, write_report: WriteReport) -> None:
+    assert "have been deleted" not in page_text(write_report())
     loaded_run.tasks.all().delete()
-    text = words(written())
+    text = page_text(write_report())
     assert "The details of 1 run have been deleted: its rows, checks and rejected rows are not in this report." in text
     assert "No row counts." in text and "No reconciliation ran." in text
 
 
-def test_it_speaks_ukrainian(loaded_run: Run, written: Written) -> None:
-    page = written("--language", "uk")
-    text = words(page)
+def test_page_in_ukrainian(loaded_run: Run, write_report: WriteReport) -> None:
+    page = write_report("--language", "uk")
+    text = page_text(page)
     assert '<html lang="uk">' in page and f"Запуск {loaded_run.pk}" in text and "Звірка" in text and "Виручка й маржа за місяцями" in text
     assert not re.search(r"\b(Reconciliation|Rejected|passed|Revenue|order lines|accepted of)\b", text)
 
@@ -172,23 +172,23 @@ BAD: list[tuple[list[str], ExitCode, str]] = [
 ]
 
 
-def test_what_makes_no_sense_is_one_line(loaded_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_give_one_line(loaded_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, code, words in BAD:
-        answer = refused(capsys, *arguments)
+        answer = run_refused(capsys, *arguments)
         assert answer[0] == code and words in answer[1], (arguments, answer)
     dry = api.run("full", dry_run=True)
-    assert "dry run" in refused(capsys, "--run", str(dry.pk))[1]
+    assert "dry run" in run_refused(capsys, "--run", str(dry.pk))[1]
 
 
-def test_before_the_first_run(transactional_db: None, capsys: pytest.CaptureFixture[str], written: Written) -> None:
-    assert refused(capsys) == (ExitCode.USAGE, "No run has ended yet. Start one with `manage.py run_etl`.\n")
-    assert "There are no sales in this period." in words(written("--from", "2024-01-01"))
+def test_before_the_first_run(transactional_db: None, capsys: pytest.CaptureFixture[str], write_report: WriteReport) -> None:
+    assert run_refused(capsys) == (ExitCode.USAGE, "No run has ended yet. Start one with `manage.py run_etl`.\n")
+    assert "There are no sales in this period." in page_text(write_report("--from", "2024-01-01"))
 
 
 # --- PDF ---
 
 
-def test_a_pdf_holds_the_page(loaded_run: Run, tmp_path: Path, settings: Any) -> None:
+def test_pdf_holds_the_page(loaded_run: Run, tmp_path: Path, settings: Any) -> None:
     settings.CHROMIUM = str(need(find_chromium, "Chromium", "CHROMIUM", "chromium"))
     call_command("report", "--pdf", "--out", str(tmp_path / "report.pdf"), "-v", "0")
     content = (tmp_path / "report.pdf").read_bytes()
@@ -199,28 +199,28 @@ def test_a_pdf_holds_the_page(loaded_run: Run, tmp_path: Path, settings: Any) ->
         assert f"Run {loaded_run.pk}" in text and str(loaded_run.uuid) in text and net in text and re.search(r"\b1 ?/ ?\d", text)
 
 
-def test_without_chromium_the_line_says_what_to_do(
+def test_missing_chromium_gives_one_line_with_the_next_step(
     loaded_run: Run, capsys: pytest.CaptureFixture[str], settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings.CHROMIUM = str(tmp_path / "none")
-    assert refused(capsys, "--pdf") == (
+    assert run_refused(capsys, "--pdf") == (
         ExitCode.CONFIGURATION,
         f"{tmp_path}/none cannot be started: No such file or directory. Set CHROMIUM to the path of Chromium.\n",
     )
     settings.CHROMIUM = "/bin/false"
-    assert refused(capsys, "--pdf") == (ExitCode.FAILED, "/bin/false wrote no PDF: no error output\n")
+    assert run_refused(capsys, "--pdf") == (ExitCode.FAILED, "/bin/false wrote no PDF: no error output\n")
     settings.CHROMIUM = ""
     monkeypatch.setenv("PATH", str(tmp_path))
-    code, text = refused(capsys, "--pdf")
+    code, text = run_refused(capsys, "--pdf")
     assert code == ExitCode.CONFIGURATION and "needs Chromium" in text and "--pdf" in text
     assert not list(tmp_path.glob("*.pdf"))
     call_command("report")
     assert [file.name for file in tmp_path.iterdir()] == [f"techmarket-run-{loaded_run.pk}.html"]
 
 
-def test_charts_of_nothing_and_of_less_than_nothing_can_be_drawn(loaded_run: Run) -> None:
-    """A month with more cost than revenue, a single month, no sale at all."""
+def test_charts_of_empty_and_negative_values(loaded_run: Run) -> None:
+    """A month with more cost than revenue, a single month, and no sale at all."""
     FactSales.objects.filter(pk__gt=FactSales.objects.earliest("pk").pk).delete()
     FactSales.objects.update(net_amount=-100, margin_amount=-50)
     for start in (None, date(2015, 1, 1)):

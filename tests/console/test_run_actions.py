@@ -27,23 +27,23 @@ FITS = {"rerun": State.SUCCEEDED, "resume": State.FAILED, "cancel": State.QUEUED
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 
-def to(name: str, *args: Any) -> str:
+def address(name: str, *args: Any) -> str:
     return reverse(f"admin:orchestration_run_{name}", args=args)
 
 
-def run_in(state: State, **fields: Any) -> Run:
+def make_run(state: State, **fields: Any) -> Run:
     return Run.objects.create(**{"mode": Mode.FULL, "trigger": Trigger.CLI, "requested_by": "somebody", "state": state} | fields)
 
 
-def failed(mode: Mode = Mode.FULL) -> Run:
-    """Failed in its plan: nothing of it is worth keeping, all of it can be gone on with."""
-    run = run_in(State.FAILED, mode=mode, cause="orders_db does not answer.")
+def make_failed_run(mode: Mode = Mode.FULL) -> Run:
+    """Return a run that failed in its plan, so that it can be resumed."""
+    run = make_run(State.FAILED, mode=mode, cause="orders_db does not answer.")
     run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
     return run
 
 
-def person(*rights: str) -> Client:
-    """Somebody who sees runs, and has these rights beside."""
+def sign_in_with(*rights: str) -> Client:
+    """Return a client of a user with the permission to view runs and these others."""
     user, _ = User.objects.get_or_create(username="olena", defaults={"is_staff": True})
     user.user_permissions.set(Permission.objects.filter(codename__in=("view_run", *rights)))
     client = Client()
@@ -55,53 +55,53 @@ def list_messages(answer: Any) -> list[str]:
     return [str(message) for message in answer.context["messages"]]
 
 
-def done_by(run: Run) -> dict[str, Any]:
+def row_counts(run: Run) -> dict[str, Any]:
     return dict(api.document(run)["tables"])
 
 
-def history(client: Client, run: Run) -> str:
-    return str(client.get(to("history", run.pk)).content.decode())
+def read_history(client: Client, run: Run) -> str:
+    return str(client.get(address("history", run.pk)).content.decode())
 
 
-# --- Who may press which ---
+# --- Permissions ---
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_button_has_a_right_of_its_own(broker: FakeBroker, verb: str) -> None:
-    """With every right but its own neither the page nor the POST is given, by no method; with its own alone both are."""
-    row = run_in(FITS[verb]) if verb in FITS else None
+def test_each_action_needs_its_own_permission(broker: FakeBroker, verb: str) -> None:
+    """With every permission but its own, neither page nor POST is allowed, by any method; with its own alone both are."""
+    row = make_run(FITS[verb]) if verb in FITS else None
     form = {"run": row.pk} if row else {"mode": "full"}
     before = list(Run.objects.values())
-    others = person(*(f"{other}_run" for other in VERBS if other != verb))
+    others = sign_in_with(*(f"{other}_run" for other in VERBS if other != verb))
     for method in METHODS:
-        assert getattr(others, method)(to(verb), form).status_code == 403, method
+        assert getattr(others, method)(address(verb), form).status_code == 403, method
     assert list(Run.objects.values()) == before and not LogEntry.objects.exists() and not broker.sent
-    mine = person(f"{verb}_run")
-    assert mine.get(to(verb), form).status_code == 200
-    assert list(Run.objects.values()) == before, "a GET acts on nothing"
-    assert mine.put(to(verb) + f"?run={form.get('run', '')}").status_code == 405
-    assert mine.post(to(verb), form).status_code == 302
+    mine = sign_in_with(f"{verb}_run")
+    assert mine.get(address(verb), form).status_code == 200
+    assert list(Run.objects.values()) == before, "a GET changes nothing"
+    assert mine.put(address(verb) + f"?run={form.get('run', '')}").status_code == 405
+    assert mine.post(address(verb), form).status_code == 302
     assert list(Run.objects.values()) != before or broker.sent
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_request_without_csrf_token_is_refused(sign_in: SignIn, verb: str) -> None:
-    row = run_in(FITS[verb]) if verb in FITS else None
+    row = make_run(FITS[verb]) if verb in FITS else None
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = sign_in(OPERATOR).cookies
-    assert strict.post(to(verb), {"run": row.pk if row else "", "mode": "full"}).status_code == 403
+    assert strict.post(address(verb), {"run": row.pk if row else "", "mode": "full"}).status_code == 403
     assert Run.objects.count() == (1 if row else 0) and (not row or fresh(row).state == row.state)
 
 
-def test_without_the_right_to_see_runs_no_button_works(sign_in: SignIn) -> None:
-    client, row = person("start_run", "cancel_run"), run_in(State.QUEUED)
+def test_no_action_without_the_permission_to_view_runs(sign_in: SignIn) -> None:
+    client, row = sign_in_with("start_run", "cancel_run"), make_run(State.QUEUED)
     User.objects.get(username="olena").user_permissions.remove(Permission.objects.get(codename="view_run"))
-    assert client.post(to("cancel"), {"run": row.pk}).status_code == 403
-    assert client.post(to("start"), {"mode": "full"}).status_code == 403
+    assert client.post(address("cancel"), {"run": row.pk}).status_code == 403
+    assert client.post(address("start"), {"mode": "full"}).status_code == 403
     assert fresh(row).cancelled_by == ""
 
 
-# --- In which state ---
+# --- States ---
 
 SHOWN: dict[State, set[str]] = {
     State.QUEUED: {"cancel"},
@@ -115,86 +115,86 @@ SHOWN: dict[State, set[str]] = {
 
 
 @pytest.mark.parametrize("state", list(SHOWN))
-def test_what_makes_no_sense_is_not_shown_and_refuses(sign_in: SignIn, broker: FakeBroker, state: State) -> None:
-    row, operator = run_in(state), sign_in(OPERATOR)
-    page = operator.get(to("change", row.pk)).content.decode()
-    assert {verb for verb in FITS if f"{to(verb)}?run={row.pk}" in page} == SHOWN[state]
-    viewers = sign_in(VIEWER).get(to("change", row.pk)).content.decode()
-    assert not [verb for verb in FITS if f"{to(verb)}?run=" in viewers]
+def test_action_that_does_not_fit_the_state_is_hidden_and_refused(sign_in: SignIn, broker: FakeBroker, state: State) -> None:
+    row, operator = make_run(state), sign_in(OPERATOR)
+    page = operator.get(address("change", row.pk)).content.decode()
+    assert {verb for verb in FITS if f"{address(verb)}?run={row.pk}" in page} == SHOWN[state]
+    viewers = sign_in(VIEWER).get(address("change", row.pk)).content.decode()
+    assert not [verb for verb in FITS if f"{address(verb)}?run=" in viewers]
     for verb in set(FITS) - SHOWN[state]:
-        page_of_action = operator.get(to(verb), {"run": row.pk})
+        page_of_action = operator.get(address(verb), {"run": row.pk})
         assert f"run {row.pk} " in page_of_action.content.decode().lower() and not page_of_action.context["possible"], verb
-        answer = operator.post(to(verb), {"run": row.pk, "reason": "all the same"}, follow=True)
+        answer = operator.post(address(verb), {"run": row.pk, "reason": "all the same"}, follow=True)
         assert len(list_messages(answer)) == 1 and f"run {row.pk} " in list_messages(answer)[0].lower(), verb
         assert Run.objects.count() == 1 and fresh(row).state == state and not fresh(row).cancelled_by and not broker.sent
     assert not LogEntry.objects.exists()
 
 
-def test_a_dry_run_is_not_resumed(sign_in: SignIn) -> None:
-    row = run_in(State.FAILED, dry_run=True)
-    page = sign_in(OPERATOR).get(to("change", row.pk)).content.decode()
-    assert to("preview", row.pk) in page and to("rerun") in page and to("resume") not in page
+def test_dry_run_is_not_resumed(sign_in: SignIn) -> None:
+    row = make_run(State.FAILED, dry_run=True)
+    page = sign_in(OPERATOR).get(address("change", row.pk)).content.decode()
+    assert address("preview", row.pk) in page and address("rerun") in page and address("resume") not in page
 
 
-def test_what_is_stale_is_not_resumed(sign_in: SignIn, broker: FakeBroker) -> None:
-    row, operator = failed(), sign_in(OPERATOR)
-    later = run_in(State.SUCCEEDED)
+def test_stale_run_is_not_resumed(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = make_failed_run(), sign_in(OPERATOR)
+    later = make_run(State.SUCCEEDED)
     counts = {"run_id": later.pk, "run_uuid": later.uuid, "mode": "full", "counts": {}}
     Load.objects.create(**counts, published_at=row.created_at + timedelta(seconds=1))
-    assert to("resume") not in operator.get(to("change", row.pk)).content.decode()
-    answer = operator.post(to("resume"), {"run": row.pk}, follow=True)
+    assert address("resume") not in operator.get(address("change", row.pk)).content.decode()
+    answer = operator.post(address("resume"), {"run": row.pk}, follow=True)
     assert "its batches are stale" in list_messages(answer)[0] and fresh(row).state == State.FAILED
 
 
-# --- What each does ---
+# --- Effects ---
 
 
 def test_rerun(sign_in: SignIn, broker: FakeBroker) -> None:
-    row, operator = failed(), sign_in(OPERATOR)
-    answer = operator.post(to("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
+    row, operator = make_failed_run(), sign_in(OPERATOR)
+    answer = operator.post(address("rerun"), {"run": row.pk, "reason": "  the price list\tis mended "}, follow=True)
     run = Run.objects.get(rerun_of=row)
-    assert answer.redirect_chain == [(to("change", run.pk), 302)] and f"Run {run.pk} queued." in list_messages(answer)[0]
+    assert answer.redirect_chain == [(address("change", run.pk), 302)] and f"Run {run.pk} queued." in list_messages(answer)[0]
     assert (run.state, run.requested_by, run.trigger, run.reason) == (State.QUEUED, OPERATOR, Trigger.ADMIN, "the price list is mended")
     assert run.worker == "" and broker.take_sent() == [run.tasks.get().pk], "executed by workers"
-    assert "Rerun started: the price list is mended" in history(operator, row) and OPERATOR in history(operator, row)
-    assert "Started: the price list is mended" in history(operator, run)
+    assert "Rerun started: the price list is mended" in read_history(operator, row) and OPERATOR in read_history(operator, row)
+    assert "Started: the price list is mended" in read_history(operator, run)
 
 
 def test_resume(sign_in: SignIn, broker: FakeBroker) -> None:
-    row, operator = failed(), sign_in(OPERATOR)
-    answer = operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
-    assert answer.redirect_chain == [(to("change", row.pk), 302)] and fresh(row).state == State.QUEUED
+    row, operator = make_failed_run(), sign_in(OPERATOR)
+    answer = operator.post(address("resume"), {"run": row.pk, "reason": "it answers again"}, follow=True)
+    assert answer.redirect_chain == [(address("change", row.pk), 302)] and fresh(row).state == State.QUEUED
     assert broker.take_sent() == [row.tasks.get().pk]
-    assert "Resumed: it answers again" in history(operator, row)
+    assert "Resumed: it answers again" in read_history(operator, row)
 
 
 def test_cancel(sign_in: SignIn, broker: FakeBroker) -> None:
     row, operator = start_queued_run(), sign_in(OPERATOR)
-    operator.post(to("cancel"), {"run": row.pk, "reason": "not today"})
+    operator.post(address("cancel"), {"run": row.pk, "reason": "not today"})
     assert fresh(row).state == State.CANCELLED and fresh(row).cause == "Cancelled by operator: not today. Nothing was published."
-    assert "Cancelled: not today" in history(operator, row)
+    assert "Cancelled: not today" in read_history(operator, row)
 
 
 def test_running_run_is_cancelled_once(sign_in: SignIn, broker: FakeBroker) -> None:
-    row, operator = run_in(State.RUNNING, executor="local", worker="here:1"), sign_in(OPERATOR)
-    answer = operator.post(to("cancel"), {"run": row.pk}, follow=True)
+    row, operator = make_run(State.RUNNING, executor="local", worker="here:1"), sign_in(OPERATOR)
+    answer = operator.post(address("cancel"), {"run": row.pk}, follow=True)
     assert "stops within ten seconds" in list_messages(answer)[0] and fresh(row).cancelled_by == OPERATOR
-    assert to("cancel") not in operator.get(to("change", row.pk)).content.decode()
-    assert "has already requested the cancellation" in list_messages(operator.post(to("cancel"), {"run": row.pk}, follow=True))[0]
+    assert address("cancel") not in operator.get(address("change", row.pk)).content.decode()
+    assert "has already requested the cancellation" in list_messages(operator.post(address("cancel"), {"run": row.pk}, follow=True))[0]
     assert LogEntry.objects.count() == 1
 
 
-def test_history_speaks_the_language_of_the_page(sign_in: SignIn, broker: FakeBroker) -> None:
-    row, operator = failed(), sign_in(OPERATOR)
-    operator.post(to("resume"), {"run": row.pk, "reason": "it answers again"})
+def test_history_is_in_the_language_of_the_page(sign_in: SignIn, broker: FakeBroker) -> None:
+    row, operator = make_failed_run(), sign_in(OPERATOR)
+    operator.post(address("resume"), {"run": row.pk, "reason": "it answers again"})
     operator.cookies["django_language"] = "uk"
-    assert "Продовжено: it answers again" in history(operator, row)
+    assert "Продовжено: it answers again" in read_history(operator, row)
 
 
 def test_reason_has_a_limit(sign_in: SignIn, broker: FakeBroker) -> None:
-    row, operator = failed(), sign_in(OPERATOR)
+    row, operator = make_failed_run(), sign_in(OPERATOR)
     for reason in ("x" * 256, "null \0 byte"):
-        answer = operator.post(to("rerun"), {"run": row.pk, "reason": reason})
+        answer = operator.post(address("rerun"), {"run": row.pk, "reason": reason})
         assert answer.status_code == 200 and answer.context["form"].errors["reason"]
     assert Run.objects.count() == 1
 
@@ -204,68 +204,68 @@ def test_unavailable_broker_is_reported(sign_in: SignIn, monkeypatch: pytest.Mon
         raise OSError("no broker")
 
     monkeypatch.setattr(delivery.app, "send_task", away)
-    answer = sign_in(OPERATOR).post(to("start"), {"mode": "full"}, follow=True)
+    answer = sign_in(OPERATOR).post(address("start"), {"mode": "full"}, follow=True)
     assert "The message broker is unavailable" in list_messages(answer)[0]
     run = Run.objects.get()
     page = answer.content.decode()
     assert run.state == State.QUEUED and "No worker has taken this run yet" not in page
     Run.objects.update(created_at=ago(seconds=11))
-    assert "No worker has taken this run yet" in sign_in(VIEWER).get(to("change", run.pk)).content.decode()
+    assert "No worker has taken this run yet" in sign_in(VIEWER).get(address("change", run.pk)).content.decode()
 
 
-# --- Several at once ---
+# --- Bulk actions ---
 
 
-def test_bulk_reports_each(sign_in: SignIn, broker: FakeBroker) -> None:
-    """Of three runs one makes no sense, one is started, and one finds the other active."""
-    runs, operator = [failed(), run_in(State.RUNNING), failed()], sign_in(OPERATOR)
+def test_bulk_action_reports_each_run(sign_in: SignIn, broker: FakeBroker) -> None:
+    """Of three runs one cannot be resumed, one is started, and one is skipped because the other is active."""
+    runs, operator = [make_failed_run(), make_run(State.RUNNING), make_failed_run()], sign_in(OPERATOR)
     Run.objects.filter(pk=runs[1].pk).update(state=State.SUCCEEDED)
     chosen = {"action": "resume_selected", "_selected_action": [run.pk for run in runs]}
-    page = operator.post(to("changelist"), chosen, follow=True)
+    page = operator.post(address("changelist"), chosen, follow=True)
     assert page.status_code == 200 and [refusal for _run, refusal in page.context["rows"]][1] and broker.sent == []
-    answer = operator.post(to("resume"), {"run": [run.pk for run in runs], "reason": "all"}, follow=True)
+    answer = operator.post(address("resume"), {"run": [run.pk for run in runs], "reason": "all"}, follow=True)
     first, second, third = list_messages(answer)
     assert f"Run {runs[0].pk} resumed." in first and "has succeeded already" in second
-    assert f"run {runs[0].pk} requested by" in third and answer.redirect_chain == [(to("changelist"), 302)]
+    assert f"run {runs[0].pk} requested by" in third and answer.redirect_chain == [(address("changelist"), 302)]
     assert [fresh(run).state for run in runs] == [State.QUEUED, State.SUCCEEDED, State.FAILED]
     assert LogEntry.objects.count() == 1
 
 
 def test_bulk_rerun_and_cancel(sign_in: SignIn, broker: FakeBroker) -> None:
-    runs, operator = [failed(), failed()], sign_in(OPERATOR)
-    operator.post(to("rerun"), {"run": [run.pk for run in runs]})
+    runs, operator = [make_failed_run(), make_failed_run()], sign_in(OPERATOR)
+    operator.post(address("rerun"), {"run": [run.pk for run in runs]})
     states = list(Run.objects.filter(rerun_of__in=runs).order_by("pk").values_list("state", flat=True))
     assert states == [State.QUEUED, State.SKIPPED]
-    operator.post(to("cancel"), {"run": [run.pk for run in Run.objects.all()], "reason": "all of it"})
+    operator.post(address("cancel"), {"run": [run.pk for run in Run.objects.all()], "reason": "all of it"})
     assert not Run.objects.filter(state=State.QUEUED).exists() and Run.objects.filter(cancelled_by=OPERATOR).count() == 1
 
 
-def test_list_offers_what_one_may(sign_in: SignIn) -> None:
-    row = failed()
-    for client, offered in ((sign_in(OPERATOR), True), (sign_in(VIEWER), False), (person("cancel_run"), None)):
-        page = client.get(to("changelist")).content.decode()
+def test_list_offers_permitted_actions(sign_in: SignIn) -> None:
+    row = make_failed_run()
+    for client, offered in ((sign_in(OPERATOR), True), (sign_in(VIEWER), False), (sign_in_with("cancel_run"), None)):
+        page = client.get(address("changelist")).content.decode()
         assert [f"{verb}_selected" in page for verb in ("rerun", "resume", "cancel")] == (
             [False, False, True] if offered is None else [offered] * 3
         )
-        assert (to("start") in page) == bool(offered)
-    answer = person().post(to("changelist"), {"action": "cancel_selected", "_selected_action": [row.pk]})
-    assert answer.status_code in (200, 302) and to("cancel") not in answer.headers.get("Location", "")
+        assert (address("start") in page) == bool(offered)
+    answer = sign_in_with().post(address("changelist"), {"action": "cancel_selected", "_selected_action": [row.pk]})
+    assert answer.status_code in (200, 302) and address("cancel") not in answer.headers.get("Location", "")
 
 
 @pytest.mark.parametrize("numbers", [[], ["x"], ["-1"], ["9" * 30], ["999999"], list(range(1, 60)), ["1;DROP TABLE x"]])
-def test_numbers_that_are_none(sign_in: SignIn, numbers: list[Any]) -> None:
-    run_in(State.QUEUED, pk=1)
+def test_invalid_run_numbers(sign_in: SignIn, numbers: list[Any]) -> None:
+    make_run(State.QUEUED, pk=1)
     client = sign_in(OPERATOR)
     for call in (client.get, client.post):
-        answer = call(to("cancel"), {"run": numbers})
-        assert answer.status_code == 302 and answer.headers["Location"] == to("changelist")
+        answer = call(address("cancel"), {"run": numbers})
+        assert answer.status_code == 302 and answer.headers["Location"] == address("changelist")
     assert fresh(Run.objects.get()).cancelled_by == ""
 
 
 # --- Run now ---
 
 
-def wanted(**fields: str) -> dict[str, str]:
+def start_form(**fields: str) -> dict[str, str]:
     return {"mode": "incremental", "run": "1"} | fields
 
 
@@ -284,7 +284,7 @@ def wanted(**fields: str) -> dict[str, str]:
     ],
 )
 def test_start_refuses_what_run_etl_refuses(sign_in: SignIn, fields: dict[str, str], why: str) -> None:
-    answer = sign_in(OPERATOR).post(to("start"), wanted(**fields))
+    answer = sign_in(OPERATOR).post(address("start"), start_form(**fields))
     errors = [error for errors in answer.context["form"].errors.values() for error in errors]
     assert answer.status_code == 200 and len(errors) == 1 and why in errors[0] and not Run.objects.exists()
     assert "<script>" not in answer.content.decode().split('id="content"')[1].split("</form>")[0]
@@ -292,30 +292,32 @@ def test_start_refuses_what_run_etl_refuses(sign_in: SignIn, fields: dict[str, s
 
 def test_start_queues_a_run(sign_in: SignIn, broker: FakeBroker, settings: Settings) -> None:
     day = today()
-    answer = sign_in(OPERATOR).post(to("start"), wanted(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery"))
+    answer = sign_in(OPERATOR).post(
+        address("start"), start_form(start_date=day.isoformat(), end_date=day.isoformat(), reason="a late delivery")
+    )
     run = Run.objects.get()
-    assert answer.headers["Location"] == to("change", run.pk)
+    assert answer.headers["Location"] == address("change", run.pk)
     assert (run.window_start, run.window_end) == (Window.between(day, day).start, Window.between(day, day).end)
     assert (run.mode, run.trigger, run.requested_by, run.reason, run.worker) == ("incremental", "admin", OPERATOR, "a late delivery", "")
     assert broker.take_sent() == [run.tasks.get().pk] and not run.dry_run
-    second = sign_in("administrator").post(to("start"), wanted(), follow=True)
+    second = sign_in("administrator").post(address("start"), start_form(), follow=True)
     assert f"was skipped: run {run.pk} is active" in list_messages(second)[0]
 
 
-def test_start_is_filled_in_from_its_address(sign_in: SignIn) -> None:
-    page = sign_in(OPERATOR).get(to("start"), {"mode": "full", "reason": '"><script>alert(1)</script>'}).content.decode()
+def test_start_form_is_filled_from_the_query_string(sign_in: SignIn) -> None:
+    page = sign_in(OPERATOR).get(address("start"), {"mode": "full", "reason": '"><script>alert(1)</script>'}).content.decode()
     assert '<option value="full" selected' in page and "<script>alert(1)" not in page
 
 
 def test_preview_then_run(sign_in: SignIn, small_shop: dict[str, int], broker: FakeBroker) -> None:
-    """What the preview says is what the run does."""
+    """The run writes the counts that the preview has shown."""
     operator = sign_in(OPERATOR)
     api.run("full")
     changes.apply(15, 3)
     before = list(FactSales.objects.order_by("pk").values())
-    answer = operator.post(to("start"), {"mode": "incremental", "preview": "1", "reason": "a look first"})
+    answer = operator.post(address("start"), {"mode": "incremental", "preview": "1", "reason": "a look first"})
     dry = Run.objects.get(dry_run=True)
-    preview = to("preview", dry.pk)
+    preview = address("preview", dry.pk)
     assert answer.headers["Location"] == preview and dry.state == State.QUEUED
     waiting = operator.get(preview).content.decode()
     assert 'hx-trigger="every 2s"' in waiting and "No worker has taken this run yet" not in waiting
@@ -334,13 +336,15 @@ def test_preview_then_run(sign_in: SignIn, small_shop: dict[str, int], broker: F
     broker.deliver_all()
     run = Run.objects.get(rerun_of=dry)
     assert (run.state, run.dry_run, run.reason, run.mode) == (State.SUCCEEDED, False, "as it was shown", "incremental")
-    counts = {table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in done_by(run).items()}
+    counts = {
+        table: [(name, row[name]) for name in ("inserted", "updated", "unchanged", "deleted")] for table, row in row_counts(run).items()
+    }
     assert counts == {row.table: row.counts[1:5] for row in ended.context["page"]["rows"] if not row.is_lookup}
-    assert "Preview started: a look first" in history(operator, dry) and "Started: as it was shown" in history(operator, run)
+    assert "Preview started: a look first" in read_history(operator, dry) and "Started: as it was shown" in read_history(operator, run)
 
 
-def test_preview_is_not_published_without_the_right(sign_in: SignIn, broker: FakeBroker) -> None:
-    dry = run_in(State.SUCCEEDED, dry_run=True, result={"run": 1, "tables": {}})
-    assert sign_in(VIEWER).post(to("preview", dry.pk), {"reason": "x"}).status_code == 403
+def test_preview_is_not_published_without_the_permission(sign_in: SignIn, broker: FakeBroker) -> None:
+    dry = make_run(State.SUCCEEDED, dry_run=True, result={"run": 1, "tables": {}})
+    assert sign_in(VIEWER).post(address("preview", dry.pk), {"reason": "x"}).status_code == 403
     assert Run.objects.count() == 1
-    assert sign_in(OPERATOR).get(to("preview", run_in(State.SUCCEEDED).pk)).status_code == 404, "it is no preview"
+    assert sign_in(OPERATOR).get(address("preview", make_run(State.SUCCEEDED).pk)).status_code == 404, "not a dry run"

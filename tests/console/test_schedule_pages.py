@@ -37,15 +37,15 @@ def list_messages(answer: Any) -> list[str]:
 
 
 @pytest.fixture
-def waiting(broker: FakeBroker) -> ScheduledRun:
-    """Paused three days ago, resumed now."""
+def missed(broker: FakeBroker) -> ScheduledRun:
+    """Return the run that a schedule missed, paused three days ago and resumed now."""
     Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=timezone.now())
     due = fire(DAILY)
     assert due and due.decision == Decision.HELD
     return due
 
 
-# --- In words ---
+# --- Crontabs in words ---
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_crontabs_in_words(fields: dict[str, str], english: str, ukrainian: str)
         assert describe_crontab(crontab) == ukrainian
 
 
-def test_next_five_instants_are_shown_by_the_shops_clock(sign_in: SignIn) -> None:
+def test_next_five_instants_are_shown_in_the_shops_time(sign_in: SignIn) -> None:
     for group in (VIEWER, OPERATOR, ADMINISTRATOR):
         client = sign_in(group)
         shown = client.get(schedule_page(WEEKLY)).content.decode()
@@ -87,7 +87,7 @@ def test_next_five_instants_are_shown_by_the_shops_clock(sign_in: SignIn) -> Non
     assert "Планування" in shown and "Periodic" not in shown
 
 
-# --- Crontabs that cannot be ---
+# --- Invalid crontabs ---
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_next_five_instants_are_shown_by_the_shops_clock(sign_in: SignIn) -> Non
         {"timezone": "Mars/Phobos"},
     ],
 )
-def test_bad_crontabs_have_a_message(sign_in: SignIn, fields: dict[str, str]) -> None:
-    """Some of these beat's own form takes, and then neither beat nor any page of ours could read them."""
+def test_invalid_crontabs_get_a_message(sign_in: SignIn, fields: dict[str, str]) -> None:
+    """django-celery-beat's own form accepts some of these; then neither beat nor our pages could read them."""
     client, crontab, before = sign_in(ADMINISTRATOR), beat().crontab, CrontabSchedule.objects.count()
     for address in (page("django_celery_beat_crontabschedule_change", crontab.pk), page("django_celery_beat_crontabschedule_add")):
         answer = client.post(address, WHEN | fields)
@@ -116,7 +116,7 @@ def test_bad_crontabs_have_a_message(sign_in: SignIn, fields: dict[str, str]) ->
     assert fresh(crontab).hour == "2" and CrontabSchedule.objects.count() == before
 
 
-def test_what_stands_in_the_database_all_the_same_breaks_no_page(sign_in: SignIn) -> None:
+def test_invalid_stored_crontab_breaks_no_page(sign_in: SignIn) -> None:
     CrontabSchedule.objects.filter(pk=beat().crontab_id).update(day_of_week="7")
     client = sign_in(ADMINISTRATOR)
     for address in (
@@ -131,7 +131,7 @@ def test_what_stands_in_the_database_all_the_same_breaks_no_page(sign_in: SignIn
 # --- Run now ---
 
 
-def test_run_now_takes_beats_place(sign_in: SignIn, broker: FakeBroker) -> None:
+def test_run_now_starts_the_schedules_run(sign_in: SignIn, broker: FakeBroker) -> None:
     operator, address = sign_in(OPERATOR), page("django_celery_beat_periodictask_changelist")
     start = f"{page('orchestration_run_start')}?mode=full"
     shown = operator.get(address).content.decode()
@@ -154,17 +154,17 @@ def test_operators_do_not_change_schedules(sign_in: SignIn) -> None:
 # --- Missed runs ---
 
 
-def test_held_instants_are_answered(sign_in: SignIn, waiting: ScheduledRun, broker: FakeBroker) -> None:
-    operator, address = sign_in(OPERATOR), page("orchestration_scheduledrun_resolve", waiting.pk)
+def test_missed_run_is_decided(sign_in: SignIn, missed: ScheduledRun, broker: FakeBroker) -> None:
+    operator, address = sign_in(OPERATOR), page("orchestration_scheduledrun_resolve", missed.pk)
     assert address in operator.get(schedule_page()).content.decode()
-    assert address in operator.get(page("orchestration_scheduledrun_change", waiting.pk)).content.decode()
-    assert operator.get(address).status_code == 200 and fresh(waiting).decision == Decision.HELD
+    assert address in operator.get(page("orchestration_scheduledrun_change", missed.pk)).content.decode()
+    assert operator.get(address).status_code == 200 and fresh(missed).decision == Decision.HELD
     invalid = operator.post(address, {"resolution": "else"}, follow=True)
-    assert "Choose one of the options" in list_messages(invalid)[0] and fresh(waiting).decision == Decision.HELD
+    assert "Choose one of the options" in list_messages(invalid)[0] and fresh(missed).decision == Decision.HELD
     no_gap = operator.post(address, {"resolution": "backfill"}, follow=True)
-    assert "there is nothing to backfill" in list_messages(no_gap)[0] and fresh(waiting).decision == Decision.HELD
+    assert "there is nothing to backfill" in list_messages(no_gap)[0] and fresh(missed).decision == Decision.HELD
     answer = operator.post(address, {"resolution": "run", "reason": "the servers are back"}, follow=True)
-    due = fresh(waiting)
+    due = fresh(missed)
     assert (due.decision, due.decided_by, due.run.state, due.run.requested_by) == (Decision.RUN, OPERATOR, State.QUEUED, OPERATOR)
     assert broker.take_sent() == [due.run.tasks.get().pk] and f"Run {due.run_id} queued." in list_messages(answer)[0]
     history = operator.get(page("orchestration_scheduledrun_history", due.pk)).content.decode()
@@ -173,12 +173,12 @@ def test_held_instants_are_answered(sign_in: SignIn, waiting: ScheduledRun, brok
     assert "decided already" in list_messages(again)[0] and Run.objects.count() == 1
 
 
-def test_held_instants_are_backfilled_or_skipped(sign_in: SignIn, waiting: ScheduledRun, broker: FakeBroker) -> None:
+def test_missed_runs_are_backfilled_or_skipped(sign_in: SignIn, missed: ScheduledRun, broker: FakeBroker) -> None:
     done = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.SCHEDULE, requested_by=DAILY, state=State.SUCCEEDED)
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(days=9), decision=Decision.RUN, run=done)
     administrator = sign_in(ADMINISTRATOR)
-    administrator.post(page("orchestration_scheduledrun_resolve", waiting.pk), {"resolution": "backfill"})
-    run = fresh(waiting).run
+    administrator.post(page("orchestration_scheduledrun_resolve", missed.pk), {"resolution": "backfill"})
+    run = fresh(missed).run
     assert run.mode == Mode.INCREMENTAL and 8 < (run.window_end - run.window_start).days < 12
     other = ScheduledRun.objects.create(schedule_id=WEEKLY, scheduled_for=ago(days=1), decision=Decision.HELD)
     answer = administrator.post(page("orchestration_scheduledrun_resolve", other.pk), {"resolution": "skip"}, follow=True)
@@ -186,8 +186,8 @@ def test_held_instants_are_backfilled_or_skipped(sign_in: SignIn, waiting: Sched
 
 
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete"])
-def test_viewers_decide_nothing(sign_in: SignIn, waiting: ScheduledRun, method: str) -> None:
-    viewer, address = sign_in(VIEWER), page("orchestration_scheduledrun_resolve", waiting.pk)
+def test_viewers_may_not_decide(sign_in: SignIn, missed: ScheduledRun, method: str) -> None:
+    viewer, address = sign_in(VIEWER), page("orchestration_scheduledrun_resolve", missed.pk)
     assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403
-    assert fresh(waiting).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
+    assert fresh(missed).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
     assert sign_in(OPERATOR).put(address).status_code == 405
