@@ -73,7 +73,7 @@ def build(language: str, folder: Path, site: Path) -> None:
     arrange(language, folder / "docs")
     # JSON is YAML; Zensical reads MkDocs' format.
     write(folder / "mkdocs.yml", json.dumps(settings(language, folder / "docs"), ensure_ascii=False))
-    result = subprocess.run(  # noqa: S603
+    result = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"],
         cwd=folder,
         stdout=subprocess.PIPE,
