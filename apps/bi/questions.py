@@ -73,10 +73,13 @@ def percentage(measure: str, name: Any) -> Question:
 
 
 def ranking(column: str, name: Any, value: str, key: str, measures: Sequence[str], view: str, series: str = "revenue") -> Question:
-    """Return a card of `measures` by `value`, the largest revenue first. `key` separates equal names. No `series`: a table."""
+    """Return a card of `measures` by `value`, the largest revenue first. No `series`: a table.
+
+    The groups are those of `key`: names may be equal, and would make the rows to be sorted wide.
+    """
     sql = (
-        f"SELECT {value} AS {column}, {select_measures(*measures)}\nFROM {view}\n{WHERE}\n"
-        f"GROUP BY {', '.join(dict.fromkeys((key, value)))}\nORDER BY revenue DESC, {column}"
+        f"SELECT min({value}) AS {column}, {select_measures(*measures)}\nFROM {view}\n{WHERE}\n"
+        f"GROUP BY {key}\nORDER BY revenue DESC, {column}"
     )
     return Question(f"by_{column}", name, sql, (column, *measures), "row" if series else "table", (series,) if series else ())
 
