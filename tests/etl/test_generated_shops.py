@@ -419,6 +419,7 @@ def apply_write(model: type[Model], position: int, fields: dict[str, Any]) -> No
             row.update(**fields)
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True, databases="__all__")
 @settings(
     deadline=None,
