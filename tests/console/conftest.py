@@ -1,6 +1,9 @@
-"""A loaded warehouse, and clients signed in as members of each group."""
+"""A loaded warehouse, clients signed in as members of each group, and what their pages say."""
 
+import re
 from collections.abc import Callable
+from html import unescape
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -43,3 +46,14 @@ def loaded_run(transactional_db: None, schedules: None) -> Run:  # noqa: F811
     run = api.run("full")
     assert run.state == "succeeded"
     return run
+
+
+def page_text(client: Client, address: str, **query: str) -> str:
+    """Return the text of a page, without tags and with single spaces."""
+    answer = client.get(address, query)
+    assert answer.status_code == 200
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
+
+
+def list_messages(answer: Any) -> list[str]:
+    return [str(message) for message in answer.context["messages"]]

@@ -1,9 +1,7 @@
 """The overview's numbers match the ledger and the warehouse, and invalid filters get a message."""
 
 import json
-import re
 from decimal import Decimal
-from html import unescape
 from typing import Any
 
 import pytest
@@ -20,16 +18,10 @@ from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import read_months, read_totals
 from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
-from tests.console.conftest import SignIn
+from tests.console.conftest import SignIn, page_text
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 INDEX = "/admin/"
-
-
-def page_text(client: Client, address: str = INDEX, **query: str) -> str:
-    answer = client.get(address, query)
-    assert answer.status_code == 200
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
 
 
 def test_numbers_match_ledger_json_and_warehouse(loaded_run: Run, sign_in: SignIn, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +35,7 @@ def test_numbers_match_ledger_json_and_warehouse(loaded_run: Run, sign_in: SignI
     passed = sum(check["passed"] for check in document["checks"])
     assert rejected == Reject.objects.filter(run=last).count() == 1
     assert rejected == sum(row["rejected"] for row in document["tables"].values())
-    text = page_text(sign_in(VIEWER))
+    text = page_text(sign_in(VIEWER), INDEX)
     assert f"Run {last.pk} (full) succeeded" in text and f"{localize_count(written)} rows written" in text
     assert f"{passed} of {len(document['checks'])} checks passed" in text
     assert passed == CheckResult.objects.filter(run=last, passed=True).count()
@@ -53,7 +45,7 @@ def test_numbers_match_ledger_json_and_warehouse(loaded_run: Run, sign_in: SignI
 
 
 def test_kpis_match_the_warehouse(loaded_run: Run, sign_in: SignIn) -> None:
-    text = page_text(sign_in(VIEWER), start="", end="")
+    text = page_text(sign_in(VIEWER), INDEX, start="", end="")
     found = read_totals()
     for number in (
         localize_rounded_uah(found.net),
@@ -140,7 +132,7 @@ def test_queries_do_not_grow_with_the_runs(loaded_run: Run, sign_in: SignIn) -> 
 
 
 def test_page_of_an_empty_warehouse(sign_in: SignIn) -> None:
-    text = page_text(sign_in(VIEWER))
+    text = page_text(sign_in(VIEWER), INDEX)
     assert "No data yet" in text and "Sales figures appear here" in text and "No run has ended yet." in text
 
 
@@ -149,7 +141,7 @@ def test_unreachable_warehouse_is_reported(loaded_run: Run, sign_in: SignIn, mon
     with connections["dwh"].cursor() as cursor:
         cursor.execute("ALTER TABLE etl_load RENAME TO etl_load_away")
     try:
-        text = page_text(sign_in(VIEWER))
+        text = page_text(sign_in(VIEWER), INDEX)
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
@@ -188,5 +180,5 @@ def test_refresh_needs_the_permission_to_view_runs(loaded_run: Run, sign_in: Sig
 
 def test_user_without_a_group_sees_nothing(loaded_run: Run, client: Client, django_user_model: Any) -> None:
     client.force_login(django_user_model.objects.create_user("petro", is_staff=True))
-    text = page_text(client)
+    text = page_text(client, INDEX)
     assert "You have no access yet." in text and "Run 1" not in text and "UAH" not in text

@@ -18,7 +18,7 @@ from apps.orchestration.window import Window, today
 from apps.orchestration.worker import delivery
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
-from tests.console.conftest import SignIn
+from tests.console.conftest import SignIn, list_messages
 from tests.orchestration.harness import FakeBroker, ago, fresh, start_queued_run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -49,10 +49,6 @@ def sign_in_with(*rights: str) -> Client:
     client = Client()
     client.force_login(user)
     return client
-
-
-def list_messages(answer: Any) -> list[str]:
-    return [str(message) for message in answer.context["messages"]]
 
 
 def row_counts(run: Run) -> dict[str, Any]:

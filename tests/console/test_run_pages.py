@@ -3,7 +3,6 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from html import unescape
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ from apps.sources.orders.models import OrderItem
 from apps.warehouse.facts import FactSales
 from techmarket.errors import BadData, ConnectionLost
 from techmarket.formats import localize_count, localize_uah
-from tests.console.conftest import SignIn
+from tests.console.conftest import SignIn, page_text
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = reverse("admin:orchestration_run_changelist")
@@ -43,12 +42,6 @@ def viewer(sign_in: SignIn) -> Client:
 
 def address(run: Run, name: str = "change") -> str:
     return reverse(f"admin:orchestration_run_{name}", args=[run.pk])
-
-
-def page_text(client: Client, path: str, **query: str) -> str:
-    answer = client.get(path, query)
-    assert answer.status_code == 200
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
 
 
 def page_context(client: Client, run: Run) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.console.schedules import describe_crontab, describe_instant
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
-from tests.console.conftest import SignIn
+from tests.console.conftest import SignIn, list_messages
 from tests.orchestration.harness import FakeBroker, ago, fresh
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("schedules")]
@@ -30,10 +30,6 @@ def page(name: str, *args: Any) -> str:
 
 def schedule_page(name: str = DAILY) -> str:
     return page("django_celery_beat_periodictask_change", beat(name).pk)
-
-
-def list_messages(answer: Any) -> list[str]:
-    return [str(message) for message in answer.context["messages"]]
 
 
 @pytest.fixture

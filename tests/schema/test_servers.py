@@ -137,6 +137,7 @@ def exported_sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     result = subprocess.run([npm, "install", "--prefix", folder, *options, DBML_CORE], capture_output=True, text=True, timeout=300)
     if result.returncode:
         pytest.skip(f"npm cannot install {DBML_CORE}: {result.stderr.strip()[-200:]}")
+    assert json.loads((folder / "node_modules" / "@dbml" / "core" / "package.json").read_text())["version"] == DBML_CORE.rpartition("@")[2]
     files = {
         database.alias: [str(ROOT / "docs" / "db" / f"{database.file_name}.dbml"), "postgres" if database.is_warehouse else "mysql"]
         for database in describe_databases()

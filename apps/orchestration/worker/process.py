@@ -30,7 +30,9 @@ class PoolWorker(Worker):
         return is_orphaned() or not self.run.tasks.exclude(state=State.SUCCEEDED).exclude(stage=Stage.LOAD).exists()
 
     def choose_task(self) -> Task | None:
-        tasks = [task for task in self.candidates() if task.stage != Stage.LOAD and not is_orphaned()]
+        if is_orphaned():
+            return None
+        tasks = [task for task in self.candidates() if task.stage != Stage.LOAD]
         return min(tasks, key=lambda task: (*priority(task), -task.pk)) if tasks else None
 
 
