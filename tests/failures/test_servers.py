@@ -90,7 +90,10 @@ def test_warehouse_url_that_sets_read_only(shop: Shop) -> None:
 
 @needs_root
 def test_warehouse_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
-    """The warehouse is in a tablespace on a disk of 24 MB, which is filled before the load."""
+    """The warehouse's tables are in a tablespace on a disk of 24 MB, which is filled before the load.
+
+    The catalogue is not: a session that finds no room for its cache is refused with a FATAL that does not name the disk.
+    """
     folder = Path("/tmp") / f"bad_disk_{os.getpid()}"  # which the server's user can reach
     name = f"small_{os.getpid()}"
     with small_disk(folder, 24) as disk:
@@ -102,15 +105,20 @@ def test_warehouse_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
         except Exception as error:
             pytest.skip(f"the server cannot have a tablespace here: {error}")
         try:
-            administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET TABLESPACE {name}")
-            fill(disk, leave=200_000)
+            administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET default_tablespace = {name}")
+            for kind in ("TABLE", "INDEX"):
+                shop.sql("dwh", f"ALTER {kind} ALL IN TABLESPACE pg_default SET TABLESPACE {name}")
+            shop.sql("dwh", "TRUNCATE fact_sales")  # all its rows need room
+            fill(disk, leave=0)
             assert_run_fails(
                 shop, 1, "dwh (127.0.0.1:", "is full: could not extend file", "Free space there, then run it again.", cause_kind="machine"
             )
             (disk / "ballast").unlink()
             assert_run_succeeds(shop, "--resume", "2")
         finally:
-            administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET TABLESPACE pg_default")
+            administer("dwh", f"ALTER DATABASE {shop.name('dwh')} RESET default_tablespace")
+            for kind in ("TABLE", "INDEX"):
+                shop.sql("dwh", f"ALTER {kind} ALL IN TABLESPACE {name} SET TABLESPACE pg_default")
             administer("dwh", f"DROP TABLESPACE {name}")
 
 
