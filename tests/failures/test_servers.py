@@ -105,9 +105,7 @@ def test_warehouse_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
         except Exception as error:
             pytest.skip(f"the server cannot have a tablespace here: {error}")
         try:
-            administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET default_tablespace = {name}")
-            for kind in ("TABLE", "INDEX"):
-                shop.sql("dwh", f"ALTER {kind} ALL IN TABLESPACE pg_default SET TABLESPACE {name}")
+            move_warehouse(shop, "pg_default", name)
             shop.sql("dwh", "TRUNCATE fact_sales")  # all its rows need room
             fill(disk, leave=0)
             assert_run_fails(
@@ -116,10 +114,15 @@ def test_warehouse_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
             (disk / "ballast").unlink()
             assert_run_succeeds(shop, "--resume", "2")
         finally:
-            administer("dwh", f"ALTER DATABASE {shop.name('dwh')} RESET default_tablespace")
-            for kind in ("TABLE", "INDEX"):
-                shop.sql("dwh", f"ALTER {kind} ALL IN TABLESPACE {name} SET TABLESPACE pg_default")
+            move_warehouse(shop, name, "pg_default")
             administer("dwh", f"DROP TABLESPACE {name}")
+
+
+def move_warehouse(shop: Shop, source: str, target: str) -> None:
+    """Move the tables and indexes of the warehouse from one tablespace to another; new ones are created there too."""
+    administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET default_tablespace = {target}")
+    for kind in ("TABLE", "INDEX"):
+        shop.sql("dwh", f"ALTER {kind} ALL IN TABLESPACE {source} SET TABLESPACE {target}")
 
 
 # --- Locks ---
