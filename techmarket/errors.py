@@ -75,6 +75,14 @@ class ReadOnly(Misconfigured):
     """The warehouse does not take writes."""
 
 
+class MarkAhead(Misconfigured):
+    """The high-water mark is ahead of the sources' clock: a window that starts there would miss changes."""
+
+
+class StalePlan(Terminal):
+    """Another load was published since this run was planned."""
+
+
 class NoSpace(Terminal):
     """A disk is full; nothing was published. Free space, then run it again."""
 

@@ -74,6 +74,12 @@ MESSAGES = {
     "task.worker_died": _("{worker} died."),
     "task.heartbeat_stopped": _("{worker} stopped sending heartbeats at {instant} UTC. Nothing was published."),
     "task.claim_lost": _("Another worker has claimed this task; nothing was published from here."),
+    "plan.mark_ahead": _(
+        "The high-water mark, {mark} UTC, is ahead of the sources' clock, {clock} UTC: a clock was wrong, and changes may have been "
+        "missed. Correct it, then run `manage.py run_etl --mode full`."
+    ),
+    "plan.stale": _("Run {run} was published to this warehouse since this run was planned. Nothing was published. Start it again."),
+    "plan.warehouse_emptied": _("The warehouse was emptied since this run was planned. Nothing was published. Start it again."),
     "batch.damaged": _("A landed batch does not match its checksum. Start a new run."),
     # --- Checks: apps/etl/checks.py ---
     "check.failed": _("{table}: {name}: expected {expected}, observed {observed}"),

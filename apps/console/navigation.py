@@ -16,7 +16,8 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
         False,
         {
             "orchestration.run": "play_circle",
-            "orchestration.reject": "report",
+            "orchestration.standingreject": "report",
+            "orchestration.reject": "history_toggle_off",
             "orchestration.scheduledrun": "event_upcoming",
             "django_celery_beat.periodictask": "schedule",
             "django_celery_beat.crontabschedule": "calendar_clock",
@@ -35,6 +36,8 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
             "dwh.dimcustomer": "person",
             "dwh.dimemployee": "badge",
             "dwh.load": "publish",
+            "dwh.orderfingerprint": "fingerprint",
+            "dwh.segment": "data_check",
         },
     ),
     (

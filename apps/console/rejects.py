@@ -26,7 +26,7 @@ from unfold.paginator import InfinitePaginator
 from apps.console.readonly import HIDDEN, VIEW_RAW, ReadOnlyAdmin
 from apps.etl.tables import SOURCES
 from apps.etl.transform.rules import RULES, render_label
-from apps.orchestration.models import Reject, Run
+from apps.orchestration.models import Reject, RejectedContent, RejectState, Run, StandingReject
 
 TABLES = {source.table: source.alias for source in SOURCES.values()}
 AGES = (("1", _("Last 24 hours")), ("7", _("Last 7 days")), ("30", _("Last 30 days")), ("older", _("Older than 30 days")))
@@ -56,6 +56,13 @@ class TableFilter(FixedChoicesFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return [(table, f"{TABLES[table]}.{table}") for table in sorted(TABLES)]
+
+
+class StateFilter(FixedChoicesFilter):
+    title, parameter_name = _("state"), "state__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return RejectState.choices
 
 
 class RunFilter(FixedChoicesFilter):
@@ -96,20 +103,59 @@ class AgeFilter(SimpleListFilter):
         return queryset.filter(run__lt=first) if older else queryset.filter(run__gte=first)
 
 
-@admin.register(Reject)
-class RejectAdmin(ReadOnlyAdmin):
+class RejectedContentAdmin(ReadOnlyAdmin):
     """Pages that never count the rejects and only sort them by id, because a dirty source has millions."""
 
-    list_display = ("row_id", "table", "rule_label", "reason_text", "run_number", "requested_at")
-    list_filter = (RuleFilter, TableFilter, RunFilter, AgeFilter)
-    list_select_related = ("run",)
-    list_before_template = "console/rejects/export.html"
     ordering = ("-id",)
     sortable_by = ()
     paginator = InfinitePaginator
     search_fields = ("row_id__exact",)
     search_help_text = _("Row id in the source")
     empty_text = _("Rows that break a rule appear here after a run, with the rule and their raw content.")
+
+    @admin.display(description=_("rule"))
+    def rule_label(self, reject: RejectedContent) -> Any:
+        return reject.label
+
+    @admin.display(description=pgettext_lazy("rejected row", "reason"))
+    def reason_text(self, reject: RejectedContent) -> str:
+        return reject.reason
+
+    @admin.display(description=_("row"))
+    def source_row(self, reject: RejectedContent) -> Any:
+        """Return the source table and the row's id, with a link to its page where there is one."""
+        text = f"{TABLES.get(reject.table, '')}.{reject.table} {reject.row_id}".lstrip(".")
+        page = find_source_page(reject)
+        return format_html('<a class="tm-link" href="{}">{}</a>', page, text) if page else text
+
+    @admin.display(description=_("columns"))
+    def content(self, reject: RejectedContent) -> Any:
+        return render_columns(reject.raw) if isinstance(reject.raw, dict) else reject.raw
+
+
+@admin.register(StandingReject)
+class StandingRejectAdmin(RejectedContentAdmin):
+    """The life of each reject, over all runs."""
+
+    list_display = ("row_id", "table", "rule_label", "amount", "state", "first_seen", "last_seen", "runs")
+    list_filter = (StateFilter, RuleFilter, TableFilter)
+    LIFE = ("state", "first_seen", "first_run", "last_seen", "last_run", "runs", "cleared_by_run", "decided_by", "decided_at", "comment")
+    fieldsets = (
+        (_("Rejected row"), {"fields": ("source_row", "subject", "rule_label", "reason_text", "amount")}),
+        (_("Life"), {"fields": LIFE}),
+        (_("Raw content"), {"fields": ("content",)}),
+    )
+    readonly_fields = ("source_row", "rule_label", "reason_text", "content")
+
+
+@admin.register(Reject)
+class RejectAdmin(RejectedContentAdmin):
+    """What single runs have rejected."""
+
+    list_display = ("row_id", "table", "rule_label", "reason_text", "run_number", "requested_at")
+    list_filter = (RuleFilter, TableFilter, RunFilter, AgeFilter)
+    list_select_related = ("run",)
+    list_before_template = "console/rejects/export.html"
     fieldsets = (
         (_("Rejected row"), {"fields": ("source_row", "rule_label", "reason_text", "run", "requested_at")}),
         (_("Raw content"), {"fields": ("content",)}),
@@ -120,14 +166,6 @@ class RejectAdmin(ReadOnlyAdmin):
         export = self.admin_site.admin_view(self.export)
         return [path("csv/", export, name="orchestration_reject_csv"), *super().get_urls()]
 
-    @admin.display(description=_("rule"))
-    def rule_label(self, reject: Reject) -> Any:
-        return reject.label
-
-    @admin.display(description=pgettext_lazy("rejected row", "reason"))
-    def reason_text(self, reject: Reject) -> str:
-        return reject.reason
-
     @admin.display(description=_("run"))
     def run_number(self, reject: Reject) -> Any:
         return reject.run_id
@@ -135,17 +173,6 @@ class RejectAdmin(ReadOnlyAdmin):
     @admin.display(description=_("run requested at"))
     def requested_at(self, reject: Reject) -> str:
         return date_format(timezone.localtime(reject.run.created_at), "j E Y, H:i")
-
-    @admin.display(description=_("row"))
-    def source_row(self, reject: Reject) -> Any:
-        """Return the source table and the row's id, with a link to its page where there is one."""
-        text = f"{TABLES.get(reject.table, '')}.{reject.table} {reject.row_id}".lstrip(".")
-        page = find_source_page(reject)
-        return format_html('<a class="tm-link" href="{}">{}</a>', page, text) if page else text
-
-    @admin.display(description=_("columns"))
-    def content(self, reject: Reject) -> Any:
-        return render_columns(reject.raw) if isinstance(reject.raw, dict) else reject.raw
 
     def export(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         """Stream all rows that the list's filters select, with no more than CHUNK_ROWS in memory."""
@@ -162,7 +189,7 @@ class RejectAdmin(ReadOnlyAdmin):
         return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
 
-def find_source_page(reject: Reject) -> str:
+def find_source_page(reject: RejectedContent) -> str:
     """Return the address of the page of the source row, or "" where there is none."""
     models = apps.get_app_config(TABLES[reject.table]).get_models() if reject.table in TABLES else ()
     model = next((model for model in models if model._meta.db_table == reject.table), None)

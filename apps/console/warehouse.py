@@ -11,6 +11,7 @@ from unfold.paginator import InfinitePaginator
 
 from apps.console.readonly import ReadOnlyAdmin, register_read_only
 from apps.warehouse.facts import FactSales
+from apps.warehouse.fingerprints import OrderFingerprint
 
 # By foreign key of the fact: the source table, its admin page, and the dimension's natural key.
 DIMENSION_SOURCES = {
@@ -22,10 +23,13 @@ DIMENSION_SOURCES = {
 FACT_COLUMNS = [field.name for field in FactSales._meta.concrete_fields]
 
 
-class FactAdmin(ReadOnlyAdmin):
-    """Pages that never count the rows, because a fact has millions of them."""
+class LargeTableAdmin(ReadOnlyAdmin):
+    """Pages that never count the rows, because there are millions of them."""
 
     paginator = InfinitePaginator
+
+
+class FactAdmin(LargeTableAdmin):
     fieldsets = ((_("Lineage"), {"fields": ("origin",)}), (_("Row"), {"fields": FACT_COLUMNS}))
     readonly_fields = ("origin",)
 
@@ -79,5 +83,7 @@ FACT_OPTIONS: dict[str, Any] = {
 for model in apps.get_app_config("dwh").get_models():
     if model is FactSales:
         register_read_only(model, FactAdmin, **FACT_OPTIONS)
+    elif model is OrderFingerprint:
+        register_read_only(model, LargeTableAdmin)
     else:
         register_read_only(model)

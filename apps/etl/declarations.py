@@ -102,14 +102,13 @@ class Reconciliation:
 class Fact(Target):
     """A fact table. Its key is the id of the first source's row.
 
-    `sliced_by` is the column by whose ranges it is extracted and loaded; its values are ids of `slice_source`, and every source names the
-    column with the same ids as its own `sliced_by`. A window touches an id if a row of any source changed, and replaces all rows of it.
+    `sliced_by` is the column of order ids, by whose ranges it is extracted and loaded; every source names its own column with order ids as
+    its `sliced_by`. An order is touched if a row of any source changed; all rows of it are replaced.
 
     `has_product_columns`: the load adds PRODUCT_COLUMNS, for which the fact needs `product_key`, `quantity` and `net_amount`.
     """
 
     sliced_by: str
-    slice_source: Source
     has_product_columns: bool = False
     accepted_values: tuple[AcceptedValues, ...] = ()
     equalities: tuple[Equality, ...] = ()
@@ -124,11 +123,6 @@ class Fact(Target):
         """The dimension of every key column."""
         keys = {reference.key: reference.dimension for reference in self.references}
         return keys | ({"category_key": "dim_category"} if self.has_product_columns else {})
-
-    @property
-    def touched(self) -> str:
-        """The name of the batch that holds the ids touched in a window."""
-        return f"touched_{self.table}"
 
 
 # category of the product; cost x quantity, taken at the first load and kept; net - cost.

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 Bounds = tuple[int | None, int | None]  # from, included; to, excluded; None: open
 Slices = tuple[Bounds, ...]
 
 EVERYTHING: Bounds = (None, None)
+# The id by which rows are sliced that name none: NULL, or on SQLite what is no whole number. They belong to the first slice.
+NO_ID = -(2**63)
+# Orders whose fingerprints are compared in one sum: id / SEGMENT, divided towards zero.
+SEGMENT = 1_024
 
 
 def cut(ids: Iterable[int]) -> Slices:
@@ -18,6 +23,12 @@ def within(column: str, bounds: Bounds) -> list[str]:
     """Return the SQL conditions, to be joined with AND, that keep `column` within `bounds`."""
     low, high = bounds
     return [f"{column} {sign} {edge}" for sign, edge in ((">=", low), ("<", high)) if edge is not None]
+
+
+def inside(ids: Any, bounds: Bounds) -> Any:
+    """Return which of an array of ids lie within `bounds`, as a mask."""
+    low, high = bounds
+    return (ids >= (NO_ID if low is None else low)) & ((ids < high) if high is not None else True)
 
 
 def overlap(one: Bounds, other: Bounds) -> bool:

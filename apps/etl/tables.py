@@ -147,7 +147,6 @@ FACT_SALES = Fact(
     ),
     sources=(ORDER_ITEMS, ORDERS, PAYMENTS),
     sliced_by="order_id",
-    slice_source=ORDERS,
     has_product_columns=True,
     accepted_values=(AcceptedValues("order_status", SALE_STATUSES), AcceptedValues("payment_method", (*PAYMENT_METHODS, "mixed", "none"))),
     equalities=(
@@ -161,6 +160,10 @@ DIMENSIONS = (DIM_DATE, DIM_REGION, DIM_CATEGORY, DIM_PRODUCT, DIM_CUSTOMER, DIM
 FACTS = (FACT_SALES,)
 FACT_TABLES = tuple(fact.table for fact in FACTS)
 TARGETS: dict[str, Target] = {target.table: target for target in (*DIMENSIONS, *FACTS)}
+# What is read of one order, by the column of etl_order that keeps its fingerprint: one for each database, whose rows are read together.
+ORDER_SOURCES = {"sales": (ORDERS, ORDER_ITEMS), "payments": (PAYMENTS,)}
+# Batches that are of no source table and no target: ids of the orders that a run touches; their fingerprints as read; the same with dates.
+TOUCHED_ORDERS, RAW_FINGERPRINTS, ORDER_FINGERPRINTS = "touched_orders", "fingerprints", "etl_order"
 SOURCES = {(source.alias, source.table, source.where): source for target in TARGETS.values() for source in target.sources}
 
 # Children before parents: with the orders' snapshot 10 ms before the payments' there were payments without an order in 48 of 60 runs.

@@ -112,7 +112,10 @@ def collect_runs() -> Iterator[Metric]:
     yield gauge("last_success_timestamp_seconds", "When the last successful run of the mode ended.", instants, "mode")
     durations = {mode: run.seconds for mode, run in succeeded.items() if run}
     yield gauge("last_success_duration_seconds", "How long the last successful run of the mode took.", durations, "mode")
-    yield plain_gauge("rejects_waiting", "Distinct rows rejected since the last full run.", recent_runs.rejects_since_last_full()[0])
+    rejects = recent_runs.open_rejects()
+    yield plain_gauge("rejects_waiting", "Rejected rows that stand and that nobody has accepted.", rejects.count)
+    amounts = {"lines": float(rejects.net), "payments": float(rejects.paid)}
+    yield gauge("rejects_waiting_uah", "Their net revenue (lines) and amounts (payments).", amounts, "of")
 
 
 def collect_schedules() -> Iterator[Metric]:

@@ -19,10 +19,11 @@ from django.conf import settings
 
 from apps.etl.declarations import Fact, Kind
 from apps.etl.extract.dimensions import extract_dimension
-from apps.etl.extract.facts import extract_fact
+from apps.etl.extract.facts import extract_fact, find_touched
+from apps.etl.extract.survey import open_order_snapshots
 from apps.etl.metadata import set_metadata
 from apps.etl.slices import EVERYTHING
-from apps.etl.tables import TARGETS
+from apps.etl.tables import RAW_FINGERPRINTS, TARGETS
 from apps.etl.transform.registry import transform as transform_batches
 from apps.etl.transform.rows import Outcome
 from apps.etl.window import ChangeWindow
@@ -63,14 +64,16 @@ def run(
     end_date: date | None = None,
     dry_run: bool = False,
     queue: bool = False,
+    reread: bool = False,
 ) -> Run:
     """Start a run and execute it to its end, here or with `queue` on the workers. Its `state` is skipped where another run is active.
 
-    `days`: changes of the last days of the shop's calendar; or from `start_date` to `end_date`, both included. Raises Usage for a window
-    without a meaning, and what stopped the run where it was executed here.
+    `days`: changes of the last days of the shop's calendar; or from `start_date` to `end_date`, both included. `reread`: a full run that
+    reads every order, whatever its fingerprint says. Raises Usage for a window without a meaning, and what stopped the run where it was
+    executed here.
     """
     window = Window.from_options(days, start_date, end_date)
-    started = start_run(mode, Trigger.API, requested_by, window, dry_run=dry_run, queue=queue)
+    started = start_run(mode, Trigger.API, requested_by, window, dry_run=dry_run, queue=queue, reread=reread)
     if started.is_active and queue:
         return follow(started)
     if started.is_active:
@@ -87,9 +90,18 @@ def extract(table: str, days: int | None = None) -> dict[str, pd.DataFrame]:
     target = TARGETS[table]
     requested = Window.last_days(days) if days else None
     window = ChangeWindow(requested.start, requested.end) if requested and requested.start else None
-    batches = extract_fact(target, EVERYTHING, window) if isinstance(target, Fact) else extract_dimension(target)
+    if isinstance(target, Fact):
+        batches = extract_fact(target, EVERYTHING, find_changed_orders(window) if window else None)
+        del batches[RAW_FINGERPRINTS]
+    else:
+        batches = extract_dimension(target)
     money = {column.name for source in target.sources for column in source.columns if column.kind is Kind.MONEY}
     return {name: readable(batch, money).to_pandas(types_mapper=pd.ArrowDtype) for name, batch in batches.items()}
+
+
+def find_changed_orders(window: ChangeWindow) -> Any:
+    with open_order_snapshots() as snapshots:
+        return find_touched(snapshots, window)
 
 
 def readable(batch: pa.Table, money: set[str]) -> pa.Table:

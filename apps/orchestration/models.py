@@ -125,12 +125,21 @@ class Run(StateRow):
     warehouse = models.CharField(_("warehouse"), max_length=40, default="dwh", editable=False)
     mode = models.CharField(_("mode"), max_length=12, choices=Mode)
     dry_run = models.BooleanField(_("dry run"), default=False)
+    reread = models.BooleanField(
+        _("reread"), default=False, help_text=_("a full run that reads every order, also where the fingerprints say that nothing changed")
+    )
     window_start = models.DateTimeField(
         _("window start"), null=True, blank=True, help_text=_("UTC, inclusive; empty: from the high-water mark, or everything")
     )
     window_end = models.DateTimeField(_("window end"), null=True, blank=True, help_text=_("UTC, exclusive; empty: up to the extraction"))
     high_water_mark = models.DateTimeField(
         _("high-water mark"), null=True, blank=True, help_text=_("all changes before it are in the warehouse once this run is published")
+    )
+    based_on = models.BigIntegerField(
+        _("based on"), null=True, blank=True, editable=False, help_text=_("sequence of the load that the plan was compared with")
+    )
+    found = models.JSONField(
+        _("found"), default=dict, blank=True, help_text=_("how many orders were found to be read, in which way, and what was compared")
     )
     trigger = models.CharField(_("trigger"), max_length=12, choices=Trigger)
     requested_by = models.CharField(_("requested by"), max_length=150)
@@ -186,6 +195,11 @@ class Run(StateRow):
     @property
     def is_local(self) -> bool:
         return self.executor == Executor.LOCAL
+
+    @property
+    def reads_everything(self) -> bool:
+        """Whether all orders are read, not those of the plan's batch alone; known once the run is planned."""
+        return "everything" in self.found
 
     @property
     def has_unfinished_tasks(self) -> bool:
@@ -416,25 +430,31 @@ class Batch(models.Model):
         constraints = [models.UniqueConstraint(fields=["task", "name"], name="one_batch_per_task_and_name")]
 
 
-class Reject(models.Model):
+class RejectedContent(models.Model):
     """A source row that broke a rule, with its raw content. `rule` and `params` are those of apps/etl/transform/rules.py."""
 
-    personal = ("raw",)
-
-    run = models.ForeignKey(Run, models.CASCADE, related_name="rejects", verbose_name=_("run"))
-    task = models.ForeignKey(Task, models.CASCADE, related_name="rejects", verbose_name=_("task"))
     table = models.CharField(_("table"), max_length=40)
     row_id = models.CharField(_("row id"), max_length=40, help_text=_("the id as the source has it"))
     rule = models.CharField(_("rule"), max_length=40)
     params = models.JSONField(_("parameters"), default=dict, help_text=_("fill the reason that the rule shows"))
     raw = models.JSONField(_("raw"))
+    slice_id = models.BigIntegerField(
+        _("slice id"),
+        null=True,
+        blank=True,
+        help_text=_("the id by which its table is read in slices, such as its order's; empty: read whole"),
+    )
+    amount = models.DecimalField(
+        _("amount"),
+        max_digits=24,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        help_text=_("UAH that the warehouse lacks because of it: net of a line, amount of a payment"),
+    )
 
     class Meta:
-        ordering = ["id"]
-        verbose_name = _("rejected row")
-        verbose_name_plural = _("rejected rows")
-        indexes = [models.Index(fields=["run", "table", "rule"])]
-        permissions = [("view_raw", "Can see personal data and the raw content of rejects")]
+        abstract = True
 
     def __str__(self) -> str:
         return f"{self.table} {self.row_id}"
@@ -448,6 +468,58 @@ class Reject(models.Model):
     def reason(self) -> str:
         """Why the row was rejected, in the active language."""
         return render_reason(self.rule, self.params, gettext)
+
+
+class Reject(RejectedContent):
+    """What one run rejected."""
+
+    personal = ("raw",)
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="rejects", verbose_name=_("run"))
+    task = models.ForeignKey(Task, models.CASCADE, related_name="rejects", verbose_name=_("task"))
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("rejected row")
+        verbose_name_plural = _("rejected rows")
+        indexes = [models.Index(fields=["run", "table", "rule"])]
+        permissions = [("view_raw", "Can see personal data and the raw content of rejects")]
+
+
+class RejectState(models.TextChoices):
+    """CLEARED: read again, the row broke the rule no more, or was gone. ACCEPTED: it may stay as it is, until its content changes."""
+
+    OPEN = "open", _("Open")
+    CLEARED = "cleared", _("Cleared")
+    ACCEPTED = "accepted", _("Accepted")
+
+
+STANDING = (RejectState.OPEN, RejectState.ACCEPTED)
+
+
+class StandingReject(RejectedContent):
+    """The life of a reject: one row for a source row and the rule that it breaks, over all runs. See apps/orchestration/rejects.py."""
+
+    personal = ("raw",)
+
+    subject = models.CharField(_("subject"), max_length=40, help_text=_("the table of the warehouse for which the row was read"))
+    state = models.CharField(_("state"), max_length=12, choices=RejectState, default=RejectState.OPEN)
+    first_seen = models.DateTimeField(_("first seen"), help_text=_("when it was first rejected, since it was last cleared"))
+    last_seen = models.DateTimeField(_("last seen"))
+    first_run = models.BigIntegerField(_("first run"))
+    last_run = models.BigIntegerField(_("last run"))
+    runs = models.IntegerField(_("runs"), default=1, help_text=_("how many have rejected it since"))
+    cleared_by_run = models.BigIntegerField(_("cleared by run"), null=True, blank=True, help_text=_("the run that found it mended or gone"))
+    decided_by = models.CharField(_("decided by"), max_length=150, blank=True, help_text=_("who accepted it"))
+    decided_at = models.DateTimeField(_("decided at"), null=True, blank=True)
+    comment = models.CharField(_("comment"), max_length=255, blank=True, help_text=_("why it was accepted"))
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("reject")
+        verbose_name_plural = _("rejects")
+        constraints = [models.UniqueConstraint(fields=["subject", "table", "row_id", "rule"], name="one_reject_per_row_and_rule")]
+        indexes = [models.Index(fields=["state", "table"])]
 
 
 class CheckResult(models.Model):

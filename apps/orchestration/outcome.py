@@ -33,6 +33,10 @@ def finish_run(run: Run) -> None:
             run.result = store(document(run)) | {"net_by_month": (run.result or {}).get("net_by_month", {})}
             run.save(update_fields=["result"])
             run.tasks.all().delete()
+        else:
+            from apps.orchestration.rejects import settle  # needs numpy and Arrow, with which the web process does not start
+
+            settle(run)
         run_ended.send(Run, run=run)
     log.info("run succeeded", run=run.pk, mode=run.mode, dry_run=run.dry_run, seconds=run.seconds)
     delete_old_details()

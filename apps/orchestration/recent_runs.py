@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
-from apps.orchestration.models import ACTIVE, Mode, Reject, Run, State
+from apps.etl.tables import ORDER_ITEMS, PAYMENTS
+from apps.orchestration.models import ACTIVE, RejectState, Run, StandingReject, State
 from apps.orchestration.schedules import MODES, next_instants
 from apps.orchestration.tally import Progress, Tally, progress, tallies
 
@@ -58,11 +60,21 @@ def active_run() -> ActiveRun | None:
     return ActiveRun(run, progress(run)) if run else None
 
 
-def rejects_since_last_full() -> tuple[int, int | None]:
-    """Count distinct rows rejected since the last full run; return also the number of that run."""
-    full = finished_runs().filter(state=State.SUCCEEDED, mode=Mode.FULL).values_list("pk", flat=True).first()
-    rejects = Reject.objects.filter(run__gte=full or 0, run__state=State.SUCCEEDED, run__dry_run=False)
-    return rejects.values("table", "row_id").distinct().count(), full
+@dataclass(frozen=True)
+class OpenRejects:
+    """Rejects that stand and that nobody has accepted; UAH that the warehouse lacks because of them."""
+
+    count: int
+    net: Decimal  # of lines
+    paid: Decimal  # amounts of payments
+
+
+def open_rejects() -> OpenRejects:
+    opened = StandingReject.objects.filter(state=RejectState.OPEN)
+    sums = opened.aggregate(
+        count=Count("pk"), net=Sum("amount", filter=Q(table=ORDER_ITEMS.table)), paid=Sum("amount", filter=Q(table=PAYMENTS.table))
+    )
+    return OpenRejects(sums["count"], round(Decimal(sums["net"] or 0), 2), round(Decimal(sums["paid"] or 0), 2))
 
 
 def next_runs() -> list[NextRun]:

@@ -6,14 +6,14 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from apps.orchestration.models import ACTIVE, Executor, Run, Stage, State, Task, Trigger
+from apps.orchestration.models import ACTIVE, Executor, Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import cancelled_by_person, end_run
 from apps.orchestration.window import Window
 from apps.orchestration.worker.delivery import send_ready_tasks
 from apps.orchestration.worker.heartbeat import worker_name
 from apps.orchestration.worker.recovery import reap
-from apps.warehouse.loads import Load
-from techmarket.diagnosis import diagnosed
+from apps.warehouse.loads import Load, latest_load
+from techmarket.errors import Usage
 from techmarket.messages import Message, message
 from techmarket.version import code_version
 
@@ -37,13 +37,18 @@ def start_run(
     reason: str = "",
     queue: bool = False,
     rerun_of: Run | None = None,
+    reread: bool = False,
 ) -> Run:
     """Record the run as queued or, where another is active, as skipped. Raises Usage where mode and window contradict each other.
+
+    `reread`: a full run that reads every order, whatever its fingerprint says.
 
     With `queue` Celery's workers execute it; without, the caller does, by `worker.local.execute_run`.
     """
     window = window or Window.everything()
     window.check_mode(mode)
+    if reread and mode != Mode.FULL:
+        raise Usage(_("Only a full run rereads everything."))
     reap()
     fields: dict[str, Any] = {
         "mode": mode,
@@ -52,6 +57,7 @@ def start_run(
         "window_start": window.start,
         "window_end": window.end,
         "dry_run": dry_run,
+        "reread": reread,
         "reason": reason,
         "rerun_of": rerun_of,
         "code_version": code_version(),
@@ -79,7 +85,7 @@ def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue
     """
     window = Window(run.window_start, run.window_end) if run.window_end else Window.everything()
     dry_run = run.dry_run and not publish
-    return start_run(run.mode, trigger, requested_by, window, dry_run=dry_run, reason=reason, queue=queue, rerun_of=run)
+    return start_run(run.mode, trigger, requested_by, window, dry_run=dry_run, reason=reason, queue=queue, rerun_of=run, reread=run.reread)
 
 
 def create_skipped_run(fields: dict[str, Any]) -> Run:
@@ -133,6 +139,11 @@ def resume_run(number: int, queue: bool = False) -> Run:
     return run
 
 
+def is_stale(run: Run, latest: Load) -> bool:
+    """Return whether another load was published since the run was planned or, where it was not, since it was requested."""
+    return latest.published_at > run.created_at if run.based_on is None else latest.sequence != run.based_on
+
+
 def check_resumable(run: Run) -> None:
     """Raise CannotResume where there is nothing to resume, or resuming would publish stale rows."""
     if run.state == State.SUCCEEDED:
@@ -143,9 +154,10 @@ def check_resumable(run: Run) -> None:
         raise CannotResume(_("Run %d was a dry run: there is nothing to resume. Start a new run.") % run.pk)
     if run.state == State.SKIPPED:
         raise CannotResume(_("Run %d was skipped: there is nothing to resume. Start a new run.") % run.pk)
-    with diagnosed("dwh"):
-        later = Load.objects.filter(published_at__gt=run.created_at).first()
-    if later:
+    if not run.found and run.tasks.filter(stage=Stage.PLAN, state=State.SUCCEEDED).exists():
+        raise CannotResume(_("Run %d was planned by an earlier version. Start a new run.") % run.pk)
+    later = latest_load()
+    if later and is_stale(run, later):
         text = _("Run %(later)d was published after run %(number)d was requested: its batches are stale. Start a new run.")
         raise CannotResume(text % {"later": later.run_id, "number": run.pk})
     if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists() and not run.batches.exists():

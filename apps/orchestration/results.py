@@ -8,6 +8,7 @@ from django.db.models import Count, Min, Sum
 
 from apps.etl.tables import TARGETS
 from apps.etl.transform.rules import render_reason
+from apps.orchestration.found import found_orders
 from apps.orchestration.models import Run
 from techmarket.messages import Message, load
 
@@ -26,6 +27,7 @@ def document(run: Run) -> dict[str, Any]:
         "window": {"start": iso(run.window_start), "end": iso(run.window_end)},
         "high_water_mark": iso(run.high_water_mark),
         **outcome(run),
+        "orders": found_orders(run),
         "tables": {table: {name: counts[table][name] for name in WRITTEN} for table in TARGETS if table in counts},
         "sources": {table: {name: row[name] for name in READ} for table, row in counts.items() if table not in TARGETS},
         "checks": list(run.checks.values("name", "table", "passed", "blocking", "expected", "observed")),

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from apps.etl.transform.rules import render_label
+from apps.orchestration.found import describe_found
 from apps.orchestration.models import Run, Stage, Task
 from apps.orchestration.results import changed_months, document
 from apps.orchestration.tally import WRITTEN
@@ -78,6 +79,8 @@ def show(run: Run) -> None:
     result = document(run)
     screen = console()
     screen.print(headline(run))
+    if found := describe_found(run):
+        screen.print(f"Orders read: {found}.")
     if result["tables"]:
         screen.print(ledger(result["tables"], result["sources"]))
     show_checks(screen, result["checks"])

@@ -134,7 +134,15 @@ EXAMPLES = {
     "high_water_mark": "2026-03-02 00:00:04.512345",
     "counts": '{"dim_region": {"inserted": 0, "updated": 1}}',
     "fingerprints": '{"dim_region": [[null, null, "regions 5 9120483; columns 1183"]]}',
+    "rules": "cd288315397790cc",
+    "sequence": "214",
     "published_at": "2026-03-02 00:00:09.104233",
+    "sales": "15085027621",
+    "payments": "6958860265",
+    "look_again_at": "2026-03-05 08:00:00.000000",
+    "segment": "30",
+    "proven_at": "2026-03-02 00:00:04.512345",
+    "star": "5318238404491",
 }
 
 

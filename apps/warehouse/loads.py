@@ -1,4 +1,5 @@
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext
@@ -13,6 +14,11 @@ class Load(models.Model):
     run_uuid = models.UUIDField(
         _("run uuid"), primary_key=True, help_text=_("identifies the run even after the control database was recreated")
     )
+    sequence = models.BigIntegerField(
+        _("sequence"),
+        unique=True,
+        help_text=_("1, 2, 3 ...: the order of publication, whatever clocks say"),
+    )
     run_id = models.BigIntegerField(_("run id"), db_index=True, help_text=_("number of the run in the ledger"))
     mode = models.CharField(_("mode"), max_length=20, help_text=_("full or incremental"))
     window_start = models.DateTimeField(_("window start"), null=True, help_text=_("inclusive; empty for a full run"))
@@ -26,6 +32,9 @@ class Load(models.Model):
         default=dict,
         help_text=_("by dimension and slice: fingerprint of the source rows when they were last read"),
     )
+    rules = models.CharField(
+        _("rules"), max_length=64, default="", help_text=_("digest of the declarations and rules under which all rows were read")
+    )
     published_at = models.DateTimeField(_("published at"), db_index=True, help_text=_("when the rows were written, by the worker's clock"))
 
     class Meta:
@@ -36,9 +45,18 @@ class Load(models.Model):
     def __str__(self) -> str:
         return gettext("Run %s") % self.run_id
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.sequence is None:
+            self.sequence = (Load.objects.aggregate(latest=models.Max("sequence"))["latest"] or 0) + 1
+        super().save(*args, **kwargs)
+
+
+def latest_load() -> Load | None:
+    with diagnosed("dwh"):
+        return Load.objects.order_by("-sequence").first()
+
 
 def read_high_water_mark() -> datetime | None:
-    """Return the instant before which all changes are in the warehouse."""
-    with diagnosed("dwh"):
-        latest = Load.objects.exclude(high_water_mark=None).order_by("-high_water_mark").first()
+    """Return the instant before which all changes are in the warehouse: the latest load's, even where an earlier one's is later."""
+    latest = latest_load()
     return latest.high_water_mark if latest else None

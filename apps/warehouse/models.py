@@ -5,6 +5,18 @@ The app's label is the database alias. The database is PostgreSQL 15 or SQLite.
 
 from apps.warehouse.dimensions import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion
 from apps.warehouse.facts import FactSales
+from apps.warehouse.fingerprints import OrderFingerprint, Segment
 from apps.warehouse.loads import Load
 
-__all__ = ["DimCategory", "DimCustomer", "DimDate", "DimEmployee", "DimProduct", "DimRegion", "FactSales", "Load"]
+__all__ = [
+    "DimCategory",
+    "DimCustomer",
+    "DimDate",
+    "DimEmployee",
+    "DimProduct",
+    "DimRegion",
+    "FactSales",
+    "Load",
+    "OrderFingerprint",
+    "Segment",
+]

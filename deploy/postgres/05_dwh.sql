@@ -133,9 +133,28 @@ CREATE INDEX "fact_sales_order_id_0f73a315" ON "fact_sales" ("order_id");
 CREATE INDEX "fact_sales_date_key_50234ed5" ON "fact_sales" ("date_key");
 CREATE INDEX "fact_sales_product_key_148bd2c5" ON "fact_sales" ("product_key");
 
+-- Grain: one order of the sources, sold or not, or an order that only lines or payments name. Written with the rows read of it. The
+-- order is read again when the sources' fingerprint is another one: that is how a change is found that left `updated_at` as it was,
+-- and how a deletion is.
+CREATE TABLE "etl_order" (
+    "order_id"      bigint NOT NULL PRIMARY KEY,  -- orders.id; the smallest bigint for lines and payments that name no order
+    "sales"         bigint NOT NULL,  -- sum over the order and its lines: CRC-32 of the columns read, plus 2^32
+    "payments"      bigint NOT NULL,  -- the same sum over the payments of the order
+    "look_again_at" timestamp with time zone NULL  -- when an order that is dated in the future ceases to be; it is read again then
+);
+CREATE INDEX "etl_order_due" ON "etl_order" ("look_again_at") WHERE "look_again_at" IS NOT NULL;
+
+-- Grain: 1 024 orders, by order id / 1024: when the sources' fingerprints of them were last compared, and the sum of their facts.
+CREATE TABLE "etl_segment" (
+    "segment"   bigint NOT NULL PRIMARY KEY,  -- order id / 1024, rounded towards zero
+    "proven_at" timestamp with time zone NULL,  -- when, by the sources' clocks, each order of it was last as it had been read
+    "star"      bigint NOT NULL  -- sum of the hashes of the segment's facts as they were written: tells changes by another hand
+);
+
 -- Grain: one published run. Written in the same transaction as the run's rows, so it exists if and only if they do.
 CREATE TABLE "etl_load" (
     "run_uuid"        uuid NOT NULL PRIMARY KEY,  -- identifies the run even after the control database was recreated
+    "sequence"        bigint NOT NULL UNIQUE,  -- 1, 2, 3 ...: the order of publication, whatever clocks say
     "run_id"          bigint NOT NULL,  -- number of the run in the ledger
     "mode"            varchar(20) NOT NULL,  -- full or incremental
     "window_start"    timestamp with time zone NULL,  -- inclusive; empty for a full run
@@ -143,6 +162,7 @@ CREATE TABLE "etl_load" (
     "high_water_mark" timestamp with time zone NULL,  -- changes before this instant, by the sources' clocks, are in the warehouse
     "counts"          jsonb NOT NULL,  -- rows by table: inserted, updated, unchanged, deleted, derived
     "fingerprints"    jsonb NOT NULL,  -- by dimension and slice: fingerprint of the source rows when they were last read
+    "rules"           varchar(64) NOT NULL,  -- digest of the declarations and rules under which all rows were read
     "published_at"    timestamp with time zone NOT NULL  -- when the rows were written, by the worker's clock
 );
 CREATE INDEX "etl_load_run_id_193b816c" ON "etl_load" ("run_id");

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,27 @@ PEERS: dict[str, Callable[[], Cost]] = {
     "dlt defaults": lambda: peers.run_dlt("defaults"),
     "dlt fast": lambda: peers.run_dlt("fast"),
 }
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kind of run, after one order in a hundred has changed, or nothing."""
+
+    what: str
+    options: tuple[str, ...]
+    changes: bool = False
+    newest: bool = False
+
+
+STEPS = (
+    Step("first full load", ("full",)),
+    Step("full, reread", ("full", "--reread")),
+    Step("full, nothing changed", ("full",)),
+    Step("full, 1 % changed", ("full",), changes=True),
+    Step("full, 1 % changed among the newest", ("full",), changes=True, newest=True),
+    Step("incremental, 1 % changed", ("incremental",), changes=True),
+    Step("incremental, nothing changed", ("incremental",)),
+)
 screen = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 Costs = dict[str, list[Cost]]
 
@@ -93,18 +115,13 @@ def measure_round(round_number: int, costs: Costs, details: dict[str, Any]) -> N
     """Measure the floor once, then our kinds of run, each on the state that the one before left."""
     record(round_number, costs, "floor", floor.measure_floor)
     harness.empty_targets()
-    steps = (
-        ("first full load", "full", False),
-        ("full, nothing changed", "full", False),
-        ("full, 1 % changed", "full", True),
-        ("incremental, 1 % changed", "incremental", True),
-        ("incremental, nothing changed", "incremental", False),
-    )
-    for number, (what, mode, changes) in enumerate(steps):
+    for number, step in enumerate(STEPS):
+        what = step.what
         harness.age_changes()
-        changed = harness.change_one_percent((len(steps) * round_number + number) % 100) if changes else 0
+        turn = (len(STEPS) * round_number + number) % 100
+        changed = harness.change_one_percent(turn, step.newest) if step.changes else 0
         has_statement_stats = ours.reset_statement_stats()
-        document = record_run(round_number, costs, what, mode)
+        document = record_run(round_number, costs, step)
         written = ours.count_written(document)
         if what != "first full load" and written > changed:
             raise Failed(f"{what}: {written} rows written where {changed} lines had changed")
@@ -114,15 +131,15 @@ def measure_round(round_number: int, costs: Costs, details: dict[str, Any]) -> N
             details.setdefault("wal", {})[what] = ours.wal_mb()
 
 
-def record_run(round_number: int, costs: Costs, what: str, mode: str) -> dict[str, Any]:
+def record_run(round_number: int, costs: Costs, step: Step) -> dict[str, Any]:
     documents: list[dict[str, Any]] = []
 
     def run() -> Cost:
-        cost, document = ours.run(mode)
+        cost, document = ours.run(*step.options)
         documents.append(document)
         return cost
 
-    record(round_number, costs, what, run)
+    record(round_number, costs, step.what, run)
     return documents[0]
 
 

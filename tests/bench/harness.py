@@ -32,12 +32,17 @@ def build_shop(orders: int) -> None:
     manage("generate_data", "--replace", "--quiet", f"--orders={orders}")
 
 
-def change_one_percent(turn: int) -> int:
-    """Change the quantity in every line of one order in a hundred, other orders for each `turn`. Return the number of lines changed."""
+def change_one_percent(turn: int, newest: bool = False) -> int:
+    """Change the quantity in every line of one order in a hundred, or as many among the newest tenth, other orders for each `turn`.
+
+    Return the number of lines changed.
+    """
     with mysql(os.environ["ORDERS_DB_URL"]) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {database_name('ORDERS_DB_URL')}.order_items SET quantity = MOD(quantity, 7) + 1 WHERE MOD(order_id, 100) = {turn}"
-        )
+        database = database_name("ORDERS_DB_URL")
+        cursor.execute(f"SELECT MAX(id) * 9 DIV 10 FROM {database}.orders")
+        [(newest_tenth,)] = cursor.fetchall()
+        changed = f"order_id > {newest_tenth} AND MOD(order_id, 10) = {turn % 10}" if newest else f"MOD(order_id, 100) = {turn}"
+        cursor.execute(f"UPDATE {database}.order_items SET quantity = MOD(quantity, 7) + 1 WHERE {changed}")
         return int(cursor.rowcount)
 
 

@@ -477,7 +477,8 @@ def test_incremental_window_starts_at_the_mark_less_the_overlap(small_shop: None
     assert read_latest_mark() == second.high_water_mark
 
 
-def test_a_window_of_shop_days_includes_its_last_day_in_kyiv(small_shop: None) -> None:
+def test_a_window_of_shop_days_includes_its_last_day_in_kyiv(small_shop: None, settings: Any) -> None:
+    settings.ETL_SWEEP_SECONDS = 0
     run_etl()
     age_source_rows()
     orders = list(Order.objects.filter(status="paid").order_by("id")[:4])
@@ -491,7 +492,8 @@ def test_a_window_of_shop_days_includes_its_last_day_in_kyiv(small_shop: None) -
     assert shipped & {order.id for order in orders} == {orders[1].id, orders[2].id}
 
 
-def test_last_days_include_today(small_shop: None) -> None:
+def test_last_days_include_today(small_shop: None, settings: Any) -> None:
+    settings.ETL_SWEEP_SECONDS = 0
     run_etl()
     age_source_rows()
     window = Window.last_days(3)

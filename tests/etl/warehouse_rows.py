@@ -27,8 +27,8 @@ DIMENSIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def run_etl(mode: str = "full", window: Window | None = None, dry_run: bool = False) -> Run:
-    run = start_run(Mode(mode), Trigger.CLI, "test", window, dry_run=dry_run)
+def run_etl(mode: str = "full", window: Window | None = None, dry_run: bool = False, reread: bool = False) -> Run:
+    run = start_run(Mode(mode), Trigger.CLI, "test", window, dry_run=dry_run, reread=reread)
     execute_run(run)
     run.refresh_from_db()
     assert run.state == State.SUCCEEDED

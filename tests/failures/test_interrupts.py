@@ -215,11 +215,8 @@ def test_killed_run_that_had_published_succeeds(shop: Shop) -> None:
         process.kill()
         process.communicate()
     [(uuid,)] = shop.sql("default", "SELECT uuid FROM orchestration_run WHERE id = 2")
-    columns = "run_id, mode, window_start, window_end, high_water_mark, counts, fingerprints, published_at"
-    shop.sql(
-        "dwh",
-        f"INSERT INTO etl_load (run_uuid, {columns}) SELECT '{uuid}', {columns.replace('run_id', '2')} FROM etl_load WHERE run_id = 1",
-    )
+    columns = "mode, window_start, window_end, high_water_mark, counts, fingerprints, rules, published_at"
+    shop.sql("dwh", f"INSERT INTO etl_load (run_uuid, run_id, sequence, {columns}) SELECT '{uuid}', 2, 2, {columns} FROM etl_load")
     long_ago = "'2026-01-01 00:00:00'"
     for table in ("orchestration_run", "orchestration_task"):
         shop.sql("default", f"UPDATE {table} SET heartbeat_at = {long_ago} WHERE heartbeat_at IS NOT NULL")

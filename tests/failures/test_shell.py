@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.failures.conftest import Shop, assert_one_line, needs_files
 
 pytestmark = needs_files  # the shell behaves alike with servers
-KEYS = {"run", "mode", "dry_run", "status", "cause", "cause_code", "cause_kind", "window", "high_water_mark", "seconds"} | {
+KEYS = {"run", "mode", "dry_run", "status", "cause", "cause_code", "cause_kind", "window", "high_water_mark", "orders", "seconds"} | {
     "tables",
     "sources",
     "checks",

@@ -67,7 +67,8 @@ def test_metrics_equal_page_json_and_ledger(loaded_run: Run, sign_in: SignIn) ->
         == sum(row["rows"] for row in result["rejects"])
         == 1
     )
-    assert scrape.value("rejects_waiting") == page["rejects"] == 1
+    assert scrape.value("rejects_waiting") == page["rejects"].count == 1
+    assert scrape.by("rejects_waiting_uah", "of") == {"lines": float(page["rejects"].net), "payments": float(page["rejects"].paid)}
 
     checks = scrape.by("last_run_checks", "result")
     assert checks["passed"] == page["last"].tally.passed == CheckResult.objects.filter(run=loaded_run, passed=True).count() > 0

@@ -76,7 +76,7 @@ def test_worker_that_lost_its_task_lands_nothing(broker: FakeBroker, monkeypatch
 
     monkeypatch.setattr(loop, "land", land_after_requeue)
     tasks.execute(task.pk)
-    assert (fresh(task).state, fresh(task).attempt, fresh(task).batches.count()) == (State.SUCCEEDED, 2, 3)
+    assert (fresh(task).state, fresh(task).attempt, fresh(task).batches.count()) == (State.SUCCEEDED, 2, 4)
     broker.deliver_all()
     assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1
 

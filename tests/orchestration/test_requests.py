@@ -240,4 +240,4 @@ def test_batches_are_deleted_after_the_retention_period(settings: Settings) -> N
     Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=5))
     last = execute_run()
     assert set(Batch.objects.values_list("run", flat=True)) == {new.pk, last.pk}
-    assert old.row_counts.exists() and old.tasks.count() == new.tasks.count()
+    assert old.row_counts.exists() and old.tasks.count() >= new.tasks.count()

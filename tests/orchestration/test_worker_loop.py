@@ -144,7 +144,7 @@ def test_workers_and_one_process_load_the_same_rows(broker: FakeBroker) -> None:
     broker.deliver_all()
     by_workers, counts = read_warehouse(), api.row_counts(run)
     assert fresh(run).state == State.SUCCEEDED and len(by_workers[0]) > 100
-    alone = api.start_run(Mode.FULL, "cli", "test")
+    alone = api.start_run(Mode.FULL, "cli", "test", reread=True)
     execute_run(alone)
     assert read_warehouse() == (by_workers[0], 2)
     alone_counts = api.row_counts(alone)

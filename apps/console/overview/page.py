@@ -33,8 +33,7 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def describe_now() -> dict[str, Any]:
     """Return the context of the part that refreshes itself."""
     running, ended = recent_runs.active_run(), recent_runs.last_finished_run()
-    rejects, last_full = recent_runs.rejects_since_last_full()
-    context = {"running": running, "last": ended, "next_runs": recent_runs.next_runs(), "rejects": rejects, "last_full": last_full}
+    context = {"running": running, "last": ended, "next_runs": recent_runs.next_runs(), "rejects": recent_runs.open_rejects()}
     try:
         with diagnosed("dwh"):
             fresh, edition = read_freshness(ended.run if ended else None, running.run if running else None), sales.find_edition()

@@ -19,6 +19,7 @@ from apps.console.runs.log import build_log
 from apps.console.runs.timeline import draw_timeline
 from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
+from apps.orchestration.found import describe_found
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
 from apps.orchestration.results import changed_months, document
 from apps.orchestration.tally import WRITTEN, progress, tally_document
@@ -160,6 +161,7 @@ def list_details(run: Run) -> Iterable[Detail | None]:
     mode = run.get_mode_display()
     yield Detail(_("Mode"), _("%(mode)s, dry run") % {"mode": mode} if run.dry_run else mode)
     yield Detail(_("Window"), describe_window(run.mode, run.window_start, run.window_end))
+    yield text_detail(_("Orders read"), describe_found(run))
     yield Detail(_("Requested by"), f"{run.requested_by} ({run.get_trigger_display()})")
     yield text_detail(_("Reason"), run.reason)
     yield text_detail(_("Cancelled by"), run.cancelled_by)

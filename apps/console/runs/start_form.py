@@ -35,9 +35,11 @@ from techmarket.errors import EtlError, Usage
 from techmarket.messages import translate
 
 START_PERMISSION = "orchestration.start_run"
+REREAD = "reread"
 MODE_CHOICES = (
     (Mode.INCREMENTAL, gettext_lazy("Incremental: changes since the last load, or on the days below")),
-    (Mode.FULL, gettext_lazy("Full: everything")),
+    (Mode.FULL, gettext_lazy("Full: compare everything with the sources, read what differs")),
+    (REREAD, gettext_lazy("Full, reread: read everything, also where nothing differs")),
 )
 
 
@@ -67,6 +69,8 @@ class StartForm(ReasonForm):
         if not self.errors:
             try:
                 cleaned["window"] = Window.from_options(first=cleaned["start_date"], last=cleaned["end_date"])
+                cleaned["reread"] = cleaned["mode"] == REREAD
+                cleaned["mode"] = Mode.FULL if cleaned["reread"] else cleaned["mode"]
                 cleaned["window"].check_mode(cleaned["mode"])
             except Usage as error:
                 raise forms.ValidationError(str(error)) from None
@@ -96,9 +100,10 @@ class StartRunAdmin(RunActionsAdmin):
         )
 
     def start_from_form(self, request: HttpRequest, options: dict[str, Any], dry_run: bool) -> HttpResponse:
-        person, window, reason = request.user.get_username(), options["window"], options["reason"]
+        person = request.user.get_username()
+        chosen = {name: options[name] for name in ("mode", "window", "reason", "reread")}
         try:
-            run = start_run(options["mode"], Trigger.ADMIN, person, window, dry_run=dry_run, reason=reason, queue=True)
+            run = start_run(trigger=Trigger.ADMIN, requested_by=person, dry_run=dry_run, queue=True, **chosen)
         except EtlError as error:
             messages.error(request, translate(error.message))
             return redirect(run_address("start"))

@@ -1,35 +1,71 @@
-"""What a run has to read: the sources' clock, and every target's slices."""
+"""What a run has to read: the sources' clock, the orders that it touches, and every target's slices."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from apps.etl.declarations import Fact, Source, Target
+import numpy as np
+
+from apps.etl.declarations import Source, Target
 from apps.etl.extract.facts import find_touched
 from apps.etl.extract.snapshot import Snapshot, open_snapshots
+from apps.etl.extract.sweep import Sweep, Swept, find_due, in_warehouse
 from apps.etl.slices import EVERYTHING, Slices, cut
-from apps.etl.tables import DIMENSIONS, FACTS
+from apps.etl.sums import NOTHING
+from apps.etl.tables import DIMENSIONS, FACTS, ORDER_SOURCES, ORDERS
 from apps.etl.window import ChangeWindow
 
 
 @dataclass(frozen=True)
 class Survey:
-    clock: datetime  # the earliest of the facts' sources
+    """`orders`: ascending ids of the orders to read, None for all; `found`: how many were found in which way, each order once."""
+
+    clock: datetime  # the earliest of the orders' sources
     slices: Mapping[str, Slices]  # by table of the warehouse
+    orders: Any = None
+    found: Mapping[str, int] = field(default_factory=dict)
+    swept: Swept = field(default_factory=Swept)
 
 
-def survey(window: ChangeWindow | None, size: int) -> Survey:
-    """Cut the ids of every target, of facts those touched in the window, into slices of about `size`."""
-    with open_snapshots([source for fact in FACTS for source in (*fact.sources, fact.slice_source)]) as snapshots:
-        slices = {fact.table: cut(fact_edges(fact, snapshots, window, size)) for fact in FACTS}
-        clock = min(snapshot.clock for snapshot in snapshots.values())
-    return Survey(clock, slices | {target.table: dimension_slices(target, size) for target in DIMENSIONS})
+Sweeping = Callable[[Sweep], Swept]
 
 
-def fact_edges(fact: Fact, snapshots: Mapping[str, Snapshot], window: ChangeWindow | None, size: int) -> list[int]:
-    if window is None:
-        return every_nth_id(snapshots[fact.slice_source.alias], fact.slice_source, size)
-    return sorted(find_touched(fact, snapshots, window, EVERYTHING))[size::size]
+def survey_everything(size: int) -> Survey:
+    """Cut the ids of all orders, and of the dimensions, into slices of about `size`."""
+    with open_order_snapshots() as snapshots:
+        slices = cut(every_nth_id(snapshots[ORDERS.alias], ORDERS, size))
+        return Survey(earliest_clock(snapshots), slice_targets(slices, size))
+
+
+def survey_changes(window: ChangeWindow | None, sweep: Sweeping, size: int) -> Survey:
+    """Find the orders that changed in the window, that came due, and that the sweep finds to differ."""
+    with open_order_snapshots() as snapshots:
+        clock = earliest_clock(snapshots)
+        ways = {
+            "window": find_touched(snapshots, window) if window else NOTHING,
+            "due": in_warehouse(find_due, clock),
+        }
+        swept = sweep(Sweep(snapshots, np.unique(np.concatenate(list(ways.values())))))
+    ways |= {"sweep": swept.orders, "star": swept.star_orders}
+    orders, found = NOTHING, {}
+    for way, ids in ways.items():
+        found[way] = len(np.setdiff1d(ids, orders))
+        orders = np.union1d(orders, ids)
+    slices = cut(orders[size::size].tolist())
+    return Survey(clock, slice_targets(slices, size), orders, found, swept)
+
+
+def open_order_snapshots() -> Any:
+    return open_snapshots([source for sources in ORDER_SOURCES.values() for source in sources])
+
+
+def earliest_clock(snapshots: Mapping[str, Snapshot]) -> datetime:
+    return min(snapshot.clock for snapshot in snapshots.values())
+
+
+def slice_targets(orders: Slices, size: int) -> dict[str, Slices]:
+    return {fact.table: orders for fact in FACTS} | {target.table: dimension_slices(target, size) for target in DIMENSIONS}
 
 
 def dimension_slices(target: Target, size: int) -> Slices:

@@ -11,6 +11,7 @@ from apps.etl.load.merging import differs, insert_new, update_changed
 from apps.etl.load.prepared import PreparedSlice
 from apps.etl.money import sql_round
 from apps.etl.slices import Bounds, within
+from apps.etl.star import star_recorded
 
 STORED = "stored"  # the key that a row of the changed table has in the fact table, NULL where it is new there
 # Excluded are rows that only moved to another slice's id. With NOT EXISTS instead of EXCEPT, SQLite searched the whole changed table for
@@ -74,10 +75,13 @@ class FactMerge:
         analyze(self.cursor, self.changed, key, STORED)
         if self.fact.has_product_columns:
             self.keep_costs_of_moved_rows()
-        self.written.deleted = self.delete_vanished()
-        self.written.updated = update_changed(self.cursor, table, self.changed, key, self.columns, self.run_id)
-        is_new = f"s.{key} IS NOT NULL AND s.{STORED} IS NULL"
-        self.written.inserted = insert_new(self.cursor, table, self.changed, key, self.columns, self.run_id, is_new)
+        with star_recorded(
+            self.cursor, self.fact, f"{key} IN (SELECT {key} FROM {self.changed} UNION SELECT {STORED} FROM {self.changed})"
+        ):
+            self.written.deleted = self.delete_vanished()
+            self.written.updated = update_changed(self.cursor, table, self.changed, key, self.columns, self.run_id)
+            is_new = f"s.{key} IS NOT NULL AND s.{STORED} IS NULL"
+            self.written.inserted = insert_new(self.cursor, table, self.changed, key, self.columns, self.run_id, is_new)
         return self.written
 
     def keep_costs_of_moved_rows(self) -> None:

@@ -17,11 +17,13 @@ from apps.etl.load.prepared import FactWriter, PreparedSlice
 from apps.etl.load.products import Products, update_product_columns
 from apps.etl.metadata import get_metadata
 from apps.etl.slices import Bounds
-from apps.etl.tables import DIM_DATE, FACT_TABLES
+from apps.etl.tables import DIM_DATE, FACT_TABLES, ORDER_FINGERPRINTS, TOUCHED_ORDERS
 
 MODELS: dict[str, type[models.Model]] = {
     model._meta.db_table: model for model in apps.get_app_config("dwh").get_models() if model._meta.db_table in FACT_TABLES
 }
+
+TOUCHED_STAGE = f"stage_{TOUCHED_ORDERS}"
 
 
 class FactLoader:
@@ -67,12 +69,8 @@ class FactLoader:
         return written
 
 
-def stage_touched_ids(cursor: Any, fact: Fact, batches: Iterable[pa.Table]) -> None:
-    create_stage(cursor, touched_stage(fact), fact.table, [fact.sliced_by])
+def stage_touched_orders(cursor: Any, batches: Iterable[pa.Table]) -> None:
+    create_stage(cursor, TOUCHED_STAGE, ORDER_FINGERPRINTS, ["order_id"])
     for batch in batches:
-        copy(cursor, touched_stage(fact), batch)
-    analyze(cursor, touched_stage(fact))
-
-
-def touched_stage(fact: Fact) -> str:
-    return f"stage_touched_{fact.table}"
+        copy(cursor, TOUCHED_STAGE, batch)
+    analyze(cursor, TOUCHED_STAGE)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apps.etl.declarations import Fact
+from apps.etl.star import star_recorded
 from apps.warehouse.dimensions import UNKNOWN
 
 
@@ -45,10 +46,12 @@ def update_product_columns(cursor: Any, fact: Fact, product_keys: list[int], run
     if not product_keys:
         return 0
     cost = "COALESCE(t.cost_amount, ROUND(p.cost * t.quantity, 2))"
-    cursor.execute(
-        f"UPDATE {fact.table} AS t SET category_key = p.category_key, cost_amount = {cost}, "
-        f"margin_amount = ROUND(t.net_amount - {cost}, 2), run_id = {run_id} "
-        f"FROM dim_product AS p WHERE p.product_key = t.product_key AND t.product_key IN ({', '.join(map(str, product_keys))}) "
-        "AND (t.category_key <> p.category_key OR (t.cost_amount IS NULL AND p.cost IS NOT NULL))"
-    )
-    return int(cursor.rowcount)
+    of_products = f"product_key IN ({', '.join(map(str, product_keys))})"
+    with star_recorded(cursor, fact, of_products):
+        cursor.execute(
+            f"UPDATE {fact.table} AS t SET category_key = p.category_key, cost_amount = {cost}, "
+            f"margin_amount = ROUND(t.net_amount - {cost}, 2), run_id = {run_id} "
+            f"FROM dim_product AS p WHERE p.product_key = t.product_key AND t.{of_products} "
+            "AND (t.category_key <> p.category_key OR (t.cost_amount IS NULL AND p.cost IS NOT NULL))"
+        )
+        return int(cursor.rowcount)

@@ -1,6 +1,6 @@
 """Publish the clean batches of a run in one warehouse transaction: everything, or nothing."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,17 +18,19 @@ from apps.etl.declarations import Fact, Target
 from apps.etl.extract.fingerprints import SliceFingerprint, merge_fingerprints
 from apps.etl.interrupts import interruptible
 from apps.etl.load.dimensions import Dimensions
-from apps.etl.load.facts import FactLoader, stage_touched_ids, touched_stage
+from apps.etl.load.facts import TOUCHED_STAGE, FactLoader, stage_touched_orders
+from apps.etl.load.order_fingerprints import load_fingerprints, record_proof
 from apps.etl.load.prefetch import prefetch
 from apps.etl.metadata import get_metadata
 from apps.etl.money import sql_sum
 from apps.etl.session import Session, SessionId
 from apps.etl.slices import Bounds
-from apps.etl.tables import DIMENSIONS, FACT_SALES, FACTS
+from apps.etl.star import record_star
+from apps.etl.tables import DIMENSIONS, FACT_SALES, FACTS, ORDER_FINGERPRINTS, TOUCHED_ORDERS
 from apps.etl.window import ChangeWindow
-from apps.warehouse.loads import Load
+from apps.warehouse.loads import Load, latest_load
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import ChecksRefused, Unbalanced
+from techmarket.errors import ChecksRefused, StalePlan, Unbalanced
 from techmarket.messages import Message, message
 
 WAREHOUSE = "dwh"
@@ -40,13 +42,19 @@ LOCK_TIMEOUT = "5s"
 
 @dataclass(frozen=True)
 class PublishRequest:
-    """What to publish for which run. `batches` yields the clean batches of a table, or a fact's `touched`, with the slices' bounds."""
+    """What to publish for which run. `batches` yields the batches of a table, or TOUCHED_ORDERS, with the slices' bounds."""
 
     run_id: int
     run_uuid: UUID
     mode: str
     window: ChangeWindow | None
     high_water_mark: datetime | None
+    based_on: int  # sequence of the load that the plan has compared with, 0 for an empty warehouse
+    reads_everything: bool  # otherwise the orders of TOUCHED_ORDERS
+    rules: str  # digest under which all rows are read by now
+    proven: Sequence[Bounds]  # orders that differ in none but those that are touched
+    changed_star: Collection[int]  # segments whose facts another hand has changed
+    as_of: datetime  # the sources' clock when the plan looked at them
     dry_run: bool
     batches: Callable[[str], Iterable[tuple[Bounds, pa.Table]]]
     counts: Mapping[str, Counts]
@@ -68,6 +76,7 @@ def publish(request: PublishRequest) -> Published:
     """Load, check and commit. Raises ChecksRefused where a blocking check failed; then nothing was written."""
     published = Published()
     with diagnosed(WAREHOUSE), publishing_transaction(request) as cursor:
+        refuse_stale_plan(request)
         before = net_by_month(cursor) if request.dry_run else {}
         sums = load_all(request, cursor, published)
         published.checks = run_checks(request, cursor, published, sums)
@@ -109,7 +118,13 @@ def load_all(request: PublishRequest, cursor: Any, published: Published) -> Fact
     dimensions = Dimensions(cursor, request.run_id)
     for target in DIMENSIONS:
         load_dimension(request, dimensions, target, published)
+    if not request.reads_everything:
+        stage_touched_orders(cursor, (touched for _, touched in request.batches(TOUCHED_ORDERS)))
     sums = {fact.table: load_fact(request, cursor, dimensions, fact, published) for fact in FACTS}
+    load_fingerprints(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), orders_in_scope(request, "order_id"))
+    record_proof(cursor, request.proven, request.as_of)
+    if request.reads_everything or request.changed_star:
+        record_star(cursor, None if request.reads_everything else request.changed_star)
     published.written = dimensions.written | published.written
     return sums
 
@@ -123,9 +138,7 @@ def load_dimension(request: PublishRequest, dimensions: Dimensions, target: Targ
 
 
 def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact: Fact, published: Published) -> dict[str, int]:
-    if request.window:
-        stage_touched_ids(cursor, fact, (touched for _, touched in request.batches(fact.touched)))
-    loader = FactLoader(cursor, fact, request.run_id, dimensions, rows_in_scope(request, fact))
+    loader = FactLoader(cursor, fact, request.run_id, dimensions, orders_in_scope(request, fact.sliced_by))
     if request.counts[fact.table].loaded:  # before slices are prefetched: their thread must not share this connection
         dimensions.read_keys(reference.dimension for reference in fact.references)
     sums = {each.column: 0 for each in fact.reconciliations}
@@ -139,15 +152,15 @@ def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact
     return sums
 
 
-def rows_in_scope(request: PublishRequest, fact: Fact) -> str:
-    """Return SQL for the fact's rows that the run replaces."""
-    return f"{fact.sliced_by} IN (SELECT {fact.sliced_by} FROM {touched_stage(fact)})" if request.window else "1 = 1"
+def orders_in_scope(request: PublishRequest, column: str) -> str:
+    """Return SQL for the rows that the run replaces, by their order id."""
+    return "1 = 1" if request.reads_everything else f"{column} IN (SELECT order_id FROM {TOUCHED_STAGE})"
 
 
 def run_checks(request: PublishRequest, cursor: Any, published: Published, sums: FactSums) -> list[Result]:
     planned = checks.dimension_checks(published.fingerprints)
     for fact in FACTS:
-        scope = rows_in_scope(request, fact)
+        scope = orders_in_scope(request, fact.sliced_by)
         rows = request.counts[fact.table].loaded
         planned += checks.relationship_checks(fact, scope)
         planned += [checks.fact_check(cursor.db.vendor, fact, scope, rows, sums[fact.table])]
@@ -184,10 +197,18 @@ def refuse_failed_checks(published: Published) -> None:
     raise error
 
 
+def refuse_stale_plan(request: PublishRequest) -> None:
+    """Raise StalePlan where another load was published since the plan. Called under the lock, so that none can follow."""
+    latest = latest_load()
+    if (latest.sequence if latest else 0) != request.based_on:
+        raise StalePlan(message("plan.stale", run=latest.run_id) if latest else message("plan.warehouse_emptied"))
+
+
 def insert_load(request: PublishRequest, published: Published) -> None:
-    before = Load.objects.order_by("-published_at").first()
+    before = latest_load()
     Load.objects.create(
         run_uuid=request.run_uuid,
+        sequence=request.based_on + 1,
         run_id=request.run_id,
         mode=request.mode,
         window_start=request.window.start if request.window else None,
@@ -195,6 +216,7 @@ def insert_load(request: PublishRequest, published: Published) -> None:
         high_water_mark=request.high_water_mark,
         counts={table: written.by_name() for table, written in published.written.items()},
         fingerprints=merge_fingerprints(published.fingerprints, before.fingerprints if before else {}),
+        rules=request.rules,
         published_at=datetime.now(UTC),
     )
 

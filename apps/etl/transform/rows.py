@@ -1,6 +1,9 @@
 """A raw batch while it is validated: typed columns, and the first rule that each row breaks."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pyarrow as pa
 from apps.etl.counts import Counts
 from apps.etl.declarations import Column, Kind, Source
 from apps.etl.money import MAX_KOPIYKAS, uah
+from apps.etl.slices import NO_ID
 from apps.etl.transform.parse import Mask, parse
 from apps.etl.transform.rules import render_reason
 
@@ -27,13 +31,19 @@ Parameters = dict[str, str]
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A source row that breaks a rule. `params` fill the reason of the rule, `raw` is the row as its source spells it."""
+    """A source row that breaks a rule. `params` fill the reason of the rule, `raw` is the row as its source spells it.
+
+    `slice_id`: the id by which its table is sliced, NO_ID where it names none, None of a table that is read whole. `amount`: UAH that are
+    missing in the warehouse because of it, None where that is unknown.
+    """
 
     table: str
     row_id: str
     rule: str
     params: Parameters
     raw: dict[str, str | None]
+    slice_id: int | None = None
+    amount: Decimal | None = None
 
     @property
     def reason(self) -> str:
@@ -43,13 +53,21 @@ class RejectedRow:
 
 @dataclass
 class Outcome:
-    """The result of a transform: the clean batch of a warehouse table, the rejects, the counts of every table read, and warnings."""
+    """The result of a transform: the clean batch of a warehouse table, the rejects, the counts of every table read, and warnings.
+
+    `fingerprints`: those of the orders that were read, for etl_order; only of a fact.
+    """
 
     table: str
     clean: pa.Table
     counts: dict[str, Counts]
     rejects: list[RejectedRow] = field(default_factory=list)
     warnings: dict[str, list[str]] = field(default_factory=dict)  # check name -> ids of the rows
+    fingerprints: pa.Table | None = None
+
+
+def no_amount(at: int) -> None:
+    """The amount of rows that are no money."""
 
 
 class Rows:
@@ -110,14 +128,22 @@ class Rows:
         rejected = int((~self.accepted).sum())
         return Counts(len(self.frame), len(self.frame) - rejected - filtered, filtered, rejected)
 
-    def rejects(self) -> list[RejectedRow]:
+    def rejects(self, amount: Callable[[int], int | None] = no_amount) -> list[RejectedRow]:
+        """Return the rejected rows. `amount` returns the kopiykas that the row at a position is worth."""
         found = np.flatnonzero(~self.accepted)
         raws = self.raw.take(pa.array(found)).to_pylist()
-        return [self.rejected_row(raw, self.rules[self.broken[at] - 1]) for at, raw in zip(found, raws, strict=True)]
+        return [self.rejected_row(raw, self.rules[self.broken[at] - 1], amount(int(at))) for at, raw in zip(found, raws, strict=True)]
 
-    def rejected_row(self, raw: dict[str, Any], rule: tuple[str, Parameters]) -> RejectedRow:
+    def rejected_row(self, raw: dict[str, Any], rule: tuple[str, Parameters], kopiykas: int | None) -> RejectedRow:
         shown = {name: spell(value, self.source.kind(name)) for name, value in raw.items()}
-        return RejectedRow(self.source.table, (shown["id"] or "")[:40], *rule, shown)
+        slice_id = whole_number(shown[self.source.sliced_by]) if self.source.sliced_by else None
+        amount = uah(kopiykas) if kopiykas is not None and abs(kopiykas) <= MAX_KOPIYKAS else None
+        return RejectedRow(self.source.table, (shown["id"] or "")[:40], *rule, shown, slice_id, amount)
+
+
+def whole_number(text: str | None) -> int:
+    """Return the number that the text spells, NO_ID where it spells none that a bigint holds."""
+    return int(text) if text and re.fullmatch("-?[0-9]{1,18}", text) else NO_ID
 
 
 def unreadable_parameters(column: Column) -> Parameters:

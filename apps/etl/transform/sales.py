@@ -1,5 +1,6 @@
 """fact_sales from payments, orders and lines. Grain: one order line of a recognised sale."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,10 @@ import pyarrow as pa
 from apps.etl.counts import Counts
 from apps.etl.metadata import get_metadata, set_metadata
 from apps.etl.money import MAX_KOPIYKAS, uah
-from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PAYMENT_METHODS, PAYMENTS, SALE_STATUSES
+from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PAYMENT_METHODS, PAYMENTS, RAW_FINGERPRINTS, SALE_STATUSES
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
-from apps.etl.transform.rows import Outcome, Rows, decimals, numbers
+from apps.etl.transform.rows import Outcome, Rows, decimals, no_amount, numbers
 
 ORDER_STATUSES = ("new", "paid", "shipped", "cancelled")
 PAYMENT_STATUSES = ("pending", "captured", "failed", "refunded")
@@ -26,7 +27,8 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
     """Transform the raw payments, orders and order_items of one slice. `zone`: the shop's time zone, which gives the date of a sale."""
-    orders = validate_orders(batches["orders"])
+    latest = latest_order_date(batches["orders"])
+    orders = validate_orders(batches["orders"], latest)
     items = validate_lines(batches["order_items"])
     payments = validate_payments(batches["payments"])
     lines = join_orders(items, orders)
@@ -48,15 +50,56 @@ def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
             ),
             "payments": count_payments(payments, sold),
         },
-        rejects=orders.rejects() + items.rejects() + payments.rejects(),
+        rejects=orders.rejects() + items.rejects(net_amount_of(items, orders)) + payments.rejects(amount_of(payments)),
+        fingerprints=add_due_dates(batches[RAW_FINGERPRINTS], orders, latest) if RAW_FINGERPRINTS in batches else None,
     )
 
 
-def validate_orders(raw: pa.Table) -> Rows:
+def net_amount_of(items: Rows, orders: Rows) -> Callable[[int], int | None]:
+    """Return a function from a line's position to its net amount, None where its order is no sale or the amount cannot be read."""
+    if items.accepted.all():
+        return no_amount
+    sales = set(orders.frame["id"][orders.frame["status"].isin(SALE_STATUSES)].dropna())
+    columns = [items.frame[name] for name in ("order_id", "unit_price", "quantity", "discount")]
+
+    def net_amount(at: int) -> int | None:
+        order, price, quantity, discount = (column.iat[at] for column in columns)
+        if any(pd.isna(value) for value in (order, price, quantity, discount)) or order not in sales:
+            return None
+        return int(price) * int(quantity) - int(discount)
+
+    return net_amount
+
+
+def amount_of(payments: Rows) -> Callable[[int], int | None]:
+    amounts = payments.frame["amount"]
+    return lambda at: None if pd.isna(amounts.iat[at]) else int(amounts.iat[at])
+
+
+def latest_order_date(raw: pa.Table) -> Any:
+    return np.datetime64((datetime.fromisoformat(get_metadata(raw, "clock")) + CLOCK_TOLERANCE).replace(tzinfo=None), "us")
+
+
+def order_dates(orders: Rows) -> Any:
+    return orders.frame["order_date"].to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT", "us"))
+
+
+def add_due_dates(fingerprints: pa.Table, orders: Rows, latest: Any) -> pa.Table:
+    """Return the fingerprints with `look_again_at`: when an order that is dated in the future will be accepted."""
+    dates = order_dates(orders)
+    future = dates > latest
+    look_again = np.full(fingerprints.num_rows, np.datetime64("NaT", "us"))
+    look_again[np.searchsorted(fingerprints["order_id"].to_numpy(), orders.numbers("id")[future])] = dates[future] - np.timedelta64(
+        CLOCK_TOLERANCE, "us"
+    )
+    column = pa.array(look_again, pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    return fingerprints.append_column("look_again_at", column)
+
+
+def validate_orders(raw: pa.Table, latest: Any) -> Rows:
     orders = Rows(ORDERS, raw)
-    latest = np.datetime64((datetime.fromisoformat(get_metadata(raw, "clock")) + CLOCK_TOLERANCE).replace(tzinfo=None))
     orders.reject_missing("order_date", "missing_date")
-    dates = orders.frame["order_date"].to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT", "us"))
+    dates = order_dates(orders)
     orders.reject((dates < EARLIEST) | (dates > latest), "date_out_of_range", column="order_date", earliest=str(EARLIEST))
     orders.reject_missing("customer_id", "missing_customer")
     orders.reject_unlisted("status", ORDER_STATUSES, "unknown_status")

@@ -26,7 +26,7 @@ from techmarket.errors import Usage
 from techmarket.messages import Message
 
 MAX_REASON = 255
-NOT_WITH_CANCEL = ("mode", "days", "start_date", "end_date", "dry_run", "resume", "queue", "no_wait")
+NOT_WITH_CANCEL = ("mode", "days", "start_date", "end_date", "dry_run", "reread", "resume", "queue", "no_wait")
 
 
 class Command(BaseCommand):
@@ -42,6 +42,7 @@ class Command(BaseCommand):
         parser.add_argument("--start-date", metavar="YYYY-MM-DD", help="changes from this day of the shop's calendar")
         parser.add_argument("--end-date", metavar="YYYY-MM-DD", help="changes to this day, inclusive")
         parser.add_argument("--dry-run", action="store_true", help="do everything but publish, and show what would change")
+        parser.add_argument("--reread", action="store_true", help="with --mode full: read every order, not only those that differ")
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
         parser.add_argument(
             "--resume", type=whole_number(1, 2**63 - 1), metavar="RUN", help="resume an unsuccessful run at the task where it ended"
@@ -80,9 +81,9 @@ class Command(BaseCommand):
         queue = options["queue"] or options["no_wait"]
         if options["resume"] is None:
             mode = Mode(options["mode"] or Mode.INCREMENTAL)
-            return api.start_run(mode, Trigger.CLI, user(), window, dry_run=options["dry_run"], queue=queue)
-        if not window.is_everything or options["mode"] or options["dry_run"]:
-            raise Usage("--resume repeats the run's own options: do not combine it with a mode, a window or --dry-run.")
+            return api.start_run(mode, Trigger.CLI, user(), window, dry_run=options["dry_run"], queue=queue, reread=options["reread"])
+        if not window.is_everything or options["mode"] or options["dry_run"] or options["reread"]:
+            raise Usage("--resume repeats the run's own options: do not combine it with a mode, a window, --dry-run or --reread.")
         try:
             return api.resume_run(options["resume"], queue=queue)
         except api.CannotResume as error:

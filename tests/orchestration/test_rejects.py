@@ -1,0 +1,159 @@
+"""The life of rejects: one row for a source row and its rule, whatever the number of runs."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from apps.demo import shop
+from apps.orchestration.models import Reject, RejectState, StandingReject
+from apps.orchestration.recent_runs import open_rejects
+from apps.sources.catalog.models import Category
+from apps.sources.orders.models import Customer, Order, OrderItem
+from apps.sources.payments.models import Payment
+from apps.warehouse.models import DimCustomer, FactSales
+from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, count_written_rows, run_etl
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+PRICE = Decimal("-5.00")
+
+
+@pytest.fixture
+def loaded_shop(settings: Any) -> None:
+    settings.ETL_BATCH_ORDERS = 25
+    shop.generate(60, 7)
+    run_etl()
+
+
+def find_line() -> OrderItem:
+    return OrderItem.objects.filter(order__status="paid").order_by("id")[0]
+
+
+def break_line(line: OrderItem) -> None:
+    OrderItem.objects.filter(pk=line.pk).update(unit_price=PRICE)
+
+
+def get_reject(row: int, table: str = "order_items") -> StandingReject:
+    return StandingReject.objects.get(table=table, row_id=str(row))
+
+
+def test_reject_is_opened_once_and_cleared_when_its_row_is_mended(loaded_shop: None) -> None:
+    line = find_line()
+    break_line(line)
+    first = run_etl("incremental")
+    again = run_etl("full", reread=True)
+    reject = get_reject(line.pk)
+    assert (reject.state, reject.first_run, reject.last_run, reject.runs) == (RejectState.OPEN, first.pk, again.pk, 2)
+    assert (reject.subject, reject.rule, reject.slice_id) == ("fact_sales", "negative_price", line.order_id)
+    assert Reject.objects.count() == 2 and open_rejects().count == 1
+    OrderItem.objects.filter(pk=line.pk).update(unit_price=line.unit_price)
+    mended = run_etl("incremental")
+    reject.refresh_from_db()
+    assert (reject.state, reject.cleared_by_run) == (RejectState.CLEARED, mended.pk) and open_rejects().count == 0
+    assert_warehouse_equals(compute_expected())
+
+
+def test_run_that_does_not_read_the_row_leaves_its_reject(loaded_shop: None) -> None:
+    line = find_line()
+    break_line(line)
+    run_etl("incremental")
+    other = Order.objects.exclude(pk=line.order_id).filter(status="paid").order_by("id")[0]
+    Order.objects.filter(pk=other.pk).update(status="shipped")
+    run_etl("full")
+    assert (get_reject(line.pk).state, get_reject(line.pk).runs) in [(RejectState.OPEN, 1), (RejectState.OPEN, 2)]
+    assert run_etl("full", dry_run=True) and get_reject(line.pk).state == RejectState.OPEN
+
+
+def test_deleted_row_is_cleared_and_a_row_that_returns_is_opened_anew(loaded_shop: None) -> None:
+    line = find_line()
+    break_line(line)
+    first = run_etl("incremental")
+    OrderItem.objects.filter(pk=line.pk).delete()
+    run_etl("incremental")
+    assert get_reject(line.pk).state == RejectState.CLEARED
+    line.unit_price = PRICE
+    line.save(force_insert=True)
+    returned = run_etl("incremental")
+    reject = get_reject(line.pk)
+    assert (reject.state, reject.runs, reject.first_run, reject.cleared_by_run) == (RejectState.OPEN, 1, returned.pk, None)
+    assert returned.pk > first.pk and not FactSales.objects.filter(pk=line.pk).exists()
+
+
+def test_accepted_reject_is_open_again_once_its_content_changes(loaded_shop: None) -> None:
+    line = find_line()
+    break_line(line)
+    run_etl("incremental")
+    StandingReject.objects.update(state=RejectState.ACCEPTED)
+    run_etl("full", reread=True)
+    assert get_reject(line.pk).state == RejectState.ACCEPTED and open_rejects().count == 0
+    OrderItem.objects.filter(pk=line.pk).update(unit_price=PRICE - 1)
+    run_etl("incremental")
+    assert get_reject(line.pk).state == RejectState.OPEN
+
+
+def test_lines_of_a_rejected_order_hold_its_amount(loaded_shop: None) -> None:
+    order = find_line().order
+    Order.objects.filter(pk=order.pk).update(customer_id=None) if connections["orders_db"].vendor == "sqlite" else Order.objects.filter(
+        pk=order.pk
+    ).update(order_date="2014-01-01 00:00:00+00:00")
+    run_etl("incremental")
+    lines = OrderItem.objects.filter(order_id=order.pk)
+    net = sum((line.unit_price * line.quantity - line.discount for line in lines), Decimal(0))
+    assert open_rejects().count == 1 + len(lines) and open_rejects().net == net and open_rejects().paid == 0
+    assert {reject.rule for reject in StandingReject.objects.filter(table="order_items")} == {"order_rejected"}
+
+
+def test_payment_holds_its_amount(loaded_shop: None) -> None:
+    payment = Payment.objects.filter(status="captured").order_by("id")[0]
+    Payment.objects.filter(pk=payment.pk).update(method="barter")
+    run_etl("incremental")
+    assert (open_rejects().count, open_rejects().net, open_rejects().paid) == (1, 0, payment.amount)
+
+
+def rename_customer(pk: int, email: str) -> None:
+    Customer.objects.filter(pk=pk).update(first_name="х" * 81 if email else "Олена")
+
+
+@pytest.mark.parametrize("size", [1_000, 7])
+def test_reject_of_a_dimension_is_cleared_by_the_run_that_reads_its_slice(settings: Any, size: int) -> None:
+    settings.ETL_BATCH_ORDERS = size
+    shop.generate(60, 7)
+    if connections["orders_db"].vendor != "sqlite":
+        pytest.skip("MySQL's columns take no text that is too long")
+    run_etl()
+    rename_customer(9, "x")
+    run_etl("incremental")
+    assert get_reject(9, "customers").state == RejectState.OPEN
+    Customer.objects.filter(pk=40).update(last_name="Ґ")
+    run_etl("incremental")
+    assert get_reject(9, "customers").state == RejectState.OPEN
+    rename_customer(9, "")
+    run_etl("incremental")
+    assert get_reject(9, "customers").state == RejectState.CLEARED
+
+
+def test_rejected_customer_with_a_negative_id_is_not_flagged_as_deleted(loaded_shop: None) -> None:
+    idle = Customer.objects.earliest("pk")
+    Customer.objects.create(pk=-5, first_name="Леся", last_name="У", email="lesia@example.com", phone="", region_id=idle.region_id)
+    run_etl("incremental")
+    Category.objects.create(name="Ї")
+    with connections["orders_db"].cursor() as cursor:
+        if cursor.db.vendor == "mysql":
+            cursor.execute("SET sql_mode = ''")
+            cursor.execute("UPDATE customers SET created_at = '0000-00-00 00:00:00' WHERE id = -5")
+            cursor.execute("SET sql_mode = DEFAULT")
+        else:
+            cursor.execute("UPDATE customers SET created_at = 'never' WHERE id = -5")
+    run_etl("incremental")
+    assert get_reject(-5, "customers").state == RejectState.OPEN
+    assert not DimCustomer.objects.get(customer_id=-5).is_deleted
+
+
+@pytest.mark.parametrize("change", [break_line])
+def test_settling_twice_changes_nothing(loaded_shop: None, change: Callable[[OrderItem], None]) -> None:
+    change(find_line())
+    run_etl("incremental")
+    assert count_written_rows(run_etl("full")) == {}
+    assert StandingReject.objects.count() == 1
