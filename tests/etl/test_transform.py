@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from apps.etl.batch import decode, encode
 from apps.etl.declarations import Fact, Kind, Source
+from apps.etl.extract.facts import is_fingerprinted
 from apps.etl.load.dimensions import date_keys
 from apps.etl.load.keys import Keys
-from apps.etl.tables import DIMENSIONS, EXTRACTION, FACT_TABLES, FACTS, SNAPSHOT_ORDER, TARGETS
+from apps.etl.tables import DIMENSIONS, EXTRACTION, FACT_TABLES, FACTS, ORDER_SOURCES, SNAPSHOT_ORDER, TARGETS
 from apps.etl.transform import calendar, registry
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
@@ -270,11 +271,17 @@ def test_every_column_of_the_warehouse_is_declared() -> None:
     assert {target.table for target in EXTRACTION} == set(TARGETS) == {*(each.table for each in DIMENSIONS), *FACT_TABLES}
 
 
+def test_one_fact_reads_all_that_is_fingerprinted() -> None:
+    assert [fact.table for fact in FACTS if is_fingerprinted(fact)] == ["fact_sales"]
+    assert all(len({source.alias for source in sources}) == 1 for sources in ORDER_SOURCES.values())
+
+
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.table)
 def test_every_fact_can_be_sliced_checked_and_transformed(fact: Fact) -> None:
     assert fact.key == fact.natural and fact.sliced_by in (fact.key, *fact.attributes)
     for source in fact.sources:
         assert source.sliced_by in {column.name for column in source.columns} and source.alias in SNAPSHOT_ORDER
+        assert source.table in {each.table for sources in ORDER_SOURCES.values() for each in sources}, "its changes would not be found"
     own = {fact.key, *fact.columns}
     assert {each.column for each in (*fact.accepted_values, *fact.reconciliations)} <= own
     checks = [each.check for each in (*fact.equalities, *fact.reconciliations)]

@@ -11,7 +11,7 @@ from apps.etl.extract.snapshot import FINGERPRINT, ONE_ROW, Snapshot, open_snaps
 from apps.etl.metadata import set_metadata
 from apps.etl.slices import NO_ID, Bounds
 from apps.etl.sums import Sums, add_up, sum_by
-from apps.etl.tables import FACTS, ORDER_SOURCES, RAW_FINGERPRINTS
+from apps.etl.tables import ORDER_SOURCES, RAW_FINGERPRINTS
 from apps.etl.transform.parse import parse
 from apps.etl.window import ChangeWindow
 
@@ -28,22 +28,23 @@ def extract_fact(fact: Fact, bounds: Bounds, ids: Any = None) -> dict[str, pa.Ta
     with open_snapshots(fact.sources) as snapshots:
         batches = {source.table: read_rows(snapshots[source.alias], source, bounds, ids) for source in fact.sources}
         clock = max(snapshot.clock for snapshot in snapshots.values()).isoformat()
-    fingerprints = sum_by_order({source.table: (source, batches[source.table]) for source in fact.sources if is_first_reader(fact, source)})
-    batches = {name: batch.drop_columns([FINGERPRINT]) for name, batch in batches.items()}
-    return {name: set_metadata(batch, clock=clock) for name, batch in (batches | {RAW_FINGERPRINTS: fingerprints}).items()}
+    if is_fingerprinted(fact):
+        batches[RAW_FINGERPRINTS] = sum_by_order(batches)
+    return {name: set_metadata(without_fingerprint(batch), clock=clock) for name, batch in batches.items()}
 
 
-def is_first_reader(fact: Fact, source: Source) -> bool:
-    """Return True for the fact whose reading of `source` is fingerprinted, where several facts read it."""
-    return fact is next(each for each in FACTS if source in each.sources)
+def without_fingerprint(batch: pa.Table) -> pa.Table:
+    return batch.select([name for name in batch.column_names if name != FINGERPRINT])
 
 
-def sum_by_order(batches: Mapping[str, tuple[Source, pa.Table]]) -> pa.Table:
+def is_fingerprinted(fact: Fact) -> bool:
+    """Return True for the fact that reads all that ORDER_SOURCES lists: its rows are those that the fingerprints are of."""
+    return all(source in fact.sources for sources in ORDER_SOURCES.values() for source in sources)
+
+
+def sum_by_order(batches: Mapping[str, pa.Table]) -> pa.Table:
     """Return a row for each order of which there is a row: its id, and the columns of ORDER_SOURCES."""
-    parts = {
-        column: add_up([sum_rows(*batches[source.table]) for source in sources if source.table in batches])
-        for column, sources in ORDER_SOURCES.items()
-    }
+    parts = {column: add_up([sum_rows(source, batches[source.table]) for source in sources]) for column, sources in ORDER_SOURCES.items()}
     ids = np.unique(np.concatenate([part.keys for part in parts.values()]))
     return pa.table({"order_id": ids} | {column: at_keys(part, ids) for column, part in parts.items()})
 
