@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     SKIPPED = 3
     CONFIGURATION = 4
     REFUSED = 5
+    DIFFERENT = 6  # a comparison found differences
     CANCELLED = 130
     UNREAD = 141  # what a shell reports for a program that SIGPIPE ended
 

@@ -83,6 +83,10 @@ class StalePlan(Terminal):
     """Another load was published since this run was planned."""
 
 
+class PublishedMeanwhile(Transient):
+    """A run was published while the sources and the star were compared. Compare them again."""
+
+
 class NoSpace(Terminal):
     """A disk is full; nothing was published. Free space, then run it again."""
 

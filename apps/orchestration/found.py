@@ -18,6 +18,7 @@ WAYS = {
     "window": gettext_noop("%s by updated_at"),
     "sweep": gettext_noop("%s by the sweep"),
     "due": gettext_noop("%s whose date has come"),
+    "repair": gettext_noop("%s named by a person or a comparison"),
     "star": gettext_noop("%s changed in the warehouse by another hand"),
 }
 

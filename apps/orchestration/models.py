@@ -135,6 +135,9 @@ class Run(StateRow):
     high_water_mark = models.DateTimeField(
         _("high-water mark"), null=True, blank=True, help_text=_("all changes before it are in the warehouse once this run is published")
     )
+    orders = models.JSONField(
+        _("orders"), null=True, blank=True, help_text=_("ids of the orders to read, where they were named: a repair or a replay")
+    )
     based_on = models.BigIntegerField(
         _("based on"), null=True, blank=True, editable=False, help_text=_("sequence of the load that the plan was compared with")
     )
@@ -538,6 +541,36 @@ class CheckResult(models.Model):
         ordering = ["id"]
         verbose_name = _("check")
         verbose_name_plural = _("checks")
+
+
+class Verdict(models.TextChoices):
+    """CHANGED: the sides differ only in orders that the source has changed since the load; the next run reads them."""
+
+    EQUAL = "equal", _("Equal")
+    CHANGED = "changed", _("Changed since the load")
+    DIFFERENT = "different", _("Different")
+
+
+class DayProof(models.Model):
+    """One day of the shop's calendar, as the sources and the star had it when they were last compared. See apps/orchestration/proof.py."""
+
+    day = models.DateField(_("day"), primary_key=True)
+    verdict = models.CharField(_("verdict"), max_length=12, choices=Verdict)
+    checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
+    star_as_of = models.DateTimeField(_("star as of"), null=True, blank=True, help_text=_("the warehouse's high-water mark then"))
+    differing = models.IntegerField(_("differing orders"), default=0)
+    source = models.JSONField(_("sources"), default=dict, help_text=_("orders, lines, quantity, and kopiykas of the sources' sales"))
+    star = models.JSONField(_("warehouse"), default=dict, help_text=_("the same of fact_sales"))
+    orders = models.JSONField(_("orders"), default=list, help_text=_("the first of the differing orders, with their lines"))
+    order_ids = models.JSONField(_("order ids"), default=list, help_text=_("all differing orders, which a repair reads"))
+
+    class Meta:
+        ordering = ["-day"]
+        verbose_name = _("day proof")
+        verbose_name_plural = _("day proofs")
+
+    def __str__(self) -> str:
+        return self.day.isoformat()
 
 
 class Schedule(models.Model):

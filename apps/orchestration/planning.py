@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 from django.conf import settings
 
 from apps.etl.digest import rules_digest
-from apps.etl.extract.survey import Survey, survey_changes, survey_everything
+from apps.etl.extract.survey import Survey, survey_changes, survey_everything, survey_orders
 from apps.etl.extract.sweep import Sweep, Swept
 from apps.etl.preflight import preflight
 from apps.etl.slices import SEGMENT
@@ -46,11 +47,15 @@ def plan_run(run: Run) -> Plan:
     why = why_everything(run, latest)
     mode, start = resolve_mode(run, latest, why)
     window = ChangeWindow(start, run.window_end) if start else None
-    if window:
+    if run.orders is not None:
+        survey, why = survey_orders(np.unique(np.array(run.orders, dtype=np.int64)), settings.ETL_BATCH_ORDERS), ""
+    elif window:
         survey = survey_incremental(run, latest, window, comparable=not why)
     else:
         survey, why = survey_full(latest, why)
-    mark = next_high_water_mark(latest.high_water_mark if latest else None, window, survey.clock)
+    mark = latest.high_water_mark if latest else None
+    if run.orders is None:
+        mark = next_high_water_mark(mark, window, survey.clock)
     based_on = latest.sequence if latest else 0
     return Plan(mode, start, mark, based_on, describe(survey, why, latest), survey.orders, tuple(plan_tasks(run, survey)))
 
@@ -69,7 +74,7 @@ def why_everything(run: Run, latest: Load | None) -> str:
 
 def resolve_mode(run: Run, latest: Load | None, why: str) -> tuple[str, datetime | None]:
     """Return mode and start. An incremental run without a window starts at the mark less the overlap, or is full where none will do."""
-    if run.mode == Mode.FULL or run.window_start:
+    if run.mode == Mode.FULL or run.window_start or run.orders is not None:
         return run.mode, run.window_start
     if why or latest is None or latest.high_water_mark is None:
         return Mode.FULL, None

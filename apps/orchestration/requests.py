@@ -1,5 +1,6 @@
 """Start, repeat, resume and cancel runs, for every kind of requester. While a run is active, a new one is recorded as skipped."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -38,10 +39,11 @@ def start_run(
     queue: bool = False,
     rerun_of: Run | None = None,
     reread: bool = False,
+    orders: Sequence[int] | None = None,
 ) -> Run:
     """Record the run as queued or, where another is active, as skipped. Raises Usage where mode and window contradict each other.
 
-    `reread`: a full run that reads every order, whatever its fingerprint says.
+    `orders`: ids of the orders to read, and no others. `reread`: a full run that reads every order, whatever its fingerprint says.
 
     With `queue` Celery's workers execute it; without, the caller does, by `worker.local.execute_run`.
     """
@@ -58,6 +60,7 @@ def start_run(
         "window_end": window.end,
         "dry_run": dry_run,
         "reread": reread,
+        "orders": None if orders is None else list(orders),
         "reason": reason,
         "rerun_of": rerun_of,
         "code_version": code_version(),
@@ -85,7 +88,18 @@ def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue
     """
     window = Window(run.window_start, run.window_end) if run.window_end else Window.everything()
     dry_run = run.dry_run and not publish
-    return start_run(run.mode, trigger, requested_by, window, dry_run=dry_run, reason=reason, queue=queue, rerun_of=run, reread=run.reread)
+    return start_run(
+        run.mode,
+        trigger,
+        requested_by,
+        window,
+        dry_run=dry_run,
+        reason=reason,
+        queue=queue,
+        rerun_of=run,
+        reread=run.reread,
+        orders=run.orders,
+    )
 
 
 def create_skipped_run(fields: dict[str, Any]) -> Run:

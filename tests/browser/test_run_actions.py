@@ -164,7 +164,7 @@ def test_find_a_rejected_row(small_shop: None, page: Page, log_in: LogIn) -> Non
     assert api.run("full").state == State.SUCCEEDED
     log_in(page, OPERATOR)
     page.goto("/admin/")
-    page.get_by_role("link", name=re.compile("1 row rejected")).click()
+    page.get_by_role("link", name=re.compile("1 open reject")).click()
     page.goto("/admin/orchestration/reject/?rule=bad_quantity&table=order_items")
     page.get_by_role("link", name=str(line.pk), exact=True).click()
     expect(page.get_by_text("quantity is not between 1 and")).to_be_visible()

@@ -37,10 +37,10 @@ def sum_sales(shop: Shop) -> list[tuple[object, ...]]:
 
 
 def test_two_processes_load_the_same_rows_as_one(shop: Shop) -> None:
-    assert shop.run("run_etl", "--mode", "full", "--quiet", env=SHARED).returncode == 0
+    assert shop.run("run_etl", "--mode", "full", "--reread", "--quiet", env=SHARED).returncode == 0
     assert len(worker_pids(shop)) == 2
     shared_sums = sum_sales(shop)
-    alone = shop.run("run_etl", "--mode", "full", "--json", env={"ETL_PROCESSES": "1"})
+    alone = shop.run("run_etl", "--mode", "full", "--reread", "--json", env={"ETL_PROCESSES": "1"})
     assert alone.returncode == 0 and sum_sales(shop) == shared_sums
     assert '"updated": 0' in alone.stdout and '"inserted": 1' not in alone.stdout
 
@@ -52,7 +52,7 @@ def test_small_incremental_run_starts_no_worker(shop: Shop) -> None:
 
 
 def test_task_of_a_dead_worker_is_done_by_another(shop: Shop) -> None:
-    process = shop.start("run_etl", "--mode", "full", "--quiet", env=SHARED)
+    process = shop.start("run_etl", "--mode", "full", "--reread", "--quiet", env=SHARED)
     shop.wait_until(lambda: worker_pids(shop, "running") - {process.pid}, process)
     (worker_pid,) = worker_pids(shop, "running") - {process.pid} or worker_pids(shop) - {process.pid}
     os.kill(worker_pid, signal.SIGKILL)
@@ -65,7 +65,7 @@ def test_task_of_a_dead_worker_is_done_by_another(shop: Shop) -> None:
 
 def test_worker_exits_when_its_parent_dies(shop: Shop) -> None:
     """It exits at once, while the dead parent is still a zombie and its process id exists."""
-    process = shop.start("run_etl", "--mode", "full", "--quiet", env=SHARED)
+    process = shop.start("run_etl", "--mode", "full", "--reread", "--quiet", env=SHARED)
     shop.wait_until(lambda: worker_pids(shop) - {process.pid}, process)
     (worker_pid,) = worker_pids(shop) - {process.pid}
     process.kill()
@@ -75,7 +75,7 @@ def test_worker_exits_when_its_parent_dies(shop: Shop) -> None:
 
 def start_pool_worker(shop: Shop, **env: str) -> "subprocess.Popen[str]":
     """Start a worker without a parent's run: run 2 is to be planned next year, so the worker keeps polling the ledger."""
-    assert shop.run("run_etl", "--mode", "full", "--no-wait").returncode == 0
+    assert shop.run("run_etl", "--mode", "full", "--reread", "--no-wait").returncode == 0
     shop.sql("default", "UPDATE orchestration_task SET not_before = NOW() + INTERVAL '1 year' WHERE run_id = 2")
     process = shop.start_python("-m", "apps.orchestration.worker.process", "2", "0", env=env, stdin=subprocess.PIPE)
     sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'techmarket'"
@@ -100,11 +100,11 @@ def test_json_log_records_why_a_worker_left(shop: Shop) -> None:
 
 
 def test_quiet_silences_the_workers_log(shop: Shop) -> None:
-    result = shop.run("run_etl", "--mode", "full", "--quiet", env=SHARED | {"LOG_FORMAT": "json"})
+    result = shop.run("run_etl", "--mode", "full", "--reread", "--quiet", env=SHARED | {"LOG_FORMAT": "json"})
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert len(worker_pids(shop)) == 2
 
 
 def test_traceback_option_runs_in_one_process(shop: Shop) -> None:
-    assert shop.run("run_etl", "--mode", "full", "-v", "3", env=SHARED).returncode == 0
+    assert shop.run("run_etl", "--mode", "full", "--reread", "-v", "3", env=SHARED).returncode == 0
     assert len(worker_pids(shop)) == 1

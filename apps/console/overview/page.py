@@ -12,6 +12,8 @@ from apps.console.overview.headline import list_numbers
 from apps.console.overview.history import draw_history
 from apps.orchestration import recent_runs
 from apps.orchestration.freshness import read_freshness
+from apps.orchestration.models import DayProof, Verdict
+from apps.orchestration.verified import verified_through
 from apps.warehouse.dimensions import DimRegion
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
@@ -33,7 +35,14 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def describe_now() -> dict[str, Any]:
     """Return the context of the part that refreshes itself."""
     running, ended = recent_runs.active_run(), recent_runs.last_finished_run()
-    context = {"running": running, "last": ended, "next_runs": recent_runs.next_runs(), "rejects": recent_runs.open_rejects()}
+    context: dict[str, Any] = {
+        "running": running,
+        "last": ended,
+        "next_runs": recent_runs.next_runs(),
+        "rejects": recent_runs.open_rejects(),
+        "verified": verified_through(),
+        "different": DayProof.objects.filter(verdict=Verdict.DIFFERENT).count(),
+    }
     try:
         with diagnosed("dwh"):
             fresh, edition = read_freshness(ended.run if ended else None, running.run if running else None), sales.find_edition()

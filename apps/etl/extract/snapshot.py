@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import MySQLdb
 import MySQLdb.cursors
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 from django.conf import settings
@@ -24,7 +25,7 @@ from MySQLdb.constants import FIELD_TYPE
 from apps.etl.declarations import Column, Kind, Source
 from apps.etl.interrupts import interruptible, kill_query
 from apps.etl.slices import EVERYTHING, NO_ID, SEGMENT, Bounds, within
-from apps.etl.sums import Sums, add_up, to_columns
+from apps.etl.sums import NOTHING, Sums, add_up, to_columns
 from apps.etl.tables import SNAPSHOT_ORDER
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Misconfigured
@@ -43,11 +44,14 @@ Rows = Sequence[tuple[Any, ...]]
 
 class Snapshot(Protocol):
     alias: str
+    vendor: str
     clock: datetime  # the source's own, aware, taken inside the snapshot
 
     def read(self, source: Source, condition: str = "", parameters: Sequence[Any] = (), fingerprint: bool = False) -> pa.Table: ...
 
     def read_integers(self, query: str, parameters: Sequence[Any] = ()) -> list[int]: ...
+
+    def read_numbers(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> list[Any]: ...
 
     def read_id_range(self, source: Source, condition: str) -> tuple[int, int, int]: ...
 
@@ -65,6 +69,7 @@ class Snapshot(Protocol):
 class SqlSnapshot:
     """Run queries, and build columns once for every ROWS_PER_FETCH rows."""
 
+    vendor: str
     placeholder: str  # of the driver
     integer: str  # the type of whole numbers in CAST
     divide: str  # one by another, towards zero
@@ -135,6 +140,10 @@ class SqlSnapshot:
         with diagnosed(self.alias):
             return [int(row[0]) for rows in self.fetch(query, parameters) for row in rows if row[0] is not None]
 
+    def read_numbers(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return int64 arrays of the columns, SQL for whole numbers that are never NULL, of a query that continues with `rest`."""
+        raise NotImplementedError
+
     def read_id_range(self, source: Source, condition: str) -> tuple[int, int, int]:
         """Return the smallest and the largest id of the rows that meet `condition`, and the number of these rows."""
         query = f"SELECT COALESCE(MIN(id), 0), COALESCE(MAX(id), 0), COUNT(*) FROM {source.table} WHERE {condition}"
@@ -151,6 +160,7 @@ class SqlSnapshot:
 
 
 class MySQLSnapshot(SqlSnapshot):
+    vendor = "mysql"
     placeholder = "%s"
     integer, divide = "SIGNED", "DIV"
     as_integers = dict.fromkeys((FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG), int)
@@ -205,6 +215,14 @@ class MySQLSnapshot(SqlSnapshot):
         columns |= {column.name: pa.array(values, pa.binary()) for column, values in zip(others, rest, strict=True)}
         return pa.table({name: columns[name] for name in column_names(source, fingerprint)})
 
+    def read_numbers(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Fetch one text per row, as `read` does."""
+        names = [str(number) for number in range(len(columns))]
+        query = f"SELECT CONCAT_WS(',', {', '.join(columns)}) {rest}"
+        with diagnosed(self.alias), without_garbage_collection():
+            blocks = [parse_integers([row[0] for row in rows], names) for rows in self.fetch(query, parameters)]
+        return [np.concatenate([NOTHING, *(block[at].to_numpy() for block in blocks)]) for at in range(len(columns))]
+
     def fingerprint(self, source: Source) -> str:
         """Numbers and instants have no comma; a text is represented by its own CRC-32, in its own character set."""
         return f"CRC32(CONCAT_WS(',', {', '.join(map(unambiguous, source.columns))}))"
@@ -217,6 +235,7 @@ class MySQLSnapshot(SqlSnapshot):
 
 
 class SQLiteSnapshot(SqlSnapshot):
+    vendor = "sqlite"
     placeholder = "?"
     integer, divide = "INTEGER", "/"
 
@@ -250,6 +269,11 @@ class SQLiteSnapshot(SqlSnapshot):
         columns = zip(*rows, strict=True) if rows else [()] * len(names)
         kinds = [pa.int64() if name == FINGERPRINT else pa.binary() for name in names]
         return pa.table({name: pa.array(values, kind) for name, values, kind in zip(names, columns, kinds, strict=True)})
+
+    def read_numbers(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        with diagnosed(self.alias):
+            blocks = [to_columns(rows, len(columns)) for rows in self.fetch(f"SELECT {', '.join(columns)} {rest}", parameters)]
+        return [np.concatenate([NOTHING, *(block[at] for block in blocks)]) for at in range(len(columns))]
 
     def fingerprint(self, source: Source) -> str:
         return f"crc32({', '.join(f'CAST({column.name} AS BLOB)' for column in source.columns)})"

@@ -56,6 +56,13 @@ def survey_changes(window: ChangeWindow | None, sweep: Sweeping, size: int) -> S
     return Survey(clock, slice_targets(slices, size), orders, found, swept)
 
 
+def survey_orders(ids: Any, size: int) -> Survey:
+    """Take the orders of these ascending ids, and look for no others."""
+    with open_order_snapshots() as snapshots:
+        slices = slice_targets(cut(ids[size::size].tolist()), size)
+        return Survey(earliest_clock(snapshots), slices, ids, {"repair": len(ids)})
+
+
 def open_order_snapshots() -> Any:
     return open_snapshots([source for sources in ORDER_SOURCES.values() for source in sources])
 

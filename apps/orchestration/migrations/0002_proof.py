@@ -39,4 +39,26 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=("subject", "table", "row_id", "rule"), name="one_reject_per_row_and_rule")],
             },
         ),
+        migrations.CreateModel(
+            name="DayProof",
+            fields=[
+                ("day", models.DateField(primary_key=True, serialize=False)),
+                ("verdict", models.CharField(max_length=12)),
+                ("checked_at", models.DateTimeField()),
+                ("star_as_of", models.DateTimeField(blank=True, null=True)),
+                ("differing", models.IntegerField(default=0)),
+                ("source", models.JSONField(default=dict)),
+                ("star", models.JSONField(default=dict)),
+                ("orders", models.JSONField(default=list)),
+                ("order_ids", models.JSONField(default=list)),
+            ],
+            options={
+                "ordering": ["-day"],
+            },
+        ),
+        migrations.AddField(
+            model_name="run",
+            name="orders",
+            field=models.JSONField(blank=True, null=True),
+        ),
     ]

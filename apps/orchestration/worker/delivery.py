@@ -13,13 +13,14 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
-from apps.orchestration.models import Run, State, Task
+from apps.orchestration.models import Mode, Run, State, Task, Trigger
 from apps.orchestration.outcome import cancelled_by_person, end_run, finish_run
 from apps.orchestration.ready import ready_tasks
 from apps.orchestration.worker.heartbeat import is_overdue, timed_out
 from techmarket.celery import app
 
 log = structlog.get_logger()
+RECENT_DAYS = 7  # compared after each scheduled run
 # A message whose task is unclaimed for so long counts as lost and is sent again; if it was not lost, the claim decides.
 RESEND_AFTER = timedelta(seconds=2 * settings.ETL_LOST_AFTER_SECONDS)
 
@@ -44,6 +45,19 @@ def send_ready_tasks(run: Run) -> None:
     for task in ready_tasks(run):
         if Task.objects.filter(unsent & delay_over, pk=task.pk, state=State.QUEUED).update(message_sent_at=Now()):
             transaction.on_commit(partial(send_message, task.pk, task.stage))
+
+
+def reconcile_after(run: Run, **kwargs: object) -> None:
+    """After a scheduled run compare the recent days with the sources, after a full one everything."""
+    if run.trigger == Trigger.SCHEDULE and run.state == State.SUCCEEDED:
+        transaction.on_commit(partial(send_reconcile, None if run.mode == Mode.FULL else RECENT_DAYS))
+
+
+def send_reconcile(days: int | None) -> None:
+    try:
+        app.send_task("techmarket.reconcile", args=[days])
+    except (OperationalError, OSError) as error:
+        log.warning("broker unavailable, the comparison after the run is left out", error=str(error))
 
 
 def send_message(task_id: int, stage: str) -> None:

@@ -44,6 +44,15 @@ def scheduled(name: str) -> None:
     schedules.fire(name)
 
 
+@shared_task(name="techmarket.reconcile")
+def reconcile(days: int | None) -> None:
+    """Compare the last days of the shop's calendar with the sources, or everything."""
+    from apps.orchestration.proof import prove  # beat imports this module, and needs no Arrow
+    from apps.orchestration.window import Window
+
+    prove(Window.last_days(days) if days else Window.everything())
+
+
 def execute(task_id: int) -> None:
     from apps.orchestration.worker.celery import execute_delivered_task  # beat imports this module, and needs no pandas
 

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.AddField("load", "rules", models.CharField(default="", max_length=64)),
-        migrations.AddField("load", "sequence", models.BigIntegerField(default=0), preserve_default=False),
+        migrations.AddField("load", "sequence", models.BigIntegerField(null=True, unique=True)),
         migrations.RunPython(number_loads, migrations.RunPython.noop),
         migrations.AlterField("load", "sequence", models.BigIntegerField(unique=True)),
         migrations.RunPython(on_postgresql(LATEST), on_postgresql(GREATEST)),

@@ -1,0 +1,211 @@
+"""manage.py reconcile: prove the star against the sources, day by day, and repair what differs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from apps.etl.money import uah
+from apps.etl.preflight import preflight
+from apps.etl.reconcile.compare import Listener
+from apps.etl.reconcile.numbers import MONEY
+from apps.orchestration import api
+from apps.orchestration.management.commands.run_etl import parse_window, user
+from apps.orchestration.models import DayProof, Mode, State, Trigger, Verdict
+from apps.orchestration.proof import Proof, prove
+from apps.orchestration.terminal import console
+from apps.orchestration.verified import verified_through
+from apps.orchestration.window import MAX_DAYS, Window
+from techmarket.commands import Command as BaseCommand
+from techmarket.commands import ExitCode, stop, whole_number
+from techmarket.formats import format_count, format_uah
+
+SHOWN_DAYS, SHOWN_ORDERS, SHOWN_LINES = 31, 20, 5
+LISTS = {
+    "unpaid": "sold and not paid",
+    "not_sold": "paid and not sold",
+    "differs": "paid another amount than sold",
+    "captured_twice": "captured more than once, above the net",
+    "refunded_above": "refunded above what was captured",
+}
+NAMES = {
+    "line_ids": "other lines",
+    "product_ids": "other products",
+    "days": "day",
+    "customers": "customer",
+    "employees": "employee",
+    "regions": "region",
+    "shipped": "status",
+    "checksum": "content of lines",
+    "paid_checksum": "paid",
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare the warehouse with the sources, by SQL of their own on both sides: every day, order and line. "
+        "Exit codes: 0 equal, 6 differences found, 2 usage, 4 configuration wrong or a database unreachable; with --repair also those of "
+        "run_etl."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--days", type=whole_number(1, MAX_DAYS), metavar="N", help="orders of the last N days, today included")
+        parser.add_argument("--start-date", metavar="YYYY-MM-DD", help="orders from this day of the shop's calendar")
+        parser.add_argument("--end-date", metavar="YYYY-MM-DD", help="orders to this day, inclusive")
+        parser.add_argument("--repair", action="store_true", help="load exactly the orders that differ, then compare again")
+        parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+        parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    def handle(self, **options: Any) -> None:
+        window = parse_window(options)
+        preflight()
+        silent = options["json"] or options["quiet"]
+        proof, repair = self.prove(window, silent), None
+        if options["repair"] and proof.orders:
+            repair = self.repair(proof)
+            proof = self.prove(window, silent)
+        if options["json"]:
+            self.stdout.write(json.dumps(document(proof, repair), ensure_ascii=False, default=str))
+        elif not options["quiet"]:
+            show(proof)
+        if not proof.is_equal:
+            stop(describe_difference(proof), ExitCode.DIFFERENT)
+
+    def prove(self, window: Window, silent: bool) -> Proof:
+        with progress(silent) as listener:
+            return prove(window, listener)
+
+    def repair(self, proof: Proof) -> int:
+        """Load the orders that differ. Return the run's number."""
+        run = api.start_run(Mode.INCREMENTAL, Trigger.CLI, user(), orders=proof.orders, reason="repair after a comparison")
+        if run.is_active:
+            api.execute_run(run, processes=settings.ETL_PROCESSES)
+        run.refresh_from_db()
+        if run.state == State.SKIPPED:
+            stop(str(run.cause), ExitCode.SKIPPED)
+        return int(run.pk)
+
+
+@contextmanager
+def progress(silent: bool) -> Iterator[Listener]:
+    screen = console(stderr=True)
+    if silent or not screen.is_terminal:
+        yield lambda done, steps: None
+        return
+    columns = (SpinnerColumn(), TextColumn("comparing the sources with the warehouse"), BarColumn(24), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as bars:
+        bar = bars.add_task("")
+        yield lambda done, steps: bars.update(bar, completed=done, total=steps)
+
+
+# --- What is shown ---
+
+
+def show(proof: Proof) -> None:
+    screen = console()
+    differing = [day for day in proof.days if day.verdict != Verdict.EQUAL]
+    if differing:
+        screen.print(days_table(differing[:SHOWN_DAYS]))
+    for order in proof.comparison.orders[:SHOWN_ORDERS]:
+        why = "changed in the source since the load" if order.changed else "differs"
+        screen.print(f"  order {order.order_id} of {iso(order.day)} {why}: {', '.join(describe_order(order))}")
+        for line in order.lines[:SHOWN_LINES]:
+            screen.print(f"    line {line.line}: {describe_line(line)}")
+    if len(proof.comparison.orders) > SHOWN_ORDERS:
+        screen.print(f"  and {format_count(len(proof.comparison.orders) - SHOWN_ORDERS)} more orders; all are in --json")
+    for reject in proof.changed_rejects[:SHOWN_ORDERS]:
+        screen.print(f"  rejected row {reject.table} {reject.row_id} has changed since it was read")
+    for kind, name in LISTS.items():
+        found = [finding for finding in proof.comparison.findings if finding.kind == kind]
+        if found:
+            money = format_uah(uah(sum(finding.net - finding.captured + finding.refunded for finding in found)))
+            screen.print(f"  payments: {format_count(len(found))} orders {name}, {money} UAH outstanding")
+    screen.print(closing(proof))
+
+
+def days_table(days: list[DayProof]) -> Table:
+    numeric = ("orders", "net, sources", "net, warehouse", "difference", "paid, difference")
+    table = Table("day", *(Column(name, justify="right") for name in numeric), "verdict", header_style="bold")
+    for day in days:
+        net, paid = (uah(day.star[name] - day.source[name]) for name in ("net", "paid"))
+        amounts = (format_uah(uah(day.source["net"])), format_uah(uah(day.star["net"])), format_uah(net, "+"), format_uah(paid, "+"))
+        table.add_row(day.day.isoformat(), format_count(day.differing), *amounts, str(Verdict(day.verdict).label))
+    return table
+
+
+def describe_order(order: Any) -> Iterator[str]:
+    if not order.star["lines"]:
+        yield "not in the warehouse"
+    elif not order.source["lines"]:
+        yield "not in the sources"
+    else:
+        for name in order.differing:
+            if name in NAMES:
+                yield NAMES[name]
+            else:
+                yield f"{name} {amount(name, order.source[name])} / {amount(name, order.star[name])}"
+
+
+def describe_line(line: Any) -> str:
+    if not line.column:
+        side = "sources" if line.star is None else "warehouse"
+        return f"only in the {side}"
+    return f"{line.column}: {amount(line.column, line.source)} in the source, {amount(line.column, line.star)} in the warehouse"
+
+
+def amount(name: str, value: int) -> str:
+    return format_uah(uah(value)) if name in MONEY else str(value)
+
+
+def closing(proof: Proof) -> str:
+    through = verified_through()
+    known = f"Verified through {through.day}." if through else "No day is verified yet."
+    equal = sum(day.verdict == Verdict.EQUAL for day in proof.days)
+    return f"{format_count(equal)} of {format_count(len(proof.days))} days are equal. {known}"
+
+
+def describe_difference(proof: Proof) -> str:
+    days = [day for day in proof.days if day.verdict != Verdict.EQUAL]
+    orders = sum(day.differing for day in days) + len({each.slice_id for each in proof.changed_rejects})
+    first = f", first {days[0].day}" if days else ""
+    return f"{orders} orders differ on {len(days)} days{first}. `manage.py reconcile --repair` loads exactly these."
+
+
+def iso(day: int) -> str:
+    return f"{day // 10_000:04}-{day // 100 % 100:02}-{day % 100:02}"
+
+
+def document(proof: Proof, repair: int | None) -> dict[str, Any]:
+    """Return the comparison as plain values, money in kopiykas. docs/ETL.md has the keys."""
+    through = verified_through()
+    return {
+        "equal": proof.is_equal,
+        "checked_at": proof.comparison.clock.isoformat(),
+        "repair": repair,
+        "verified_through": through.day.isoformat() if through else None,
+        "days": [
+            {"day": day.day.isoformat(), "verdict": day.verdict, "orders": day.differing, "source": day.source, "star": day.star}
+            for day in proof.days
+            if day.verdict != Verdict.EQUAL
+        ],
+        "days_equal": sum(day.verdict == Verdict.EQUAL for day in proof.days),
+        "orders": [
+            {
+                "order": order.order_id,
+                "day": iso(order.day),
+                "changed": order.changed,
+                "differing": order.differing,
+                "source": order.source,
+                "star": order.star,
+                "lines": [vars(line) for line in order.lines],
+            }
+            for order in proof.comparison.orders
+        ],
+        "changed_rejects": [{"table": each.table, "row": each.row_id, "order": each.slice_id} for each in proof.changed_rejects],
+        "payments": [vars(finding) for finding in proof.comparison.findings],
+    }

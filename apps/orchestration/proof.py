@@ -1,0 +1,134 @@
+"""Proofs: the sources compared with the star, day by day, and what is stored of it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.db import transaction
+
+from apps.etl.extract.facts import chunks
+from apps.etl.extract.snapshot import open_snapshots
+from apps.etl.reconcile.compare import Comparison, Listener, Period, Rejected, compare, is_date
+from apps.etl.reconcile.numbers import SHOWN
+from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PAYMENTS
+from apps.etl.transform.rows import spell, whole_number
+from apps.orchestration.models import STANDING, DayProof, StandingReject, Verdict
+from apps.orchestration.window import Window, shop_date, today
+from apps.warehouse.loads import latest_load
+from techmarket.errors import PublishedMeanwhile
+from techmarket.messages import message
+
+ATTEMPTS = 2  # where a run is published while the sides are read
+SHOWN_PER_DAY = 100  # orders that a proof lists
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A comparison, and the rejects whose rows have changed in the source since they were read."""
+
+    comparison: Comparison
+    days: list[DayProof]
+    changed_rejects: list[StandingReject]
+
+    @property
+    def is_equal(self) -> bool:
+        return not self.changed_rejects and not self.comparison.differing
+
+    @property
+    def orders(self) -> list[int]:
+        """The ids of the orders that a repair reads."""
+        ids = {order.order_id for order in self.comparison.orders} | {each.slice_id for each in self.changed_rejects if each.slice_id}
+        return sorted(ids)
+
+
+def prove(window: Window, listener: Listener = lambda done, steps: None) -> Proof:
+    """Compare the days of the window, or everything, and store each day's proof. Raises PublishedMeanwhile, Unreachable."""
+    period = period_of(window)
+    for _attempt in range(ATTEMPTS):
+        before = latest_load()
+        rejects = list(StandingReject.objects.filter(state__in=STANDING, subject=FACT_SALES.table))
+        mark = before.high_water_mark if before else None
+        found = compare(settings.SHOP_TIME_ZONE, period, to_rejected(rejects), mark, listener)
+        after = latest_load()
+        if (before and before.sequence) == (after and after.sequence):
+            days = list(build_proofs(found, period, mark))
+            save_proofs(days)
+            return Proof(found, days, find_changed(rejects))
+    raise PublishedMeanwhile(message("proof.published_meanwhile"))
+
+
+def period_of(window: Window) -> Period | None:
+    if window.start is None or window.end is None:
+        return None
+    return Period(shop_date(window.start), shop_date(window.end - timedelta(microseconds=1)), window.start, window.end)
+
+
+def to_rejected(rejects: list[StandingReject]) -> Rejected:
+    lines, payments = ([each for each in rejects if each.table == source.table] for source in (ORDER_ITEMS, PAYMENTS))
+    return Rejected(ids_of(lines), slice_ids_of(lines), ids_of(payments), slice_ids_of(payments))
+
+
+def ids_of(rejects: list[StandingReject]) -> Any:
+    return np.array([whole_number(each.row_id) for each in rejects], dtype=np.int64)
+
+
+def slice_ids_of(rejects: list[StandingReject]) -> Any:
+    return np.array([each.slice_id for each in rejects], dtype=np.int64)
+
+
+def find_changed(rejects: list[StandingReject]) -> list[StandingReject]:
+    """Return the rejects whose rows are not, or no longer, as they were when they were rejected."""
+    changed = []
+    with open_snapshots([PAYMENTS, ORDERS]) as snapshots:
+        for source in (PAYMENTS, ORDERS, ORDER_ITEMS):
+            mine = {whole_number(each.row_id): each for each in rejects if each.table == source.table}
+            now: dict[int, dict[str, Any]] = {}
+            for some in chunks(sorted(mine)):
+                rows = snapshots[source.alias].read(source, f"id IN ({', '.join(map(str, some))})").to_pylist()
+                now |= {int(row["id"]): {name: spell(value, source.kind(name)) for name, value in row.items()} for row in rows}
+            changed += [reject for row, reject in mine.items() if now.get(row) != reject.raw]
+    return changed
+
+
+# --- What is stored ---
+
+
+def build_proofs(found: Comparison, period: Period | None, mark: datetime | None) -> Iterator[DayProof]:
+    """Yield a proof for every day of the period, or from the first day on which either side has a sale until today."""
+    by_day: dict[int, list[dict[str, Any]]] = {}
+    for order in found.orders:
+        by_day.setdefault(order.day, []).append(asdict(order))
+    for day in days_to_prove(found, period):
+        key = int(f"{day:%Y%m%d}")
+        differing, changed = found.differing.get(key, 0), found.changed.get(key, 0)
+        yield DayProof(
+            day=day,
+            verdict=Verdict.EQUAL if not differing else Verdict.CHANGED if changed == differing else Verdict.DIFFERENT,
+            checked_at=found.clock,
+            star_as_of=mark,
+            differing=differing,
+            source=shown(found.source.get(key, {})),
+            star=shown(found.star.get(key, {})),
+            orders=by_day.get(key, [])[:SHOWN_PER_DAY],
+            order_ids=[order["order_id"] for order in by_day.get(key, [])],
+        )
+
+
+def days_to_prove(found: Comparison, period: Period | None) -> Iterator[date]:
+    known = {date.fromisoformat(str(day)) for day in {*found.source, *found.star, *found.differing} if is_date(day)}
+    first, last = (period.first, period.last) if period else (min({*known, today()}), max({*known, today()}))
+    inside = {first + timedelta(days=number) for number in range((last - first).days + 1)}
+    yield from sorted(inside | {date.fromisoformat(str(day)) for day in found.differing if is_date(day)})
+
+
+def shown(totals: dict[str, int]) -> dict[str, int]:
+    return {name: totals.get(name, 0) for name in ("orders", *SHOWN)}
+
+
+def save_proofs(days: list[DayProof]) -> None:
+    names = [field.name for field in DayProof._meta.concrete_fields if field.name != "day"]
+    with transaction.atomic():
+        DayProof.objects.bulk_create(days, update_conflicts=True, unique_fields=["day"], update_fields=names, batch_size=500)
