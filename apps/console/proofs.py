@@ -30,10 +30,10 @@ NUMBERS = {
     "orders": gettext_lazy("Orders"),
     "lines": gettext_lazy("Lines"),
     "quantity": gettext_lazy("Quantity"),
-    "gross": gettext_lazy("Gross, UAH"),
-    "discount": gettext_lazy("Discount, UAH"),
-    "net": gettext_lazy("Net, UAH"),
-    "paid": gettext_lazy("Paid, UAH"),
+    "gross": gettext_lazy("Gross"),
+    "discount": gettext_lazy("Discount"),
+    "net": gettext_lazy("Net"),
+    "paid": gettext_lazy("Paid"),
 }
 MONEY = ("gross", "discount", "net", "paid")
 MONTHS = 24  # shown in the calendar
@@ -75,11 +75,11 @@ class DayProofAdmin(ReadOnlyAdmin):
         "Days appear here once they are compared with the sources: after each scheduled run, or by `manage.py reconcile`."
     )
 
-    @admin.display(description=gettext_lazy("net difference, UAH"))
+    @admin.display(description=gettext_lazy("net difference"))
     def net_difference(self, proof: DayProof) -> str:
         return difference(proof, "net")
 
-    @admin.display(description=gettext_lazy("paid difference, UAH"))
+    @admin.display(description=gettext_lazy("paid difference"))
     def paid_difference(self, proof: DayProof) -> str:
         return difference(proof, "paid")
 

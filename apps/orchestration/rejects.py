@@ -6,7 +6,7 @@ A run that is published settles them, in the transaction that records its succes
 from collections.abc import Iterable
 
 import numpy as np
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -52,6 +52,16 @@ def settle(run: Run) -> None:
 def standing_rejects() -> "QuerySet[StandingReject]":
     """Return the rejects whose rows the warehouse lacks or has in an older state: open and accepted ones."""
     return StandingReject.objects.filter(state__in=STANDING)
+
+
+def accept(numbers: Iterable[int], person: str, reason: str) -> list[int]:
+    """Accept open rejects, until their content changes. Return the numbers of those that were open."""
+    with transaction.atomic():
+        opened = StandingReject.objects.select_for_update().filter(pk__in=list(numbers), state=RejectState.OPEN)
+        found = list(opened.values_list("pk", flat=True))
+        changes = {"state": RejectState.ACCEPTED, "decided_by": person, "decided_at": Now(), "comment": reason}
+        StandingReject.objects.filter(pk__in=found).update(**changes)
+    return found
 
 
 def find_read(run: Run, subject: str, rows: Iterable[tuple[int, int | None]]) -> Iterable[bool]:

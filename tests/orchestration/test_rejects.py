@@ -1,14 +1,16 @@
 """The life of rejects: one row for a source row and its rule, whatever the number of runs."""
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connections
 
 from apps.demo import shop
-from apps.orchestration.models import Reject, RejectState, StandingReject
+from apps.orchestration.models import Reject, RejectState, Run, StandingReject
 from apps.orchestration.recent_runs import open_rejects
 from apps.sources.catalog.models import Category
 from apps.sources.orders.models import Customer, Order, OrderItem
@@ -157,3 +159,47 @@ def test_settling_twice_changes_nothing(loaded_shop: None, change: Callable[[Ord
     run_etl("incremental")
     assert count_written_rows(run_etl("full")) == {}
     assert StandingReject.objects.count() == 1
+
+
+# --- manage.py rejects ---
+
+
+def manage_rejects(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    capsys.readouterr()
+    call_command("rejects", *options)
+    return str(capsys.readouterr().out)
+
+
+def test_replay_reads_only_the_orders_of_open_rejects(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
+    line = find_line()
+    payment = Payment.objects.filter(status="captured").exclude(order_id=line.order_id).order_by("id")[0]
+    break_line(line)
+    Payment.objects.filter(pk=payment.pk).update(method="barter")
+    run_etl("incremental")
+    assert str(line.pk) in manage_rejects(capsys) and "2 open" in manage_rejects(capsys)
+    OrderItem.objects.filter(pk=line.pk).update(unit_price=line.unit_price)
+    assert "1 open. Open in all: 1" in manage_rejects(capsys, "--replay"), "the other row is as dirty as before"
+    run = Run.objects.latest("pk")
+    assert run.orders == sorted([line.order_id, payment.order_id]) and run.found["orders"] == {"repair": 2}
+    Payment.objects.filter(pk=payment.pk).update(method=payment.method)
+    assert "0 open" in manage_rejects(capsys, "--replay")
+    assert_warehouse_equals(compute_expected())
+    runs = Run.objects.count()
+    assert "0 open" in manage_rejects(capsys, "--replay") and Run.objects.count() == runs, "nothing is left to read"
+
+
+def test_accept_records_who_and_why(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
+    break_line(find_line())
+    run_etl("incremental")
+    reject = StandingReject.objects.get()
+    assert "1 accepted" in manage_rejects(capsys, "--accept", str(reject.pk), "--reason", "a test order")
+    reject.refresh_from_db()
+    assert (reject.state, reject.comment) == (RejectState.ACCEPTED, "a test order") and reject.decided_by and reject.decided_at
+    assert json.loads(manage_rejects(capsys, "--state", "accepted", "--json"))[0]["row_id"] == reject.row_id
+
+
+@pytest.mark.parametrize("options", [["--accept", "1"], ["--reason", "because"], ["--accept", "4711", "--reason", "because"]])
+def test_invalid_options_of_rejects_are_refused(transactional_db: None, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        call_command("rejects", *options)
+    assert raised.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1

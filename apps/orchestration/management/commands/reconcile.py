@@ -123,8 +123,9 @@ def show(proof: Proof) -> None:
     for kind, name in LISTS.items():
         found = [finding for finding in proof.comparison.findings if finding.kind == kind]
         if found:
-            money = format_uah(uah(sum(finding.net - finding.captured + finding.refunded for finding in found)))
-            screen.print(f"  payments: {format_count(len(found))} orders {name}, {money} UAH outstanding")
+            net = format_uah(uah(sum(finding.net for finding in found)))
+            paid = format_uah(uah(sum(finding.captured - finding.refunded for finding in found)))
+            screen.print(f"  payments: {format_count(len(found))} orders {name}: net {net} UAH, paid {paid} UAH")
     screen.print(closing(proof))
 
 
