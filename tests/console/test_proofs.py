@@ -39,7 +39,7 @@ def test_calendar_shows_each_day_with_its_verdict(different_day: DayProof, sign_
     viewer = sign_in(VIEWER)
     page = viewer.get(reverse(LIST)).content.decode()
     assert page.count("tm-day-equal") > 300 and 'title="' in page and "Not compared yet" in page
-    text = page_text(viewer, INDEX)
+    text = page_text(viewer, reverse(INDEX))
     assert "Verified through" in text or "Not verified yet" in text
     assert "1 day differs" in text
 
