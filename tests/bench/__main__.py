@@ -29,12 +29,13 @@ PEERS: dict[str, Callable[[], Cost]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """A kind of run, after one order in a hundred has changed, or nothing."""
+    """A kind of run, after one order in a hundred has changed, or nothing. `sweep_seconds`: its ETL_SWEEP_SECONDS."""
 
     what: str
     options: tuple[str, ...]
     changes: bool = False
     newest: bool = False
+    sweep_seconds: int = 0
 
 
 STEPS = (
@@ -45,7 +46,9 @@ STEPS = (
     Step("full, 1 % changed among the newest", ("full",), changes=True, newest=True),
     Step("incremental, 1 % changed", ("incremental",), changes=True),
     Step("incremental, nothing changed", ("incremental",)),
+    Step("incremental with a sweep, nothing changed", ("incremental",), sweep_seconds=60),
 )
+IN_SECONDS = ("incremental, nothing changed", "SQLite, demo shop", "reconcile")
 screen = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 Costs = dict[str, list[Cost]]
 
@@ -129,13 +132,19 @@ def measure_round(round_number: int, costs: Costs, details: dict[str, Any]) -> N
         if has_statement_stats:
             details.setdefault("phases", {})[what] = ours.phase_seconds()
             details.setdefault("wal", {})[what] = ours.wal_mb()
+    record(round_number, costs, "reconcile", reconcile)
+
+
+def reconcile() -> Cost:
+    """Compare the whole star with the sources."""
+    return harness.manage("reconcile", "--quiet")
 
 
 def record_run(round_number: int, costs: Costs, step: Step) -> dict[str, Any]:
     documents: list[dict[str, Any]] = []
 
     def run() -> Cost:
-        cost, document = ours.run(*step.options)
+        cost, document = ours.run(*step.options, ETL_SWEEP_SECONDS=str(step.sweep_seconds))
         documents.append(document)
         return cost
 
@@ -165,11 +174,10 @@ def record(round_number: int, costs: Costs, what: str, measure: Callable[[], Cos
 def compute_figures(medians: dict[str, Cost]) -> dict[str, float | None]:
     """Return the measured values of TARGETS."""
     base, first = medians["floor"].wall, medians["first full load"]
-    values: dict[str, float | None] = {
-        what: cost.wall if what in ("incremental, nothing changed", "SQLite, demo shop") else cost.wall / base
-        for what, cost in medians.items()
-    }
-    values["peak memory"] = max(cost.rss for what, cost in medians.items() if what.startswith(("full", "incremental", "first")))
+    values: dict[str, float | None] = {what: cost.wall if what in IN_SECONDS else cost.wall / base for what, cost in medians.items()}
+    values["peak memory"] = max(
+        cost.rss for what, cost in medians.items() if what.startswith(("full", "incremental", "first", "reconcile"))
+    )
     pandas, dlt = medians.get("pandas"), medians.get("dlt defaults")
     values["pandas, in our first loads"] = pandas.wall / first.wall if pandas else None
     values["memory of pandas"] = pandas.rss / first.rss if pandas else None

@@ -28,9 +28,9 @@ WRITES = ("inserted", "updated", "deleted", "derived")
 EMBEDDED = ("AUTH_DB_URL", "CATALOG_DB_URL", "ORDERS_DB_URL", "PAYMENTS_DB_URL", "DWH_URL", "CONTROL_DB_URL", "CELERY_BROKER_URL")
 
 
-def run(mode: str, *more: str) -> tuple[Cost, dict[str, Any]]:
+def run(mode: str, *more: str, **env: str) -> tuple[Cost, dict[str, Any]]:
     """Execute a run with the command. Return its cost and the JSON document that it prints."""
-    used = manage("run_etl", "--mode", mode, "--json", *more)
+    used = manage("run_etl", "--mode", mode, "--json", *more, **env)
     return used, json.loads(used.output)
 
 

@@ -36,6 +36,7 @@ TARGETS = (
     Target("full, 1 % changed among the newest", FLOORS, 0.7, 0.5),
     Target("incremental, 1 % changed", FLOORS, 0.35, 0.2),
     Target("incremental, nothing changed", "s", 1.5, 0.6),
+    Target("reconcile", "s", 15, 10),
     Target("peak memory", "MB", 350, 270),
     Target("pandas, in our first loads", "x ours", 10, 17, at_least=True),
     Target("memory of pandas", "x ours", 10, 17, at_least=True),
