@@ -9,7 +9,7 @@ Slices = tuple[Bounds, ...]
 
 EVERYTHING: Bounds = (None, None)
 # The id by which rows are sliced that name none: NULL, or on SQLite what is no whole number. They belong to the first slice.
-NO_ID = -(2**63)
+NO_ID = -(2**62)
 # Orders whose fingerprints are compared in one sum: id / SEGMENT, divided towards zero.
 SEGMENT = 1_024
 

@@ -11,7 +11,7 @@ class OrderFingerprint(models.Model):
     """
 
     order_id = models.BigIntegerField(
-        _("order id"), primary_key=True, help_text=_("orders.id; the smallest bigint for lines and payments that name no order")
+        _("order id"), primary_key=True, help_text=_("orders.id; -2^62 for lines and payments that name no order")
     )
     sales = models.BigIntegerField(_("sales"), help_text=_("sum over the order and its lines: CRC-32 of the columns read, plus 2^32"))
     payments = models.BigIntegerField(_("payments"), help_text=_("the same sum over the payments of the order"))

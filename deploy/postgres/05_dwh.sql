@@ -137,7 +137,7 @@ CREATE INDEX "fact_sales_product_key_148bd2c5" ON "fact_sales" ("product_key");
 -- order is read again when the sources' fingerprint is another one: that is how a change is found that left `updated_at` as it was,
 -- and how a deletion is.
 CREATE TABLE "etl_order" (
-    "order_id"      bigint NOT NULL PRIMARY KEY,  -- orders.id; the smallest bigint for lines and payments that name no order
+    "order_id"      bigint NOT NULL PRIMARY KEY,  -- orders.id; -2^62 for lines and payments that name no order
     "sales"         bigint NOT NULL,  -- sum over the order and its lines: CRC-32 of the columns read, plus 2^32
     "payments"      bigint NOT NULL,  -- the same sum over the payments of the order
     "look_again_at" timestamp with time zone NULL  -- when an order that is dated in the future ceases to be; it is read again then
