@@ -236,7 +236,7 @@ def test_planted_difference_is_named_and_repaired(loaded_shop: None, capsys: pyt
         assert_warehouse_equals(compute_expected())
 
 
-def test_change_since_the_load_is_told_from_a_difference(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_change_since_the_load_is_no_difference(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
     age()
     source_line_edited()
     found = reconcile(capsys, code=6)
