@@ -18,7 +18,9 @@ from apps.console import urls  # noqa: F401  registers the pages
 from apps.demo import changes, faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
+from apps.orchestration.proof import prove
 from apps.orchestration.schedules import fire_missed_schedules
+from apps.orchestration.window import Window
 from apps.sources.auth.models import Credential, Token
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
@@ -46,12 +48,13 @@ def olena(client: Client, settings: Settings) -> Client:
 
 @pytest.fixture
 def loaded_run(transactional_db: None, schedules: None) -> Iterator[Run]:  # noqa: F811
-    """Load a shop with a faulty row by two runs, and record a scheduled run. Return the second run."""
+    """Load a shop with a faulty row by two runs, compare it, and record a scheduled run. Return the second run."""
     shop.generate(200, 1)
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
     api.run("full")
     changes.apply(15, 1)
     done = api.run("incremental")
+    prove(Window.last_days(3))
     ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(hours=1), decision=Decision.RUN, run=done)
     yield done
 

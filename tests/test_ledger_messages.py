@@ -14,7 +14,9 @@ from techmarket.diagnosis import diagnose
 from techmarket.messages import MESSAGES, Message, load, message, store, translate
 
 # The same in every language: identifiers of the code, SQL, signals, units and file formats.
-NAMES = re.compile(r"[a-z]+(_[a-z]+)+|`manage\.py [a-z_]+`|\b(TechMarket|SQLite|id)\b|[A-Z]{3,}|\b(net|sku|email|id)\b")
+NAMES = re.compile(
+    r"[a-z]+(_[a-z]+)+|`manage\.py [a-z_]+( --[a-z-]+( [a-z]+)?)*`|\b(TechMarket|SQLite|id)\b|[A-Z]{3,}|\b(net|sku|email|id)\b"
+)
 
 
 def ukrainian(value: object) -> str:
