@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from apps.orchestration import api
-from apps.orchestration.models import ACTIVE, Run, State, Task, Trigger
+from apps.orchestration.models import ACTIVE, Mode, Run, State, Task, Trigger
 
 ORDERS = 3_000
 FOLDER = Path(tempfile.mkdtemp(prefix="techmarket-drills-"))
@@ -136,8 +136,8 @@ def stop_all() -> None:
 
 
 def start_queued_run(mode: str = "full") -> Run:
-    """Start a run that workers are to execute."""
-    run = api.start_run(mode, Trigger.API, "drill", queue=True)
+    """Start a run that workers are to execute. A full one rereads, to have something to do."""
+    run = api.start_run(mode, Trigger.API, "drill", queue=True, reread=mode == Mode.FULL)
     require(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
     return run
 
@@ -154,8 +154,8 @@ def wait_for_success(run: Run, seconds: float = 120) -> Run:
 
 
 def execute_here(mode: str = "full") -> Run:
-    """Execute an undisturbed run in this process."""
-    run = api.start_run(mode, Trigger.API, "drill")
+    """Execute an undisturbed run in this process. A full one rereads, whatever the fingerprints say."""
+    run = api.start_run(mode, Trigger.API, "drill", reread=mode == Mode.FULL)
     require(run.state == State.QUEUED, f"the run is {run.state}: {run.cause}")
     api.execute_run(run)
     return fresh(run)
