@@ -139,7 +139,7 @@ def amount(name: str, value: int | None) -> str:
 
 
 def describe_order(order: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of an order that differs: where it is missing, the numbers and lines that differ, and links."""
+    """Describe an order that differs for the page: the side that lacks it, the totals and lines that differ, and links."""
     source, star = order["source"], order["star"]
     missing = _("not in the warehouse") if not star["lines"] else _("not in the sources") if not source["lines"] else ""
     shown = [name for name in NUMBERS if name in source and source[name] != star[name]]

@@ -3,15 +3,18 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
-from zlib import crc32
 
 from apps.etl.declarations import Fact
 from apps.etl.slices import SEGMENT
-from apps.etl.sums import Sums, add_up, sum_by, to_columns
+from apps.etl.sums import Sums, add_up, hash_values, sum_by, to_columns
 from apps.etl.tables import FACTS
 
 # 40 bits of a row's hash: the sum of a segment of any size fits 64.
 ROW_HASH = {"postgresql": "hash_record_extended(ROW({columns}), 0) >> 24", "sqlite": "row_hash({columns})"}
+
+ADD_TO_SEGMENT = """
+INSERT INTO etl_segment (segment, star) VALUES (%s, %s) ON CONFLICT (segment) DO UPDATE SET star = etl_segment.star + excluded.star
+"""
 
 
 def sum_facts(cursor: Any, fact: Fact, condition: str = "1 = 1") -> Sums:
@@ -24,10 +27,6 @@ def sum_facts(cursor: Any, fact: Fact, condition: str = "1 = 1") -> Sums:
     return sum_by(*to_columns(cursor.fetchall(), 2))
 
 
-def hash_values(*values: Any) -> int:
-    return crc32(repr(values).encode("utf-8", "backslashreplace"))
-
-
 def sum_star(cursor: Any) -> Sums:
     return add_up([sum_facts(cursor, fact) for fact in FACTS])
 
@@ -37,8 +36,7 @@ def star_recorded(cursor: Any, fact: Fact, condition: str) -> Iterator[None]:
     """Add to etl_segment what the block changes in the rows that meet `condition`."""
     before = sum_facts(cursor, fact, condition)
     yield
-    change = sum_facts(cursor, fact, condition).minus(before)
-    upsert_segments(cursor, change, "etl_segment.star + excluded.star")
+    add_to_segments(cursor, sum_facts(cursor, fact, condition).minus(before))
 
 
 def record_star(cursor: Any, segments: Collection[int] | None = None) -> None:
@@ -46,12 +44,10 @@ def record_star(cursor: Any, segments: Collection[int] | None = None) -> None:
     some = f" IN ({', '.join(map(str, segments))})" if segments is not None else " IS NOT NULL"
     cursor.execute(f"UPDATE etl_segment SET star = 0 WHERE segment{some}")
     for fact in FACTS:
-        found = sum_facts(cursor, fact, f"{fact.sliced_by} / {SEGMENT}{some}")
-        upsert_segments(cursor, found, "etl_segment.star + excluded.star")
+        add_to_segments(cursor, sum_facts(cursor, fact, f"{fact.sliced_by} / {SEGMENT}{some}"))
 
 
-def upsert_segments(cursor: Any, sums: Sums, star: str) -> None:
-    """Insert the segments with their sums; of those that are there, set `star`."""
+def add_to_segments(cursor: Any, sums: Sums) -> None:
+    """Add the sums to those of etl_segment; insert the segments that are not there."""
     rows = [(int(segment), int(value)) for segment, value in zip(sums.keys, sums.values, strict=True) if value]
-    query = f"INSERT INTO etl_segment (segment, star) VALUES (%s, %s) ON CONFLICT (segment) DO UPDATE SET star = {star}"
-    cursor.executemany(query, rows)
+    cursor.executemany(ADD_TO_SEGMENT, rows)

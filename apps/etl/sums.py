@@ -1,6 +1,7 @@
 """Fingerprints of rows, summed by a key: an order's id, or its segment. Sums add up, so groups of rows can be compared first."""
 
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -46,6 +47,18 @@ def add_up(parts: list[Sums]) -> Sums:
 def to_columns(rows: Any, width: int) -> Any:
     """Turn rows of `width` whole numbers, as a cursor returns them, into int64 columns."""
     return np.array(rows, dtype=np.int64).reshape(-1, width).T
+
+
+def align(values: Any, keys: Any, wanted: Any) -> Any:
+    """Return the values at the `wanted` keys, ascending, which include `keys`; 0 at the others."""
+    found = np.zeros(len(wanted), dtype=np.int64)
+    found[np.searchsorted(wanted, keys)] = values
+    return found
+
+
+def hash_values(*values: Any) -> int:
+    """Return a CRC-32, as a function for SQLite, which has none itself."""
+    return crc32(repr(values).encode("utf-8", "backslashreplace"))
 
 
 def segments_of(ids: Any) -> Any:

@@ -162,6 +162,7 @@ FACT_TABLES = tuple(fact.table for fact in FACTS)
 TARGETS: dict[str, Target] = {target.table: target for target in (*DIMENSIONS, *FACTS)}
 # What is read of one order, by the column of etl_order that keeps its fingerprint: one for each database, whose rows are read together.
 ORDER_SOURCES = {"sales": (ORDERS, ORDER_ITEMS), "payments": (PAYMENTS,)}
+FINGERPRINTED = tuple(source for sources in ORDER_SOURCES.values() for source in sources)
 # Batches that are of no source table and no target: ids of the orders that a run touches; their fingerprints as read; the same with dates.
 TOUCHED_ORDERS, RAW_FINGERPRINTS, ORDER_FINGERPRINTS = "touched_orders", "fingerprints", "etl_order"
 SOURCES = {(source.alias, source.table, source.where): source for target in TARGETS.values() for source in target.sources}

@@ -10,12 +10,13 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.etl.extract.facts import chunks
-from apps.etl.extract.snapshot import open_snapshots
+from apps.etl.extract.survey import open_order_snapshots
 from apps.etl.reconcile.compare import Comparison, Listener, Period, Rejected, compare, is_date
 from apps.etl.reconcile.numbers import SHOWN
-from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PAYMENTS
+from apps.etl.tables import FACT_SALES, FINGERPRINTED, ORDER_ITEMS, PAYMENTS
 from apps.etl.transform.rows import spell, whole_number
-from apps.orchestration.models import STANDING, DayProof, StandingReject, Verdict
+from apps.orchestration.models import DayProof, StandingReject, Verdict
+from apps.orchestration.rejects import standing_rejects
 from apps.orchestration.window import Window, shop_date, today
 from apps.warehouse.loads import latest_load
 from techmarket.errors import PublishedMeanwhile
@@ -49,7 +50,7 @@ def prove(window: Window, listener: Listener = lambda done, steps: None) -> Proo
     period = period_of(window)
     for _attempt in range(ATTEMPTS):
         before = latest_load()
-        rejects = list(StandingReject.objects.filter(state__in=STANDING, subject=FACT_SALES.table))
+        rejects = list(standing_rejects().filter(subject=FACT_SALES.table))
         mark = before.high_water_mark if before else None
         found = compare(settings.SHOP_TIME_ZONE, period, to_rejected(rejects), mark, listener)
         after = latest_load()
@@ -82,8 +83,8 @@ def slice_ids_of(rejects: list[StandingReject]) -> Any:
 def find_changed(rejects: list[StandingReject]) -> list[StandingReject]:
     """Return the rejects whose rows are not, or no longer, as they were when they were rejected."""
     changed = []
-    with open_snapshots([PAYMENTS, ORDERS]) as snapshots:
-        for source in (PAYMENTS, ORDERS, ORDER_ITEMS):
+    with open_order_snapshots() as snapshots:
+        for source in FINGERPRINTED:
             mine = {whole_number(each.row_id): each for each in rejects if each.table == source.table}
             now: dict[int, dict[str, Any]] = {}
             for some in chunks(sorted(mine)):

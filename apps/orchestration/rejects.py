@@ -55,7 +55,7 @@ def standing_rejects() -> "QuerySet[StandingReject]":
 
 
 def accept(numbers: Iterable[int], person: str, reason: str) -> list[int]:
-    """Accept open rejects, until their content changes. Return the numbers of those that were open."""
+    """Accept open rejects, until their content changes. Return the ids of those that were open."""
     with transaction.atomic():
         opened = StandingReject.objects.select_for_update().filter(pk__in=list(numbers), state=RejectState.OPEN)
         found = list(opened.values_list("pk", flat=True))

@@ -23,6 +23,7 @@ from apps.sources.orders.models import Order, OrderItem, Region
 from apps.sources.payments.models import Payment
 from techmarket.errors import EtlError, Misconfigured, NotMigrated, SchemaDrift
 from tests.etl import warehouse_rows
+from tests.etl.warehouse_rows import execute
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LAST_CHANGE = "2026-01-15 12:00:00.000000"
@@ -34,11 +35,6 @@ def unchanged_shop() -> None:
     shop.generate(60, 7)
     for alias, table in (("orders_db", "orders"), ("orders_db", "order_items"), ("payments_db", "payments")):
         execute(alias, f"UPDATE {table} SET updated_at = '{LAST_CHANGE}'")
-
-
-def execute(alias: str, statement: str) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(statement)
 
 
 def is_sqlite() -> bool:

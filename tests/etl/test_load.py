@@ -20,9 +20,8 @@ from apps.sources.catalog.models import Category, Product
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimProduct, FactSales, Load
-from tests import oracle
 from tests.etl import warehouse_rows
-from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, count_written_rows, run_etl
+from tests.etl.warehouse_rows import age_source_rows, assert_warehouse_equals, compute_expected, count_written_rows, run_etl
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -35,14 +34,6 @@ def demo_shop() -> None:
 @pytest.fixture
 def small_shop() -> None:
     shop.generate(60, 7)
-
-
-def age_source_rows() -> None:
-    """Set every `updated_at` to January 2026, so that only later changes fall into a window."""
-    for alias, tables in oracle.TABLES.items():
-        with connections[alias].cursor() as cursor:
-            for table in tables:
-                cursor.execute(f"UPDATE {table} SET updated_at = '2026-01-15 12:00:00.000000'")
 
 
 def set_updated_at(model: Any, pk: int, instant: str) -> None:

@@ -26,31 +26,25 @@ from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCustomer, FactSales, Load, OrderFingerprint, Segment
 from techmarket.errors import MarkAhead, StalePlan
-from tests import oracle
-from tests.etl.warehouse_rows import assert_balanced, assert_warehouse_equals, compute_expected, count_written_rows, run_etl
+from tests.etl.warehouse_rows import (
+    age_source_rows,
+    assert_balanced,
+    assert_warehouse_equals,
+    compute_expected,
+    count_written_rows,
+    execute,
+    run_etl,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-LONG_AGO = "2026-01-15 12:00:00.000000"
 
 
 @pytest.fixture
 def loaded_shop(settings: Any) -> None:
     settings.ETL_BATCH_ORDERS = 25
     shop.generate(60, 7)
-    age()
+    age_source_rows()
     run_etl()
-
-
-def age() -> None:
-    """Set every `updated_at` far before any window, as if no row had ever changed. SQLite's trigger sets one that is left as it is."""
-    for alias, tables in oracle.TABLES.items():
-        for table in tables:
-            execute(alias, f"UPDATE {table} SET updated_at = '{LONG_AGO}' WHERE updated_at <> '{LONG_AGO}'")
-
-
-def execute(alias: str, statement: str) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(statement)
 
 
 def sold_orders() -> list[Order]:
@@ -153,7 +147,7 @@ CHANGES = [
 @pytest.mark.parametrize("mode", ["incremental", "full"])
 def test_change_is_found_though_no_updated_at_shows_it(loaded_shop: None, change: Callable[[], None], mode: str) -> None:
     change()
-    age()
+    age_source_rows()
     run = run_etl(mode)
     assert_warehouse_equals(compute_expected())
     assert set(find_found(run)) == {"sweep"} and 1 <= run.found["orders"]["sweep"] <= 2
@@ -165,7 +159,7 @@ def test_change_is_found_though_no_updated_at_shows_it(loaded_shop: None, change
 def test_without_a_sweep_only_a_full_run_finds_it(loaded_shop: None, settings: Any) -> None:
     settings.ETL_SWEEP_SECONDS = 0
     edit_line()
-    age()
+    age_source_rows()
     assert count_written_rows(run_etl("incremental")) == {}
     assert count_written_rows(run_etl("full"))["fact_sales"]["updated"] >= 1
     assert_warehouse_equals(compute_expected())
@@ -173,11 +167,11 @@ def test_without_a_sweep_only_a_full_run_finds_it(loaded_shop: None, settings: A
 
 def test_window_and_sweep_name_each_order_once(loaded_shop: None) -> None:
     edit_payment()
-    age()
+    age_source_rows()
     edit_line()
     assert find_found(run_etl("incremental")) == {"window": 1}, "the same order"
     move_line()
-    age()
+    age_source_rows()
     assert find_found(run_etl("incremental")) == {"sweep": 2}
     assert_warehouse_equals(compute_expected())
 
@@ -187,7 +181,7 @@ def test_a_full_run_reads_only_what_differs(loaded_shop: None) -> None:
     assert not run.reads_everything and count_written_rows(run) == {}
     assert run.row_counts.get(table="fact_sales", task__stage="transform", task__low=None).read == 0
     delete_line()
-    age()
+    age_source_rows()
     read = sum(run_etl("full").row_counts.filter(table="fact_sales", task__stage="transform").values_list("read", flat=True))
     assert read == sold_orders()[0].orderitem_set.count()
     assert run_etl("full", reread=True).found["everything"] == "requested"
@@ -205,7 +199,7 @@ def test_a_full_run_reads_only_what_differs(loaded_shop: None) -> None:
 )
 def test_dimension_row_changed_though_its_updated_at_was_not(loaded_shop: None, table: str, alias: str, statement: str) -> None:
     execute(alias, statement)
-    age()
+    age_source_rows()
     assert set(count_written_rows(run_etl("incremental"))) == {table}
     assert_warehouse_equals(compute_expected())
     assert count_written_rows(run_etl("incremental")) == {}
@@ -213,10 +207,10 @@ def test_dimension_row_changed_though_its_updated_at_was_not(loaded_shop: None, 
 
 def test_fingerprint_tells_where_a_comma_stands(loaded_shop: None) -> None:
     Customer.objects.filter(pk=1).update(first_name="a", last_name="b,c")
-    age()
+    age_source_rows()
     run_etl("incremental")
     Customer.objects.filter(pk=1).update(first_name="a,b", last_name="c")
-    age()
+    age_source_rows()
     run_etl("incremental")
     assert (DimCustomer.objects.get(customer_id=1).first_name, DimCustomer.objects.get(customer_id=1).last_name) == ("a,b", "c")
 
@@ -239,7 +233,7 @@ def test_payments_without_an_order_are_rejected_in_whatever_slice(loaded_shop: N
             assert list(Reject.objects.filter(run=run).values_list("table", "row_id")) == [("payments", str(pk))]
         assert OrderFingerprint.objects.filter(pk=NO_ID).exists()
         execute("payments_db", f"UPDATE payments SET order_id = {order} WHERE id = {pk}")
-        age()
+        age_source_rows()
         run_etl("incremental")
         assert not OrderFingerprint.objects.filter(pk=NO_ID).exists()
         assert_warehouse_equals(compute_expected())
@@ -257,7 +251,7 @@ def test_order_is_looked_at_again_when_its_day_comes(loaded_shop: None, settings
     comes = datetime.now(UTC) + timedelta(minutes=5, seconds=4)
     Order.objects.filter(pk=order.pk).update(order_date=comes)
     run_etl("incremental")
-    age()
+    age_source_rows()
     assert not FactSales.objects.filter(order_id=order.pk).exists()
     assert OrderFingerprint.objects.get(pk=order.pk).look_again_at == comes - timedelta(minutes=5)
     while datetime.now(UTC) < comes - timedelta(minutes=5):
@@ -352,7 +346,7 @@ def test_differences_are_found_however_many_segments_have_some(monkeypatch: pyte
     monkeypatch.setattr(sweep, "MOST_KNOWN", 0 if size == 1 else 50_000)
     restore_old_key()
     edit_line()
-    age()
+    age_source_rows()
     move_payment()
     run_etl("incremental")
     assert_warehouse_equals(compute_expected())

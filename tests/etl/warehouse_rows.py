@@ -17,6 +17,7 @@ from tests import oracle
 from tests.oracle import NOT_APPLICABLE, UNKNOWN, Row
 
 SPECIAL = {-1: UNKNOWN, -2: NOT_APPLICABLE}
+LONG_AGO = "2026-01-15 12:00:00.000000"
 ZERO = {"inserted": 0, "updated": 0, "deleted": 0, "derived": 0}
 DIMENSIONS: dict[str, tuple[Any, str]] = {
     "dim_region": (DimRegion, "region"),
@@ -33,6 +34,18 @@ def run_etl(mode: str = "full", window: Window | None = None, dry_run: bool = Fa
     run.refresh_from_db()
     assert run.state == State.SUCCEEDED
     return run
+
+
+def execute(alias: str, statement: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(statement)
+
+
+def age_source_rows() -> None:
+    """Set every `updated_at` to January 2026, far before any window. SQLite's trigger sets one that is left as it is."""
+    for alias, tables in oracle.TABLES.items():
+        for table in tables:
+            execute(alias, f"UPDATE {table} SET updated_at = '{LONG_AGO}' WHERE updated_at <> '{LONG_AGO}'")
 
 
 def count_written_rows(run: Run) -> dict[str, dict[str, int]]:

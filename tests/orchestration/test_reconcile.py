@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
 
 from apps.demo import faults, shop
+from apps.etl.reconcile import compare
 from apps.orchestration import proof
 from apps.orchestration.models import DayProof, Run, StandingReject, Verdict
 from apps.orchestration.verified import verified_through
@@ -19,8 +20,7 @@ from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Order, OrderItem
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import FactSales, Load
-from tests.etl.test_sweep import age
-from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, run_etl
+from tests.etl.warehouse_rows import age_source_rows, assert_warehouse_equals, compute_expected, execute, run_etl
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -48,28 +48,15 @@ def find_sale() -> Order:
     return next(order for order in Order.objects.filter(status="paid", id__in=paid).order_by("id") if order.orderitem_set.count() > 1)
 
 
-def sql(alias: str, statement: str) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(statement)
-
-
 def reconcile(capsys: pytest.CaptureFixture[str], *options: str, code: int = 0) -> dict[str, Any]:
     """Run the command, check its exit code, and return its document."""
     capsys.readouterr()
-    with pytest.raises(SystemExit) if code else nothing() as raised:
+    with pytest.raises(SystemExit) if code else nullcontext() as raised:
         call_command("reconcile", "--json", *options)
     out = capsys.readouterr().out
     assert not code or raised.value.code == code
     found: dict[str, Any] = json.loads(out)
     return found
-
-
-class nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *details: object) -> None:
-        return None
 
 
 # --- No false alarm ---
@@ -106,7 +93,7 @@ def test_reject_that_was_mended_in_the_source_is_named(loaded_shop: None, capsys
     run_etl("incremental")
     assert reconcile(capsys)["equal"]
     OrderItem.objects.filter(pk=line.pk).update(unit_price=line.unit_price)
-    age()
+    age_source_rows()
     found = reconcile(capsys, code=6)
     assert found["changed_rejects"] == [{"table": "order_items", "row": str(line.pk), "order": line.order_id}]
     assert reconcile(capsys, "--repair")["equal"]
@@ -117,42 +104,43 @@ def test_reject_that_was_mended_in_the_source_is_named(loaded_shop: None, capsys
 
 
 def star_kopiyka() -> None:
-    sql("dwh", f"UPDATE fact_sales SET net_amount = net_amount + 0.01, gross_amount = gross_amount + 0.01 WHERE order_item_id = {first()}")
+    more = "net_amount = net_amount + 0.01, gross_amount = gross_amount + 0.01"
+    execute("dwh", f"UPDATE fact_sales SET {more} WHERE order_item_id = {first()}")
 
 
 def star_kopiyka_moved() -> None:
     """No sum of the day or the order changes."""
     one, other = find_sale().orderitem_set.order_by("id")[:2]
     for line, change in ((one, "+ 0.01"), (other, "- 0.01")):
-        sql("dwh", f"UPDATE fact_sales SET net_amount = net_amount {change} WHERE order_item_id = {line.pk}")
+        execute("dwh", f"UPDATE fact_sales SET net_amount = net_amount {change} WHERE order_item_id = {line.pk}")
 
 
 def star_line_missing() -> None:
-    sql("dwh", f"DELETE FROM fact_sales WHERE order_item_id = {first()}")
+    execute("dwh", f"DELETE FROM fact_sales WHERE order_item_id = {first()}")
 
 
 def star_order_missing() -> None:
-    sql("dwh", f"DELETE FROM fact_sales WHERE order_id = {find_sale().pk}")
+    execute("dwh", f"DELETE FROM fact_sales WHERE order_id = {find_sale().pk}")
 
 
 def star_quantity() -> None:
-    sql("dwh", f"UPDATE fact_sales SET quantity = quantity + 1 WHERE order_item_id = {first()}")
+    execute("dwh", f"UPDATE fact_sales SET quantity = quantity + 1 WHERE order_item_id = {first()}")
 
 
 def star_day() -> None:
-    sql("dwh", f"UPDATE fact_sales SET date_key = 20240305 WHERE order_item_id = {first()}")
+    execute("dwh", f"UPDATE fact_sales SET date_key = 20240305 WHERE order_item_id = {first()}")
 
 
 def star_product() -> None:
-    sql("dwh", f"UPDATE fact_sales SET product_key = product_key % 20 + 1 WHERE order_item_id = {first()}")
+    execute("dwh", f"UPDATE fact_sales SET product_key = product_key % 20 + 1 WHERE order_item_id = {first()}")
 
 
 def star_customer() -> None:
-    sql("dwh", f"UPDATE fact_sales SET customer_key = customer_key % 40 + 1 WHERE order_item_id = {first()}")
+    execute("dwh", f"UPDATE fact_sales SET customer_key = customer_key % 40 + 1 WHERE order_item_id = {first()}")
 
 
 def star_paid() -> None:
-    sql("dwh", f"UPDATE fact_sales SET paid_amount = paid_amount - 1 WHERE order_item_id = {first()}")
+    execute("dwh", f"UPDATE fact_sales SET paid_amount = paid_amount - 1 WHERE order_item_id = {first()}")
 
 
 def source_line_edited() -> None:
@@ -220,7 +208,7 @@ def test_planted_difference_is_named_and_repaired(loaded_shop: None, capsys: pyt
     order = find_sale()
     day = shop_date(order.order_date).isoformat()
     plant()
-    age()
+    age_source_rows()
     found = reconcile(capsys, code=6)
     assert {each["order"] for each in found["orders"]} == {order.pk}
     assert found["orders"][0]["day"] == day and not found["orders"][0]["changed"]
@@ -237,7 +225,7 @@ def test_planted_difference_is_named_and_repaired(loaded_shop: None, capsys: pyt
 
 
 def test_change_since_the_load_is_no_difference(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
-    age()
+    age_source_rows()
     source_line_edited()
     found = reconcile(capsys, code=6)
     assert [each["verdict"] for each in found["days"]] == ["changed"] and found["orders"][0]["changed"]
@@ -246,11 +234,9 @@ def test_change_since_the_load_is_no_difference(loaded_shop: None, capsys: pytes
 
 
 def test_many_days_are_compared_in_steps(loaded_shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from apps.etl.reconcile import compare
-
     monkeypatch.setattr(compare, "DAYS_BY_ORDER", 1)
     monkeypatch.setattr(compare, "ORDERS_PER_STEP", 7)
-    sql("dwh", "UPDATE fact_sales SET quantity = quantity + 1")
+    execute("dwh", "UPDATE fact_sales SET quantity = quantity + 1")
     found = reconcile(capsys, code=6)
     assert {each["order"] for each in found["orders"]} == set(FactSales.objects.values_list("order_id", flat=True))
     assert reconcile(capsys, "--repair")["equal"]
@@ -258,7 +244,7 @@ def test_many_days_are_compared_in_steps(loaded_shop: None, capsys: pytest.Captu
 
 def test_fact_of_no_day_at_all_is_named(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
     order = find_sale()
-    sql("dwh", f"UPDATE fact_sales SET date_key = -1 WHERE order_id = {order.pk}")
+    execute("dwh", f"UPDATE fact_sales SET date_key = -1 WHERE order_id = {order.pk}")
     found = reconcile(capsys, code=6)
     assert [(each["order"], each["day"]) for each in found["orders"]] == [(order.pk, shop_date(order.order_date).isoformat())]
     assert reconcile(capsys, "--repair")["equal"]
@@ -300,9 +286,8 @@ def test_run_that_is_published_meanwhile_is_not_mistaken_for_a_difference(loaded
         if len(compared) == 1:
             Order.objects.filter(pk=find_sale().pk).update(status="cancelled")
             run_etl("incremental")
-        return compare(*arguments)
+        return compare.compare(*arguments)
 
-    compare = proof.compare
     monkeypatch.setattr(proof, "compare", publish)
     assert proof.prove(Window.everything()).is_equal and len(compared) == 2
 

@@ -10,8 +10,8 @@ from apps.etl.declarations import Fact, Source, integer
 from apps.etl.extract.snapshot import FINGERPRINT, ONE_ROW, Snapshot, open_snapshots
 from apps.etl.metadata import set_metadata
 from apps.etl.slices import NO_ID, Bounds
-from apps.etl.sums import Sums, add_up, sum_by
-from apps.etl.tables import ORDER_SOURCES, RAW_FINGERPRINTS
+from apps.etl.sums import Sums, add_up, align, sum_by
+from apps.etl.tables import FINGERPRINTED, ORDER_SOURCES, RAW_FINGERPRINTS
 from apps.etl.transform.parse import parse
 from apps.etl.window import ChangeWindow
 
@@ -39,24 +39,18 @@ def without_fingerprint(batch: pa.Table) -> pa.Table:
 
 def is_fingerprinted(fact: Fact) -> bool:
     """Return True for the fact that reads all that ORDER_SOURCES lists: its rows are those that the fingerprints are of."""
-    return all(source in fact.sources for sources in ORDER_SOURCES.values() for source in sources)
+    return set(FINGERPRINTED) <= set(fact.sources)
 
 
 def sum_by_order(batches: Mapping[str, pa.Table]) -> pa.Table:
     """Return a row for each order of which there is a row: its id, and the columns of ORDER_SOURCES."""
     parts = {column: add_up([sum_rows(source, batches[source.table]) for source in sources]) for column, sources in ORDER_SOURCES.items()}
     ids = np.unique(np.concatenate([part.keys for part in parts.values()]))
-    return pa.table({"order_id": ids} | {column: at_keys(part, ids) for column, part in parts.items()})
+    return pa.table({"order_id": ids} | {column: align(part.values, part.keys, ids) for column, part in parts.items()})
 
 
 def sum_rows(source: Source, batch: pa.Table) -> Sums:
     return sum_by(slice_ids(batch[source.sliced_by]), batch[FINGERPRINT].to_numpy() + ONE_ROW)
-
-
-def at_keys(part: Sums, keys: Any) -> Any:
-    values = np.zeros(len(keys), dtype=np.int64)
-    values[np.searchsorted(keys, part.keys)] = part.values
-    return values
 
 
 def slice_ids(column: pa.ChunkedArray) -> Any:
@@ -67,7 +61,7 @@ def slice_ids(column: pa.ChunkedArray) -> Any:
 def find_touched(snapshots: Mapping[str, Snapshot], window: ChangeWindow) -> Any:
     """Return the ids of the orders of which a row of any source changed in the window, also of those that no longer exist."""
     found: set[int] = set()
-    for source in (source for sources in ORDER_SOURCES.values() for source in sources):
+    for source in FINGERPRINTED:
         snapshot = snapshots[source.alias]
         query = f"SELECT DISTINCT {snapshot.slice_id(source)} FROM {source.table} WHERE {window.condition()}"
         found.update(snapshot.read_integers(query, window.parameters()))

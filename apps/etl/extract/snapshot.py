@@ -6,7 +6,6 @@ everything else as the server's own bytes. SQLite keeps any value in any column,
 
 import gc
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from MySQLdb.constants import FIELD_TYPE
 from apps.etl.declarations import Column, Kind, Source
 from apps.etl.interrupts import interruptible, kill_query
 from apps.etl.slices import EVERYTHING, NO_ID, SEGMENT, Bounds, within
-from apps.etl.sums import NOTHING, Sums, add_up, to_columns
+from apps.etl.sums import NOTHING, Sums, add_up, hash_values, to_columns
 from apps.etl.tables import SNAPSHOT_ORDER
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Misconfigured
@@ -254,7 +253,7 @@ class SQLiteSnapshot(SqlSnapshot):
     def __init__(self, alias: str, connection: Any):
         super().__init__(alias, connection)
         connection.text_factory = bytes
-        connection.create_function("crc32", -1, crc32, deterministic=True)
+        connection.create_function("crc32", -1, hash_values, deterministic=True)
         with diagnosed(alias):
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first read takes the snapshot
@@ -283,11 +282,6 @@ class SQLiteSnapshot(SqlSnapshot):
 
     def names_no_id(self, source: Source) -> str:
         return f"typeof({source.sliced_by}) <> 'integer'"
-
-
-def crc32(*values: bytes | None) -> int:
-    """A function of SQLite's snapshots, which has none itself."""
-    return zlib.crc32(repr(values).encode())
 
 
 def open_snapshot(alias: str) -> AbstractContextManager[Snapshot]:

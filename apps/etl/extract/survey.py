@@ -1,6 +1,7 @@
 """What a run has to read: the sources' clock, the orders that it touches, and every target's slices."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,7 @@ from apps.etl.extract.snapshot import Snapshot, open_snapshots
 from apps.etl.extract.sweep import Sweep, Swept, find_due, in_warehouse
 from apps.etl.slices import EVERYTHING, Slices, cut
 from apps.etl.sums import NOTHING
-from apps.etl.tables import DIMENSIONS, FACTS, ORDER_SOURCES, ORDERS
+from apps.etl.tables import DIMENSIONS, FACTS, FINGERPRINTED, ORDERS
 from apps.etl.window import ChangeWindow
 
 
@@ -52,19 +53,21 @@ def survey_changes(window: ChangeWindow | None, sweep: Sweeping, size: int) -> S
     for way, ids in ways.items():
         found[way] = len(np.setdiff1d(ids, orders))
         orders = np.union1d(orders, ids)
-    slices = cut(orders[size::size].tolist())
-    return Survey(clock, slice_targets(slices, size), orders, found, swept)
+    return Survey(clock, slice_targets(cut_ids(orders, size), size), orders, found, swept)
 
 
 def survey_orders(ids: Any, size: int) -> Survey:
     """Take the orders of these ascending ids, and look for no others."""
     with open_order_snapshots() as snapshots:
-        slices = slice_targets(cut(ids[size::size].tolist()), size)
-        return Survey(earliest_clock(snapshots), slices, ids, {"repair": len(ids)})
+        return Survey(earliest_clock(snapshots), slice_targets(cut_ids(ids, size), size), ids, {"repair": len(ids)})
 
 
-def open_order_snapshots() -> Any:
-    return open_snapshots([source for sources in ORDER_SOURCES.values() for source in sources])
+def cut_ids(ids: Any, size: int) -> Slices:
+    return cut(ids[size::size].tolist())
+
+
+def open_order_snapshots() -> AbstractContextManager[Mapping[str, Snapshot]]:
+    return open_snapshots(FINGERPRINTED)
 
 
 def earliest_clock(snapshots: Mapping[str, Snapshot]) -> datetime:

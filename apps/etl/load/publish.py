@@ -76,7 +76,8 @@ def publish(request: PublishRequest) -> Published:
     """Load, check and commit. Raises ChecksRefused where a blocking check failed; then nothing was written."""
     published = Published()
     with diagnosed(WAREHOUSE), publishing_transaction(request) as cursor:
-        refuse_stale_plan(request)
+        latest = latest_load()
+        refuse_stale_plan(request, latest)
         before = net_by_month(cursor) if request.dry_run else {}
         sums = load_all(request, cursor, published)
         published.checks = run_checks(request, cursor, published, sums)
@@ -86,7 +87,7 @@ def publish(request: PublishRequest) -> Published:
             published.net_by_month = {month: (before.get(month, "0.00"), after.get(month, "0.00")) for month in sorted({*before, *after})}
             transaction.set_rollback(True, using=WAREHOUSE)
         else:
-            insert_load(request, published)
+            insert_load(request, published, latest)
     return published
 
 
@@ -197,18 +198,15 @@ def refuse_failed_checks(published: Published) -> None:
     raise error
 
 
-def refuse_stale_plan(request: PublishRequest) -> None:
+def refuse_stale_plan(request: PublishRequest, latest: Load | None) -> None:
     """Raise StalePlan where another load was published since the plan. Called under the lock, so that none can follow."""
-    latest = latest_load()
     if (latest.sequence if latest else 0) != request.based_on:
         raise StalePlan(message("plan.stale", run=latest.run_id) if latest else message("plan.warehouse_emptied"))
 
 
-def insert_load(request: PublishRequest, published: Published) -> None:
-    before = latest_load()
+def insert_load(request: PublishRequest, published: Published, before: Load | None) -> None:
     Load.objects.create(
         run_uuid=request.run_uuid,
-        sequence=request.based_on + 1,
         run_id=request.run_id,
         mode=request.mode,
         window_start=request.window.start if request.window else None,

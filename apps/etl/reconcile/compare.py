@@ -14,12 +14,12 @@ from apps.etl.extract.snapshot import Snapshot
 from apps.etl.extract.survey import earliest_clock, every_nth_id, open_order_snapshots
 from apps.etl.extract.sweep import in_thread, in_warehouse
 from apps.etl.reconcile.lines import LineDifference, find_line_differences
-from apps.etl.reconcile.numbers import CHECKSUMS, MODULUS, NUMBERS, SHOWN, WEIGHT, Orders, align
+from apps.etl.reconcile.numbers import CHECKSUMS, MODULUS, NUMBERS, SHOWN, WEIGHT, Orders
 from apps.etl.reconcile.payments import Finding, find_mismatches
 from apps.etl.reconcile.sources import Payments, read_payments, read_sales
 from apps.etl.reconcile.star import read_star_days, read_star_orders
 from apps.etl.slices import EVERYTHING, Bounds, cut, inside, within
-from apps.etl.sums import NOTHING
+from apps.etl.sums import NOTHING, align
 from apps.etl.tables import ORDERS, PAYMENTS
 from apps.etl.window import ChangeWindow
 

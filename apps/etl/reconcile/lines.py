@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.etl.extract.snapshot import Snapshot
-from apps.etl.reconcile.sources import dialect_of, not_among
-from apps.etl.tables import SALE_STATUSES
+from apps.etl.reconcile.sources import dialect_of, sold_lines
 
 COLUMNS = ("order_id", "product_id", "quantity", "gross", "discount", "net")
 Line = dict[str, int]
@@ -42,9 +41,7 @@ def read_source_lines(snapshot: Snapshot, orders: list[int], rejected: Iterable[
         dialect["kopiykas"].format(each) for each in ("i.unit_price * i.quantity", "i.discount", "i.unit_price * i.quantity - i.discount")
     ]
     columns = ["i.id", "MAX(i.order_id)", "MAX(i.product_id)", "MAX(i.quantity)", *amounts]
-    statuses = ", ".join(f"'{status}'" for status in SALE_STATUSES)
-    conditions = [f"o.status IN ({statuses})", f"o.id IN ({', '.join(map(str, orders))})", not_among("i.id", rejected)]
-    rest = f"FROM orders AS o JOIN order_items AS i ON i.order_id = o.id WHERE {' AND '.join(filter(None, conditions))} GROUP BY i.id"
+    rest = f"{sold_lines(f'o.id IN ({", ".join(map(str, orders))})', rejected)} GROUP BY i.id"
     return to_lines(zip(*(column.tolist() for column in snapshot.read_numbers(columns, rest)), strict=True))
 
 

@@ -1,9 +1,7 @@
-"""The numbers that both sides give of every order, as columns of int64. Money is whole kopiykas."""
+"""What both sides compute of every order, as columns of int64. Money is whole kopiykas."""
 
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 # Of an order: summed over its lines, so that a line of another day, customer, employee or region than its order shows as well.
 SHOWN = ("lines", "quantity", "gross", "discount", "net", "paid", "line_ids", "product_ids")
@@ -24,15 +22,3 @@ class Orders:
     ids: Any
     day: Any
     numbers: dict[str, Any]
-
-    @classmethod
-    def none(cls) -> "Orders":
-        empty = np.array([], dtype=np.int64)
-        return cls(empty, empty, dict.fromkeys(NUMBERS, empty))
-
-
-def align(values: Any, ids: Any, wanted: Any) -> Any:
-    """Return the values at `wanted` ids, 0 for those that are not among `ids`."""
-    found = np.zeros(len(wanted), dtype=np.int64)
-    found[np.searchsorted(wanted, ids)] = values
-    return found

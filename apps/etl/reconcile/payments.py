@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.etl.reconcile.numbers import Orders, align
+from apps.etl.reconcile.numbers import Orders
 from apps.etl.reconcile.sources import Payments
-
-LISTS = ("unpaid", "not_sold", "differs", "captured_twice", "refunded_above")
+from apps.etl.sums import align
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An order on one of LISTS: its net, captured and refunded kopiykas. `day`: YYYYMMDD, 0 of an order that is no sale."""
+    """An order on the list `kind`: its net, captured and refunded kopiykas. `day`: YYYYMMDD, 0 of an order that is no sale."""
 
     kind: str
     order_id: int

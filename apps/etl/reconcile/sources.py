@@ -40,7 +40,7 @@ class Payments:
 
 
 def read_sales(snapshot: Snapshot, zone: str, condition: str, parameters: Iterable[Any], rejected: Iterable[int]) -> Orders:
-    """Return the recognised sales among the orders `o` that meet `condition`, without the `rejected` lines. `paid` is 0 still."""
+    """Return the recognised sales among the orders `o` that meet `condition`, without `rejected` lines and without what was paid."""
     dialect = dialect_of(snapshot)
     gross = "i.unit_price * i.quantity"
     # 7 x gross + 3 x discount + 5 x net, with gross - discount for net.
@@ -58,10 +58,14 @@ def read_sales(snapshot: Snapshot, zone: str, condition: str, parameters: Iterab
         dialect["whole"].format("i.product_id"),
         dialect["checksum"].format(content),
     ]
+    return to_orders(snapshot.read_numbers(columns, f"{sold_lines(condition, rejected)} GROUP BY o.id", list(parameters)), zone)
+
+
+def sold_lines(condition: str, rejected: Iterable[int]) -> str:
+    """Return SQL, from FROM on, for the lines `i` of recognised sales `o` that meet `condition`, without the `rejected` lines."""
     statuses = ", ".join(f"'{status}'" for status in SALE_STATUSES)
     conditions = [f"o.status IN ({statuses})", condition, not_among("i.id", rejected)]
-    rest = f"FROM orders AS o JOIN order_items AS i ON i.order_id = o.id WHERE {' AND '.join(filter(None, conditions))} GROUP BY o.id"
-    return to_orders(snapshot.read_numbers(columns, rest, list(parameters)), zone)
+    return f"FROM orders AS o JOIN order_items AS i ON i.order_id = o.id WHERE {' AND '.join(filter(None, conditions))}"
 
 
 def to_orders(columns: list[Any], zone: str) -> Orders:
@@ -76,7 +80,6 @@ def to_orders(columns: list[Any], zone: str) -> Orders:
         "gross": gross,
         "discount": discount,
         "net": gross - discount,
-        "paid": np.zeros(len(ids), dtype=np.int64),
         "line_ids": line_ids,
         "product_ids": product_ids,
         "days": day * lines,
@@ -85,7 +88,6 @@ def to_orders(columns: list[Any], zone: str) -> Orders:
         "regions": region * lines,
         "shipped": shipped * lines,
         "checksum": checksum % MODULUS,
-        "paid_checksum": np.zeros(len(ids), dtype=np.int64),
     }
     return Orders(ids, day, numbers)
 

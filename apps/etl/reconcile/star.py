@@ -3,10 +3,10 @@
 import io
 from typing import Any
 
-import numpy as np
 import pyarrow.csv as csv
 
 from apps.etl.reconcile.numbers import CHECKSUM, CHECKSUMS, MODULUS, MONEY, NUMBERS, WEIGHT, Orders
+from apps.etl.sums import NOTHING, to_columns
 
 # Sums of a column: of UAH in kopiykas, of whole numbers, and modulo MODULUS.
 POSTGRESQL = {
@@ -72,11 +72,11 @@ def fetch_columns(cursor: Any, query: str) -> list[Any]:
     width = 2 + len(NUMBERS)
     if cursor.db.vendor == "sqlite":
         cursor.execute(query)
-        return list(np.array(cursor.fetchall(), dtype=np.int64).reshape(-1, width).T)
+        return list(to_columns(cursor.fetchall(), width))
     with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as stream:
         text = b"".join(bytes(part) for part in stream)
     if not text:
-        return [np.array([], dtype=np.int64)] * width
+        return [NOTHING] * width
     names = [str(number) for number in range(width)]
     table = csv.read_csv(io.BytesIO(text), csv.ReadOptions(column_names=names, use_threads=False))
     return [column.to_numpy() for column in table.columns]

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandParser
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
@@ -14,15 +13,14 @@ from apps.etl.money import uah
 from apps.etl.preflight import preflight
 from apps.etl.reconcile.compare import Listener
 from apps.etl.reconcile.numbers import MONEY
-from apps.orchestration import api
-from apps.orchestration.management.commands.run_etl import parse_window, user
-from apps.orchestration.models import DayProof, Mode, State, Trigger, Verdict
+from apps.orchestration.management.commands.run_etl import add_window_arguments, parse_window, read_orders
+from apps.orchestration.models import DayProof, Verdict
 from apps.orchestration.proof import Proof, prove
 from apps.orchestration.terminal import console
 from apps.orchestration.verified import verified_through
-from apps.orchestration.window import MAX_DAYS, Window
+from apps.orchestration.window import Window
 from techmarket.commands import Command as BaseCommand
-from techmarket.commands import ExitCode, stop, whole_number
+from techmarket.commands import ExitCode, stop
 from techmarket.formats import format_count, format_uah
 
 SHOWN_DAYS, SHOWN_ORDERS, SHOWN_LINES = 31, 20, 5
@@ -54,9 +52,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=whole_number(1, MAX_DAYS), metavar="N", help="orders of the last N days, today included")
-        parser.add_argument("--start-date", metavar="YYYY-MM-DD", help="orders from this day of the shop's calendar")
-        parser.add_argument("--end-date", metavar="YYYY-MM-DD", help="orders to this day, inclusive")
+        add_window_arguments(parser, "orders")
         parser.add_argument("--repair", action="store_true", help="load exactly the orders that differ, then compare again")
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
         parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -67,7 +63,7 @@ class Command(BaseCommand):
         silent = options["json"] or options["quiet"]
         proof, repair = self.prove(window, silent), None
         if options["repair"] and proof.orders:
-            repair = self.repair(proof)
+            repair = read_orders(proof.orders, "repair after a comparison").pk
             proof = self.prove(window, silent)
         if options["json"]:
             self.stdout.write(json.dumps(document(proof, repair), ensure_ascii=False, default=str))
@@ -79,16 +75,6 @@ class Command(BaseCommand):
     def prove(self, window: Window, silent: bool) -> Proof:
         with progress(silent) as listener:
             return prove(window, listener)
-
-    def repair(self, proof: Proof) -> int:
-        """Load the orders that differ. Return the run's number."""
-        run = api.start_run(Mode.INCREMENTAL, Trigger.CLI, user(), orders=proof.orders, reason="repair after a comparison")
-        if run.is_active:
-            api.execute_run(run, processes=settings.ETL_PROCESSES)
-        run.refresh_from_db()
-        if run.state == State.SKIPPED:
-            stop(str(run.cause), ExitCode.SKIPPED)
-        return int(run.pk)
 
 
 @contextmanager

@@ -3,16 +3,14 @@
 import json
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandParser
 from django.db.models import QuerySet
 from rich.table import Column, Table
 
 from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import RULES
-from apps.orchestration import api
-from apps.orchestration.management.commands.run_etl import user
-from apps.orchestration.models import Mode, RejectState, Run, StandingReject, State, Trigger
+from apps.orchestration.management.commands.run_etl import check_reason, read_orders, user
+from apps.orchestration.models import RejectState, StandingReject
 from apps.orchestration.recent_runs import open_rejects
 from apps.orchestration.rejects import accept
 from apps.orchestration.terminal import console
@@ -22,7 +20,6 @@ from techmarket.errors import Usage
 from techmarket.formats import format_count, format_uah
 
 SHOWN = 50
-MAX_REASON = 255
 
 
 class Command(BaseCommand):
@@ -45,8 +42,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         if bool(options["accept"]) != bool(options["reason"].strip()):
             raise Usage("Give --accept together with --reason: who reads it later wants to know why.")
-        if len(options["reason"]) > MAX_REASON:
-            raise Usage(f"--reason: at most {MAX_REASON} characters.")
+        check_reason(options["reason"])
         if options["accept"]:
             return self.accept(options["accept"], options["reason"].strip())
         selected = select(options)
@@ -65,17 +61,12 @@ class Command(BaseCommand):
             stop(f"There is no open reject {missing[0]}. `manage.py rejects` lists them.", ExitCode.USAGE)
         self.stdout.write(f"{format_count(len(accepted))} accepted. They are open again once their content changes.")
 
-    def replay(self, selected: "QuerySet[StandingReject]") -> Run | None:
+    def replay(self, selected: "QuerySet[StandingReject]") -> None:
         """Read the orders of the rejects again. Rejects of dimensions are read by any run once their rows change."""
         found = selected.filter(subject__in=FACT_TABLES, slice_id__isnull=False).values_list("slice_id", flat=True)
         orders = sorted({int(each or 0) for each in found})
-        if not orders:
-            return None
-        run = api.start_run(Mode.INCREMENTAL, Trigger.CLI, user(), orders=orders, reason="replay of rejects")
-        if run.state == State.SKIPPED:
-            stop(str(run.cause), ExitCode.SKIPPED)
-        api.execute_run(run, processes=settings.ETL_PROCESSES)
-        return run
+        if orders:
+            read_orders(orders, "replay of rejects")
 
 
 def select(options: dict[str, Any]) -> "QuerySet[StandingReject]":

@@ -38,9 +38,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--mode", choices=Mode.values, help="full: everything; incremental (default): what changed")
-        parser.add_argument("--days", type=whole_number(1, MAX_DAYS), metavar="N", help="changes of the last N days, today included")
-        parser.add_argument("--start-date", metavar="YYYY-MM-DD", help="changes from this day of the shop's calendar")
-        parser.add_argument("--end-date", metavar="YYYY-MM-DD", help="changes to this day, inclusive")
+        add_window_arguments(parser, "changes")
         parser.add_argument("--dry-run", action="store_true", help="do everything but publish, and show what would change")
         parser.add_argument("--reread", action="store_true", help="with --mode full: read every order, not only those that differ")
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
@@ -117,8 +115,7 @@ class Command(BaseCommand):
     def cancel(self, options: dict[str, Any]) -> None:
         if options["cancel"] is None or any(options[name] for name in NOT_WITH_CANCEL):
             raise Usage("Combine --cancel only with --reason, and --reason only with --cancel.")
-        if len(options["reason"]) > MAX_REASON:
-            raise Usage(f"--reason: at most {MAX_REASON} characters.")
+        check_reason(options["reason"])
         run = api.cancel_run(options["cancel"], user(), options["reason"])
         if run is None:
             stop(f"There is no active run {options['cancel']}. `manage.py run_etl` starts one.", ExitCode.USAGE)
@@ -173,6 +170,28 @@ def exit_code(run: Run) -> ExitCode:
         return codes.get(CauseKind(run.cause_kind), ExitCode.FAILED)
     states = {State.SUCCEEDED: ExitCode.DONE, State.SKIPPED: ExitCode.SKIPPED, State.CANCELLED: ExitCode.CANCELLED}
     return states.get(State(run.state), ExitCode.FAILED)
+
+
+def add_window_arguments(parser: CommandParser, what: str) -> None:
+    """Add the options that `parse_window` reads. `what`: of which the days are taken."""
+    parser.add_argument("--days", type=whole_number(1, MAX_DAYS), metavar="N", help=f"{what} of the last N days, today included")
+    parser.add_argument("--start-date", metavar="YYYY-MM-DD", help=f"{what} from this day of the shop's calendar")
+    parser.add_argument("--end-date", metavar="YYYY-MM-DD", help=f"{what} to this day, inclusive")
+
+
+def check_reason(text: str) -> None:
+    """Raise Usage where the ledger cannot hold the text."""
+    if len(text) > MAX_REASON:
+        raise Usage(f"--reason: at most {MAX_REASON} characters.")
+
+
+def read_orders(orders: list[int], reason: str) -> Run:
+    """Execute a run of exactly these orders. Exits where another run is active."""
+    run = api.start_run(Mode.INCREMENTAL, Trigger.CLI, user(), orders=orders, reason=reason)
+    if run.state == State.SKIPPED:
+        stop(str(run.cause), ExitCode.SKIPPED)
+    api.execute_run(run, processes=settings.ETL_PROCESSES)
+    return run
 
 
 def parse_window(options: dict[str, Any]) -> Window:
