@@ -377,13 +377,13 @@ def test_mark_ahead_of_the_clock_is_refused_and_replaced_by_a_full_run(loaded_sh
 def test_window_that_starts_within_the_overlap_leaves_the_mark(loaded_shop: None, settings: Any) -> None:
     """Changes that were committed late lie in the overlap before the mark: who has not read it must not move the mark."""
     settings.ETL_OVERLAP_MINUTES = 10
-    today = Window.last_days(1)
-    assert today.start
-    Load.objects.update(high_water_mark=today.start + timedelta(minutes=5))
-    assert run_etl("incremental", today).high_water_mark == today.start + timedelta(minutes=5)
-    Load.objects.update(high_water_mark=today.start + timedelta(minutes=10))
-    moved = run_etl("incremental", today).high_water_mark
-    assert moved is not None and moved > today.start + timedelta(minutes=10)
+    window = Window.last_days(2)
+    assert window.start
+    Load.objects.update(high_water_mark=window.start + timedelta(minutes=5))
+    assert run_etl("incremental", window).high_water_mark == window.start + timedelta(minutes=5)
+    Load.objects.update(high_water_mark=window.start + timedelta(minutes=10))
+    moved = run_etl("incremental", window).high_water_mark
+    assert moved is not None and moved > window.start + timedelta(minutes=10)
 
 
 def test_two_control_databases_cannot_overwrite_each_other(loaded_shop: None, monkeypatch: pytest.MonkeyPatch) -> None:
