@@ -3,7 +3,7 @@
 The message is for the operator: the thing, the cause and the next step, in one line, without a secret. Default: the class's docstring.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from techmarket.messages import Message, message
@@ -108,9 +108,14 @@ class BackupDamaged(Terminal):
 
 
 class ChecksRefused(BadData):
-    """Blocking checks failed. `results` holds the result of every check."""
+    """Blocking checks failed. `results` holds the result of every check, `revenues` what the facts would have gained and lost."""
 
     results: Sequence[Any] = ()
+    revenues: Mapping[str, Any] = {}
+
+
+class BrakesApplied(ChecksRefused):
+    """The run would take more out of the warehouse than the limits allow. A person may accept that and publish it."""
 
 
 class Unbalanced(ChecksRefused):

@@ -90,6 +90,18 @@ MESSAGES = {
     "check.not_null": _("not null {column}"),
     "check.accepted_values": _("accepted values {column}"),
     "check.relationship": _("relationship {column}"),
+    "brakes.applied": _(
+        "Stopped before publishing: {checks}. Nothing was published. Mend the source; or if this is right, publish it with "
+        '*Accept and publish* on the run\'s page or `manage.py run_etl --resume {run} --accept "why"`.'
+    ),
+    "brake.rows_worth": _("{rows}, {amount}"),
+    "brake.worth_of": _("{amount} of {orders}"),
+    "orders.one": _("1 order"),
+    "orders.many": _("{count} orders"),
+    "check.net_deleted": _("net deleted"),
+    "check.net_rejected": _("net rejected"),
+    "check.month_lost": _("net deleted and rejected in {month}"),
+    "check.month_paid": _("payments lost in {month}"),
     "check.share_deleted": _("share deleted"),
     "check.share_rejected": _("share rejected"),
     "check.net": _("net = gross - discount"),

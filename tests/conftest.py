@@ -25,6 +25,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 emptying.install()
 
+# In a shop of a dozen orders a single row is more than the brakes allow. Tests of the brakes set the limits that they need.
+settings.ETL_MAX_REJECTED_PERCENT = settings.ETL_MAX_DELETED_PERCENT = settings.ETL_MAX_MONTH_PERCENT = 100
+
 
 # --- Tiers: each test is in exactly one, `make test T=browser` runs one ---
 

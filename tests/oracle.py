@@ -536,6 +536,7 @@ def make_fact(order: Row, line: Row, product: Row | None) -> Row:
         "gross_amount": line["unit_price"] * line["quantity"],
         "discount_amount": line["discount"],
         "net_amount": get_net(line),
+        "unit_cost": product["cost"] if product else None,
         "cost_amount": cost,
         "margin_amount": None if cost is None else get_net(line) - cost,
         "ordered_at": order["order_date"],

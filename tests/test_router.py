@@ -16,7 +16,7 @@ MODELS = {
         "orchestration": "Attempt Batch CheckResult DayProof ScheduledRun Reject RowCount Run Schedule StandingReject Task",
         "sessions": "Session",
     },
-    "dwh": {"dwh": "DimCategory DimCustomer DimDate DimEmployee DimProduct DimRegion FactSales Load OrderFingerprint Segment"},
+    "dwh": {"dwh": "DimCategory DimCustomer DimDate DimEmployee DimProduct DimRegion FactSales LineCost Load OrderFingerprint Segment"},
     "auth_db": {"auth_db": "Credential Role Token User UserRole"},
     "catalog_db": {"catalog_db": "Category Product"},
     "orders_db": {"orders_db": "Customer Employee Order OrderItem Region"},

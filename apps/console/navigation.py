@@ -39,6 +39,7 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
             "dwh.load": "publish",
             "dwh.orderfingerprint": "fingerprint",
             "dwh.segment": "data_check",
+            "dwh.linecost": "sell",
         },
     ),
     (

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
 from apps.console.readonly import ReadOnlyAdmin, register_read_only
-from apps.warehouse.facts import FactSales
+from apps.warehouse.facts import FactSales, LineCost
 from apps.warehouse.fingerprints import OrderFingerprint
 
 # By foreign key of the fact: the source table, its admin page, and the dimension's natural key.
@@ -83,7 +83,7 @@ FACT_OPTIONS: dict[str, Any] = {
 for model in apps.get_app_config("dwh").get_models():
     if model is FactSales:
         register_read_only(model, FactAdmin, **FACT_OPTIONS)
-    elif model is OrderFingerprint:
+    elif model in (LineCost, OrderFingerprint):
         register_read_only(model, LargeTableAdmin)
     else:
         register_read_only(model)

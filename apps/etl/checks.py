@@ -12,7 +12,6 @@ from apps.etl.tables import DIM_DATE, TARGETS
 from techmarket.messages import Message, message
 
 NO_ROWS = message("rows.none")
-MIN_ROWS_FOR_SHARE = 100  # a share of fewer rows says nothing
 SHOWN_IDS = 5
 
 
@@ -105,22 +104,6 @@ def expect_none(name: str, table: str, count: int) -> Result:
 
 def expect_equal(name: str, table: str, expected: Decimal, observed: Decimal) -> Result:
     return Result(name, table, observed == expected, str(expected), str(observed))
-
-
-@dataclass(frozen=True)
-class Share:
-    """`count` rows of a table may be at most `limit` percent of its `total`."""
-
-    name: str
-    table: str
-    count: int
-    total: int
-    limit: int
-
-    def run(self, cursor: Any) -> list[Result]:
-        passed = self.total < MIN_ROWS_FOR_SHARE or self.count * 100 <= self.limit * self.total
-        limit = message("share.at_most", share=f"{self.limit} %", count=self.total)
-        return [Result(self.name, self.table, passed, limit, str(self.count))]
 
 
 @dataclass(frozen=True)

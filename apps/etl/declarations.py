@@ -106,10 +106,12 @@ class Fact(Target):
     its `sliced_by`. An order is touched if a row of any source changed; all rows of it are replaced.
 
     `has_product_columns`: the load adds PRODUCT_COLUMNS, for which the fact needs `product_key`, `quantity` and `net_amount`.
+    `holds_revenue`: the load says how `net_amount` and `paid_amount` change by month and cause; the fact needs `date_key`, too.
     """
 
     sliced_by: str
     has_product_columns: bool = False
+    holds_revenue: bool = False
     accepted_values: tuple[AcceptedValues, ...] = ()
     equalities: tuple[Equality, ...] = ()
     reconciliations: tuple[Reconciliation, ...] = ()
@@ -125,8 +127,8 @@ class Fact(Target):
         return keys | ({"category_key": "dim_category"} if self.has_product_columns else {})
 
 
-# category of the product; cost x quantity, taken at the first load and kept; net - cost.
-PRODUCT_COLUMNS = ("category_key", "cost_amount", "margin_amount")
+# category of the product; its cost, taken at the line's first load and kept; that cost x quantity; net - cost.
+PRODUCT_COLUMNS = ("category_key", "unit_cost", "cost_amount", "margin_amount")
 
 
 def integer(name: str) -> Column:

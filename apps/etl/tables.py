@@ -148,6 +148,7 @@ FACT_SALES = Fact(
     sources=(ORDER_ITEMS, ORDERS, PAYMENTS),
     sliced_by="order_id",
     has_product_columns=True,
+    holds_revenue=True,
     accepted_values=(AcceptedValues("order_status", SALE_STATUSES), AcceptedValues("payment_method", (*PAYMENT_METHODS, "mixed", "none"))),
     equalities=(
         Equality("check.net", "net_amount", "gross_amount - discount_amount"),

@@ -42,6 +42,8 @@ def build_notice(event: str, schedule: str, run: Run) -> dict[str, Any]:
         "mode": run.mode,
         "status": run.state,
         "cause": run.cause,
+        "net_by_month": run.revenue.get("by_month", {}),
+        "net_by_cause": run.revenue.get("by_cause", []),
         "cause_kind": run.cause_kind,
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
     }

@@ -174,6 +174,16 @@ class Run(StateRow):
     cancelled_by = models.CharField(
         _("cancelled by"), max_length=150, blank=True, help_text=_("who requested the cancellation; the run stops within ten seconds")
     )
+    revenue = models.JSONField(
+        _("revenue"),
+        default=dict,
+        blank=True,
+        help_text=_("net revenue by month before and after, and by cause; of a run that brakes stopped, what it would have been"),
+    )
+    accepted_by = models.CharField(
+        _("accepted by"), max_length=150, blank=True, help_text=_("who had the run published although the brakes had stopped it")
+    )
+    accepted_because = models.CharField(_("accepted because"), max_length=255, blank=True)
     result = models.JSONField(
         _("result"), null=True, blank=True, help_text=_("what a dry run would have changed; nothing else of it is stored")
     )
@@ -190,6 +200,7 @@ class Run(StateRow):
             ("rerun_run", "Can start a run again"),
             ("resume_run", "Can resume a run"),
             ("cancel_run", "Can cancel a run"),
+            ("accept_run", "Can publish a run that the brakes have stopped"),
         ]
 
     def __str__(self) -> str:
@@ -203,6 +214,11 @@ class Run(StateRow):
     def reads_everything(self) -> bool:
         """Whether all orders are read, not those of the plan's batch alone; known once the run is planned."""
         return "everything" in self.found
+
+    @property
+    def is_braked(self) -> bool:
+        """Whether the brakes have stopped it, so that a person may accept what it does."""
+        return self.state == State.FAILED and isinstance(self.cause, Message) and self.cause.code == "brakes.applied"
 
     @property
     def has_unfinished_tasks(self) -> bool:
@@ -232,13 +248,15 @@ class Run(StateRow):
             self.refresh_from_db()
         return bool(requested)
 
-    def requeue(self, executor: str, worker: str) -> bool:
+    def requeue(self, executor: str, worker: str, **acceptance: str) -> bool:
         """Queue an unsuccessful run again: succeeded tasks stay as they are, the others start over with all their attempts.
+
+        `acceptance`: who has accepted what the brakes said, and why.
 
         Return False where another process has resumed it. Raises IntegrityError while another run is active.
         """
-        cleared: dict[str, Any] = {"finished_at": None, "started_at": None, "cause": "", "cause_kind": "", "cancelled_by": ""}
-        if not self.transition(*UNSUCCESSFUL, to=State.QUEUED, heartbeat_at=Now(), executor=executor, worker=worker, **cleared):
+        changes: dict[str, Any] = acceptance | {"finished_at": None, "started_at": None, "cause": "", "cause_kind": "", "cancelled_by": ""}
+        if not self.transition(*UNSUCCESSFUL, to=State.QUEUED, heartbeat_at=Now(), executor=executor, worker=worker, **changes):
             return False
         unfinished = self.tasks.exclude(state=State.SUCCEEDED)
         unfinished.update(state=State.QUEUED, claim=None, attempt=0, not_before=None, message_sent_at=None)

@@ -30,7 +30,7 @@ def finish_run(run: Run) -> None:
         if not run.succeed():
             return
         if run.dry_run:
-            run.result = store(document(run)) | {"net_by_month": (run.result or {}).get("net_by_month", {})}
+            run.result = store(document(run))
             run.save(update_fields=["result"])
             run.tasks.all().delete()
         else:

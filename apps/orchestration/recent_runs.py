@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, QuerySet
 
-from apps.etl.tables import ORDER_ITEMS, PAYMENTS
 from apps.orchestration.models import ACTIVE, RejectState, Run, StandingReject, State
 from apps.orchestration.schedules import MODES, next_instants
-from apps.orchestration.tally import Progress, Tally, progress, tallies
+from apps.orchestration.tally import WORTH, Progress, Tally, progress, tallies, to_uah
 
 SHOWN = 30
 FINISHED = (State.SUCCEEDED, State.FAILED, State.LOST, State.CANCELLED)
@@ -71,10 +70,8 @@ class OpenRejects:
 
 def open_rejects() -> OpenRejects:
     opened = StandingReject.objects.filter(state=RejectState.OPEN)
-    sums = opened.aggregate(
-        count=Count("pk"), net=Sum("amount", filter=Q(table=ORDER_ITEMS.table)), paid=Sum("amount", filter=Q(table=PAYMENTS.table))
-    )
-    return OpenRejects(sums["count"], round(Decimal(sums["net"] or 0), 2), round(Decimal(sums["paid"] or 0), 2))
+    sums = opened.aggregate(count=Count("pk"), **WORTH)
+    return OpenRejects(sums["count"], to_uah(sums["net"]), to_uah(sums["paid"]))
 
 
 def next_runs() -> list[NextRun]:

@@ -135,16 +135,22 @@ def describe_active_run(run: Run) -> Message:
     return message("run.active", run=run.pk, person=run.requested_by, state=state, since=since, beat=beat)
 
 
-def resume_run(number: int, queue: bool = False) -> Run:
-    """Queue an unsuccessful run again; its tasks that succeeded stay done. Raises CannotResume."""
+def resume_run(number: int, queue: bool = False, accepted_by: str = "", because: str = "") -> Run:
+    """Queue an unsuccessful run again; its tasks that succeeded stay done. Raises CannotResume.
+
+    `accepted_by`: who accepts what the brakes said of it, and `because` of what; the run publishes then.
+    """
     reap()
     run = Run.objects.filter(pk=number).first()
     if run is None:
         raise CannotResume(_("There is no run %d. `manage.py run_etl` starts a new one.") % number)
     check_resumable(run)
+    if accepted_by and not run.is_braked:
+        raise CannotResume(_("Run %d was not stopped by the brakes: there is nothing to accept.") % run.pk)
+    acceptance = {"accepted_by": accepted_by, "accepted_because": because} if accepted_by else {}
     try:
         with transaction.atomic():
-            if not run.requeue(**executor_fields(queue)):
+            if not run.requeue(**executor_fields(queue), **acceptance):
                 raise CannotResume(_("Another process has just resumed run %d.") % run.pk, skipped=True)
     except IntegrityError:
         raise CannotResume(describe_overlap(find_active_run()), skipped=True) from None

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import Count, F, Q, Sum
+from django.utils.translation import gettext as _
 
-from apps.etl.tables import TARGETS
-from apps.orchestration.models import CheckResult, RowCount, Run, Stage, State
+from apps.etl.tables import ORDER_ITEMS, PAYMENTS, TARGETS
+from apps.orchestration.models import CheckResult, Reject, RowCount, Run, Stage, State
+from techmarket.formats import localize_uah
 
 WRITTEN = ("inserted", "updated", "deleted", "derived")
+# What rejects are worth: net revenue of lines, amounts of payments.
+WORTH = {"net": Sum("amount", filter=Q(table=ORDER_ITEMS.table)), "paid": Sum("amount", filter=Q(table=PAYMENTS.table))}
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Tally:
     """Rows read for the warehouse's tables, written to them, and rejected; checks, failed blocking ones, and warnings.
 
     `counted` is False where the ledger has no row counts: the run did not get that far, or its details have been deleted.
+    `rejected_net`, `rejected_paid`: UAH of the rejected lines and payments.
     """
 
     read: int = 0
@@ -26,10 +32,19 @@ class Tally:
     blocking: int = 0
     warnings: int = 0
     counted: bool = False
+    rejected_net: Decimal = Decimal()
+    rejected_paid: Decimal = Decimal()
 
     @property
     def passed(self) -> int:
         return self.checks - self.blocking - self.warnings
+
+    @property
+    def rejected_worth(self) -> str:
+        """What the rejected rows are worth, in words; empty where that is nothing, or unknown."""
+        net = _("%(amount)s of net revenue") % {"amount": localize_uah(self.rejected_net)} if self.rejected_net else ""
+        paid = _("%(amount)s of payments") % {"amount": localize_uah(self.rejected_paid)} if self.rejected_paid else ""
+        return ", ".join(filter(None, (net, paid)))
 
 
 @dataclass(frozen=True)
@@ -49,10 +64,11 @@ class Progress:
 def tallies(runs: Iterable[Run]) -> dict[int, Tally]:
     """Return the totals by run id."""
     runs = list(runs)
-    rows, checks = count_rows(runs), count_checks(runs)
+    rows, checks, amounts = count_rows(runs), count_checks(runs), sum_rejects(runs)
 
     def tally(run: Run) -> Tally:
-        return Tally(*rows.get(run.pk, (0, 0, 0)), *checks.get(run.pk, (0, 0, 0)), counted=run.pk in rows)
+        counts = (*rows.get(run.pk, (0, 0, 0)), *checks.get(run.pk, (0, 0, 0)))
+        return Tally(*counts, run.pk in rows, *amounts.get(run.pk, (Decimal(), Decimal())))
 
     return {run.pk: tally_document(run.result) if run.dry_run else tally(run) for run in runs}
 
@@ -79,6 +95,17 @@ def count_checks(runs: Iterable[Run]) -> dict[int, tuple[int, int, int]]:
     return {row["run"]: (row["checks"], row["failures"], row["warnings"]) for row in sums}
 
 
+def sum_rejects(runs: Iterable[Run]) -> dict[int, tuple[Decimal, Decimal]]:
+    """Return the UAH of rejected lines and of rejected payments by run id."""
+    rejects = Reject.objects.filter(run__in=[run.pk for run in runs], amount__isnull=False).order_by()
+    return {run: (to_uah(net), to_uah(paid)) for run, net, paid in rejects.values("run").annotate(**WORTH).values_list("run", *WORTH)}
+
+
+def to_uah(total: Decimal | float | None) -> Decimal:
+    """Return a sum exactly: SQLite's is a float, and of no row there is none."""
+    return round(Decimal(total or 0), 2)
+
+
 def tally_document(result: Mapping[str, Any] | None) -> Tally:
     """Return the totals of a document as `run_etl --json` prints it, the only record of a dry run."""
     if not result or "tables" not in result:
@@ -94,7 +121,13 @@ def tally_document(result: Mapping[str, Any] | None) -> Tally:
         blocking=blocking,
         warnings=len(failed) - blocking,
         counted=bool(tables),
+        rejected_net=sum_amounts(result, ORDER_ITEMS.table),
+        rejected_paid=sum_amounts(result, PAYMENTS.table),
     )
+
+
+def sum_amounts(result: Mapping[str, Any], table: str) -> Decimal:
+    return sum((Decimal(reject.get("amount") or 0) for reject in result["rejects"] if reject["table"] == table), Decimal())
 
 
 def progress(run: Run) -> Progress:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -13,14 +14,15 @@ from rich.text import Text
 
 from apps.etl.transform.rules import render_label
 from apps.orchestration.found import describe_found
-from apps.orchestration.models import Run, Stage, Task
-from apps.orchestration.results import changed_months, document
+from apps.orchestration.models import Run, Stage, State, Task
+from apps.orchestration.results import CAUSES, changed_months, document, sum_causes
 from apps.orchestration.tally import WRITTEN
 from apps.orchestration.worker.loop import Listener, silent
 from techmarket.formats import format_count, format_uah
 
 WIDTH = 120  # where the output is not a terminal
 SHOWN_REJECTS = 12
+SHOWN_MONTHS = 12
 
 
 class Screen(Console):
@@ -85,8 +87,8 @@ def show(run: Run) -> None:
         screen.print(ledger(result["tables"], result["sources"]))
     show_checks(screen, result["checks"])
     show_rejects(screen, result["rejects"])
-    if run.dry_run:
-        screen.print(net_change(result))
+    for part in net_change(run, result):
+        screen.print(part)
     screen.print(closing(run, result))
 
 
@@ -130,21 +132,34 @@ def show_checks(screen: Console, checks: list[dict[str, Any]]) -> None:
 def show_rejects(screen: Console, rejects: list[dict[str, Any]]) -> None:
     for reject in rejects[:SHOWN_REJECTS]:
         rows = "1 row" if reject["rows"] == 1 else f"{format_count(reject['rows'])} rows"
+        rows += f" ({format_uah(Decimal(reject['amount']))} UAH)" if reject["amount"] else ""
         why = f"{render_label(reject['rule'])}: {reject['reason']}"
         screen.print(f"  [red]rejected[/red] {reject['table']}: {rows}, {why} (first: {reject['first']})")
     if len(rejects) > SHOWN_REJECTS:
         screen.print(f"  and {len(rejects) - SHOWN_REJECTS} more kinds; all are in the admin and in --json")
 
 
-def net_change(result: Mapping[str, Any]) -> Table | str:
+def net_change(run: Run, result: Mapping[str, Any]) -> Iterator[Table | str]:
+    """Yield net revenue before and after by month, and the change by cause."""
     months = changed_months(result)
+    published = run.state == State.SUCCEEDED and not run.dry_run
+    if not months and run.state == State.SUCCEEDED:
+        yield f"Net revenue {'stays' if published else 'would stay'} as it is in every month."
     if not months:
-        return "Net revenue would stay as it is in every month."
-    titles = ("net now, UAH", "net then, UAH", "change")
+        return
+    titles = ("net before, UAH" if published else "net now, UAH", "net after, UAH" if published else "net then, UAH", "change")
     table = Table("month", *(Column(title, justify="right") for title in titles), header_style="bold")
-    for month, now, then, change in months:
-        table.add_row(month, format_uah(now), format_uah(then), format_uah(change, "+"))
-    return table
+    for month, before, after, change in months[-SHOWN_MONTHS:]:
+        table.add_row(month, format_uah(before), format_uah(after), format_uah(change, "+"))
+    if len(months) > SHOWN_MONTHS:
+        yield f"Net revenue by month: the last {SHOWN_MONTHS} of {len(months)} that change; all are in the admin and in --json."
+    yield table
+    causes = (f"{CAUSES[each.cause].lower()} {format_uah(each.net, '+')} ({count_lines(each.lines)})" for each in sum_causes(result))
+    yield f"Net revenue by cause, UAH: {', '.join(causes)}."
+
+
+def count_lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{format_count(count)} lines"
 
 
 def closing(run: Run, result: Mapping[str, Any]) -> str:

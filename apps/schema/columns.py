@@ -31,7 +31,8 @@ SOURCES = {
     "fact_sales.gross_amount": "orders_db.order_items.unit_price, quantity",
     "fact_sales.discount_amount": "orders_db.order_items.discount",
     "fact_sales.net_amount": "gross_amount, discount_amount",
-    "fact_sales.cost_amount": "dim_product.cost, quantity",
+    "fact_sales.unit_cost": "dim_product.cost",
+    "fact_sales.cost_amount": "unit_cost, quantity",
     "fact_sales.margin_amount": "net_amount, cost_amount",
     "fact_sales.paid_amount": "payments_db.payments.amount, status; net_amount",
     "fact_sales.paid_at": "payments_db.payments.paid_at",
@@ -123,6 +124,7 @@ EXAMPLES = {
     "gross_amount": "91998.00",
     "discount_amount": "4599.90",
     "net_amount": "87398.10",
+    "unit_cost": "35879.22",
     "cost_amount": "71758.44",
     "margin_amount": "15639.66",
     "paid_amount": "87398.10",
@@ -143,6 +145,8 @@ EXAMPLES = {
     "segment": "30",
     "proven_at": "2026-03-02 00:00:04.512345",
     "star": "5318238404491",
+    "fact": "fact_sales",
+    "line_id": "31877",
 }
 
 

@@ -56,9 +56,14 @@ class FactSales(models.Model):
     gross_amount = models.DecimalField(_("gross amount"), **MONEY, help_text=_("unit price x quantity"))
     discount_amount = models.DecimalField(_("discount amount"), **MONEY, help_text=_("discount on the whole line"))
     net_amount = models.DecimalField(_("net amount"), **MONEY, help_text=_("gross - discount"))
-    cost_amount = models.DecimalField(
-        _("cost amount"), **MONEY, null=True, help_text=_("product cost x quantity, from the line's first load")
+    unit_cost = models.DecimalField(
+        _("unit cost"),
+        max_digits=12,
+        decimal_places=2,
+        null=True,
+        help_text=_("product cost at the line's first load; stays when the cost changes, and when the line leaves and returns"),
     )
+    cost_amount = models.DecimalField(_("cost amount"), **MONEY, null=True, help_text=_("unit cost x quantity"))
     margin_amount = models.DecimalField(_("margin amount"), **MONEY, null=True, help_text=_("net - cost"))
     paid_amount = models.DecimalField(
         _("paid amount"), **MONEY, help_text=_("captured - refunded payments of the order, allocated by net amount")
@@ -74,3 +79,21 @@ class FactSales(models.Model):
 
     def __str__(self) -> str:
         return gettext("Order line %s") % self.pk
+
+
+class LineCost(models.Model):
+    """Grain: one line that has left a fact, with the unit cost that it had. A line that returns with the same product takes it again."""
+
+    fact = models.CharField(_("fact"), max_length=40, help_text=_("table of the fact"))
+    line_id = models.BigIntegerField(_("line id"), help_text=_("key of the line in the fact"))
+    product_id = models.BigIntegerField(_("product id"), help_text=_("products.id: the product sold"))
+    unit_cost = models.DecimalField(_("unit cost"), max_digits=12, decimal_places=2, help_text=_("product cost at the line's first load"))
+
+    class Meta:
+        db_table = "etl_line_cost"
+        verbose_name = _("line cost")
+        verbose_name_plural = _("line costs")
+        constraints = [models.UniqueConstraint(fields=["fact", "line_id"], name="one_cost_per_line")]
+
+    def __str__(self) -> str:
+        return gettext("Order line %s") % self.line_id

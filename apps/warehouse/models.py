@@ -4,7 +4,7 @@ The app's label is the database alias. The database is PostgreSQL 15 or SQLite.
 """
 
 from apps.warehouse.dimensions import DimCategory, DimCustomer, DimDate, DimEmployee, DimProduct, DimRegion
-from apps.warehouse.facts import FactSales
+from apps.warehouse.facts import FactSales, LineCost
 from apps.warehouse.fingerprints import OrderFingerprint, Segment
 from apps.warehouse.loads import Load
 
@@ -16,6 +16,7 @@ __all__ = [
     "DimProduct",
     "DimRegion",
     "FactSales",
+    "LineCost",
     "Load",
     "OrderFingerprint",
     "Segment",

@@ -1,4 +1,4 @@
-"""The actions on runs: rerun, resume and cancel. A GET asks for confirmation and a reason, only a POST acts."""
+"""The actions on runs: rerun, resume, accept and cancel. A GET asks for confirmation and a reason, only a POST acts."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -56,6 +56,7 @@ class RunAction:
     variant: str
     refusal: Callable[[Run], str]
     perform: Callable[[Run, str, str], ActionResult]
+    needs_reason: bool = False
 
     @property
     def permission(self) -> str:
@@ -80,6 +81,12 @@ class ReasonForm(forms.Form):
         help_text=gettext_lazy("Optional. Saved with the run for the audit trail."),
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
     )
+
+    def __init__(self, *args: Any, needs_reason: bool = False, **options: Any):
+        super().__init__(*args, **options)
+        if needs_reason:
+            self.fields["reason"].required = True
+            self.fields["reason"].help_text = _("Saved with the run for the audit trail.")
 
     def clean_reason(self) -> str:
         return " ".join(self.cleaned_data["reason"].split())
@@ -118,6 +125,15 @@ def perform_rerun(run: Run, person: str, reason: str) -> ActionResult:
 def perform_resume(run: Run, person: str, reason: str) -> ActionResult:
     resumed = resume_run(run.pk, queue=True)
     return ActionResult(resumed, _("Run %d resumed.") % run.pk + describe_broker(resumed))
+
+
+def refuse_accept(run: Run) -> str:
+    return refuse_resume(run) if run.is_braked else _("Run %d was not stopped by the brakes: there is nothing to accept.") % run.pk
+
+
+def perform_accept(run: Run, person: str, reason: str) -> ActionResult:
+    resumed = resume_run(run.pk, queue=True, accepted_by=person, because=reason)
+    return ActionResult(resumed, _("Run %d accepted; it is being published.") % run.pk + describe_broker(resumed))
 
 
 def perform_cancel(run: Run, person: str, reason: str) -> ActionResult:
@@ -175,6 +191,20 @@ RESUME = RunAction(
     refuse_resume,
     perform_resume,
 )
+ACCEPT = RunAction(
+    "accept",
+    gettext_lazy("Accept and publish"),
+    ngettext_lazy(
+        "Publish this run although it takes more out of the warehouse than the limits allow? Your name and reason are saved with it.",
+        "Publish these runs although they take more out of the warehouse than the limits allow? Your name and reason are saved with them.",
+    ),
+    gettext_noop("Accepted"),
+    "check_circle",
+    "primary",
+    refuse_accept,
+    perform_accept,
+    needs_reason=True,
+)
 CANCEL = RunAction(
     "cancel",
     gettext_lazy("Cancel run"),
@@ -185,7 +215,7 @@ CANCEL = RunAction(
     refuse_cancel,
     perform_cancel,
 )
-ACTIONS = (RESUME, RERUN, CANCEL)
+ACTIONS = (ACCEPT, RESUME, RERUN, CANCEL)
 STARTED, PREVIEW_STARTED = gettext_noop("Started"), gettext_noop("Preview started")
 
 
@@ -258,7 +288,7 @@ class RunActionsAdmin(HistoryAdmin):
         if not runs or len(ids) > MAX_RUNS:
             messages.error(request, _("Select between 1 and %d runs.") % MAX_RUNS)
             return redirect(run_address("changelist"))
-        form = ReasonForm(request.POST if is_submitted else None)
+        form = ReasonForm(request.POST if is_submitted else None, needs_reason=action.needs_reason)
         if is_submitted and form.is_valid():
             return self.perform_on_all(request, action, runs, form.cleaned_data["reason"])
         rows = [(run, action.refusal(run)) for run in runs]

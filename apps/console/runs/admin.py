@@ -115,7 +115,9 @@ class RunAdmin(StartRunAdmin, ReadOnlyAdmin):
 
     @display(description=_("rejected"))
     def rows_rejected(self, run: Run) -> str:
-        return localize_count(find_tally(run).rejected) if find_tally(run).counted else NOTHING
+        tally = find_tally(run)
+        worth = f" ({tally.rejected_worth})" if tally.rejected_worth else ""
+        return localize_count(tally.rejected) + worth if tally.counted else NOTHING
 
     @display(description=_("checks"))
     def checks(self, run: Run) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.apps import apps
@@ -21,7 +22,7 @@ from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.found import describe_found
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
-from apps.orchestration.results import changed_months, document
+from apps.orchestration.results import CAUSES, CauseTotal, changed_months, document, sum_causes
 from apps.orchestration.tally import WRITTEN, progress, tally_document
 from apps.orchestration.window import describe_window
 
@@ -97,9 +98,36 @@ def build_page(run: Run, user: Any) -> dict[str, Any]:
         "more_tasks": max(len(tasks) - MAX_TASKS, 0),
         "log": build_log(run, tasks, attempts),
         "comparison": compare_with_baseline(run, tally) if run.finished_at and run.state != State.SKIPPED else None,
-        "months": [(date.fromisoformat(f"{month}-01"), *amounts) for month, *amounts in changed_months(result)] if run.dry_run else [],
+        "revenue": build_revenue(run, result),
         "details": list(filter(None, list_details(run))),
     }
+
+
+@dataclass(frozen=True)
+class Revenue:
+    """Net revenue by month: month, UAH before and after, difference, and the part of each of `causes`. `is_published`: it is so by now."""
+
+    causes: list[CauseTotal]
+    months: list[tuple[date, Decimal, Decimal, Decimal, list[Decimal]]]
+    is_published: bool
+
+    @property
+    def labels(self) -> list[str]:
+        return [_(CAUSES[each.cause]) for each in self.causes]
+
+    @property
+    def total(self) -> Decimal:
+        return sum((each.net for each in self.causes), Decimal())
+
+
+def build_revenue(run: Run, result: Mapping[str, Any]) -> Revenue:
+    causes = sum_causes(result)
+    parts = {(row["month"], row["cause"]): Decimal(row["net"]) for row in result.get("net_by_cause", ())}
+    months = [
+        (date.fromisoformat(f"{month}-01"), before, after, change, [parts.get((month, each.cause), Decimal()) for each in causes])
+        for month, before, after, change in changed_months(result)
+    ]
+    return Revenue(causes, months, run.state == State.SUCCEEDED and not run.dry_run)
 
 
 def measure_duration(run: Run) -> timedelta:
@@ -143,7 +171,8 @@ def describe_rejects(run: Run, group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group of rejects from the run's document, with label and reason in the active language and the address of its list."""
     rule, params = group["rule"], group["params"]
     words = {"label": render_label(rule, _), "reason": render_reason(rule, params, _)}
-    return {**group, **words, "href": rejects_address(run, table__exact=group["table"], rule__exact=rule)}
+    worth = Decimal(group["amount"]) if group.get("amount") else None
+    return {**group, **words, "worth": worth, "href": rejects_address(run, table__exact=group["table"], rule__exact=rule)}
 
 
 def urgency(task: Task) -> tuple[int, bool, int]:
@@ -165,6 +194,7 @@ def list_details(run: Run) -> Iterable[Detail | None]:
     yield Detail(_("Requested by"), f"{run.requested_by} ({run.get_trigger_display()})")
     yield text_detail(_("Reason"), run.reason)
     yield text_detail(_("Cancelled by"), run.cancelled_by)
+    yield text_detail(_("Accepted by"), f"{run.accepted_by}: {run.accepted_because}" if run.accepted_by else "")
     yield text_detail(_("Requested at"), format_instant(run.created_at))
     yield text_detail(_("Started"), format_instant(run.started_at))
     yield text_detail(_("Finished"), format_instant(run.finished_at))

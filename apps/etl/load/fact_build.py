@@ -9,6 +9,8 @@ from apps.etl.counts import Written
 from apps.etl.declarations import Fact
 from apps.etl.load.copying import Block, analyze, copy_packed, pack
 from apps.etl.load.prepared import PreparedSlice
+from apps.etl.load.products import departed_costs, keep_costs
+from apps.etl.load.revenue import NewRevenue, Revenue
 from apps.etl.slices import Bounds
 from apps.warehouse.partition import WHOLE_RANGE
 
@@ -35,12 +37,16 @@ class FactBuild:
         self.run_id = run_id
         self.table = f"{fact.table}_{run_id}"
         self.written = Written()
+        self.revenue = Revenue()
+        self.new_revenue = NewRevenue(fact)
         self.old_partitions = self.select_from_catalog(PARTITIONS)
         if self.table in self.old_partitions:  # the control database was created anew and counts its runs from 1 again
             self.table += "_again"
         cursor.execute(f"CREATE TABLE {self.table} ({', '.join(self.select_from_catalog(COLUMNS_BY_WIDTH))})")
 
     def pack(self, rows: pa.Table) -> list[Block]:
+        if self.fact.holds_revenue:
+            self.new_revenue.add(rows)
         return pack(rows.append_column("run_id", pa.array(np.full(rows.num_rows, self.run_id))), binary=True)
 
     def add(self, prepared: PreparedSlice, bounds: Bounds) -> None:
@@ -50,6 +56,8 @@ class FactBuild:
 
     def finish(self) -> Written:
         self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        if self.fact.has_product_columns:
+            keep_costs(self.cursor, self.table, self.fact.key, departed_costs(self.fact), "TRUE")
         self.cursor.execute(f"ALTER TABLE {self.table} ADD PRIMARY KEY ({self.fact.key})")
         for definition in self.select_from_catalog(INDEXES):
             self.cursor.execute(f"CREATE INDEX ON {self.table} {definition[definition.index('USING') :]}")
@@ -60,6 +68,7 @@ class FactBuild:
             self.cursor.execute(f"ALTER TABLE {self.fact.table} DETACH PARTITION {partition}")
             self.cursor.execute(f"DROP TABLE {partition}")
         self.cursor.execute(f"ALTER TABLE {self.fact.table} ATTACH PARTITION {self.table} {WHOLE_RANGE}")
+        self.revenue = self.new_revenue.revenue()
         return self.written
 
     def select_from_catalog(self, query: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Load a fact that has rows: compare every staged slice with the fact table, then write what differs."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,8 @@ from apps.etl.declarations import Fact
 from apps.etl.load.copying import Block, analyze, copy_packed, create_stage, pack
 from apps.etl.load.merging import differs, insert_new, update_changed
 from apps.etl.load.prepared import PreparedSlice
+from apps.etl.load.products import cost_columns, departed_costs, keep_costs, keeps_cost, store_departed_costs
+from apps.etl.load.revenue import Revenue, compare_revenue, sum_months
 from apps.etl.money import sql_round
 from apps.etl.slices import Bounds, within
 from apps.etl.star import star_recorded
@@ -16,9 +19,7 @@ from apps.etl.star import star_recorded
 STORED = "stored"  # the key that a row of the changed table has in the fact table, NULL where it is new there
 # Excluded are rows that only moved to another slice's id. With NOT EXISTS instead of EXCEPT, SQLite searched the whole changed table for
 # each row: 130 000 rows that vanished at once took hours.
-DELETE_VANISHED = (
-    f"DELETE FROM {{fact}} WHERE {{key}} IN (SELECT {STORED} FROM {{changed}} WHERE {{key}} IS NULL EXCEPT SELECT {{key}} FROM {{changed}})"
-)
+VANISHED = f"SELECT {STORED} FROM {{changed}} WHERE {{key}} IS NULL EXCEPT SELECT {{key}} FROM {{changed}}"
 
 
 class FactMerge:
@@ -28,15 +29,17 @@ class FactMerge:
     330 MB of the server's memory, or spilled to disk.
     """
 
-    def __init__(self, cursor: Any, fact: Fact, run_id: int, scope: str):
-        """`scope`: SQL for the fact's rows that the run replaces."""
+    def __init__(self, cursor: Any, fact: Fact, run_id: int, scope: str, rejected: Iterable[int], standing: Iterable[int]):
+        """`scope`: SQL for the fact's rows that the run replaces. `rejected`, `standing`: as in `compare_revenue`."""
         self.cursor = cursor
         self.fact = fact
         self.scope = scope
+        self.rejected, self.standing = rejected, standing
         self.stage, self.changed = f"stage_{fact.table}", f"changed_{fact.table}"
         self.columns = list(fact.columns)
         self.run_id = {"run_id": str(run_id)}
         self.written = Written()
+        self.revenue = Revenue()
         create_stage(cursor, self.stage, fact.table, [fact.key, *self.columns])
         create_stage(cursor, self.changed, fact.table, [fact.key, *self.columns, f"{fact.key} AS {STORED}"])
 
@@ -56,13 +59,14 @@ class FactMerge:
         compared = self.columns
         conditions = []
         if self.fact.has_product_columns:
-            # A line keeps the product's cost of its first load, times its quantity of today; another product is another cost.
-            staged["cost_amount"] = f"CASE WHEN {keeps_cost('t', 's')} THEN {old_cost('t', 's')} ELSE s.cost_amount END"
-            staged["margin_amount"] = f"CASE WHEN {keeps_cost('t', 's')} THEN {old_margin('t', 's')} ELSE s.margin_amount END"
-            compared = [column for column in self.columns if column not in ("cost_amount", "margin_amount")]
+            kept = cost_columns("t", "s")
+            staged |= {column: f"CASE WHEN {keeps_cost('t', 's')} THEN {value} ELSE s.{column} END" for column, value in kept.items()}
+            compared = [column for column in self.columns if column not in kept]
+            vendor = self.cursor.db.vendor
             conditions = [
-                "(t.cost_amount IS NULL AND s.cost_amount IS NOT NULL)",
-                f"t.margin_amount IS DISTINCT FROM {sql_round(self.cursor.db.vendor, 't.net_amount - t.cost_amount')}",
+                "(t.unit_cost IS NULL AND s.unit_cost IS NOT NULL)",
+                f"t.cost_amount IS DISTINCT FROM {sql_round(vendor, 't.unit_cost * t.quantity')}",
+                f"t.margin_amount IS DISTINCT FROM {sql_round(vendor, 't.net_amount - t.cost_amount')}",
             ]
         self.cursor.execute(
             f"INSERT INTO {self.changed} SELECT {', '.join(staged.values())}, t.{key} FROM {self.stage} AS s "
@@ -74,7 +78,12 @@ class FactMerge:
         table, key = self.fact.table, self.fact.key
         analyze(self.cursor, self.changed, key, STORED)
         if self.fact.has_product_columns:
-            self.keep_costs_of_moved_rows()
+            # Of a line that moved to another slice's id, which was not compared with itself there; and of one that returns.
+            for stored in (table, departed_costs(self.fact)):
+                keep_costs(self.cursor, self.changed, key, stored, f"{self.changed}.{STORED} IS NULL")
+            store_departed_costs(self.cursor, self.fact, self.format(VANISHED))
+        if self.fact.holds_revenue:
+            self.revenue = compare_revenue(self.cursor, self.fact, self.changed, self.rejected, self.standing)
         with star_recorded(
             self.cursor, self.fact, f"{key} IN (SELECT {key} FROM {self.changed} UNION SELECT {STORED} FROM {self.changed})"
         ):
@@ -82,28 +91,12 @@ class FactMerge:
             self.written.updated = update_changed(self.cursor, table, self.changed, key, self.columns, self.run_id)
             is_new = f"s.{key} IS NOT NULL AND s.{STORED} IS NULL"
             self.written.inserted = insert_new(self.cursor, table, self.changed, key, self.columns, self.run_id, is_new)
+        sum_months(self.cursor, self.fact, self.revenue)
         return self.written
 
-    def keep_costs_of_moved_rows(self) -> None:
-        """Give a row that moved to another slice's id the cost it had: there it was not compared with itself."""
-        table, key, changed = self.fact.table, self.fact.key, self.changed
-        self.cursor.execute(
-            f"UPDATE {changed} SET cost_amount = {old_cost('f', changed)}, margin_amount = {old_margin('f', changed)} FROM {table} AS f "
-            f"WHERE {changed}.{STORED} IS NULL AND f.{key} = {changed}.{key} AND {keeps_cost('f', changed)}"
-        )
-
     def delete_vanished(self) -> int:
-        self.cursor.execute(DELETE_VANISHED.format(fact=self.fact.table, key=self.fact.key, changed=self.changed))
+        self.cursor.execute(self.format(f"DELETE FROM {{fact}} WHERE {{key}} IN ({VANISHED})"))
         return int(self.cursor.rowcount)
 
-
-def keeps_cost(stored: str, staged: str) -> str:
-    return f"{stored}.product_key = {staged}.product_key AND {stored}.cost_amount IS NOT NULL"
-
-
-def old_cost(stored: str, staged: str) -> str:
-    return f"ROUND({stored}.cost_amount * 1.0 * {staged}.quantity / {stored}.quantity, 2)"
-
-
-def old_margin(stored: str, staged: str) -> str:
-    return f"ROUND({staged}.net_amount - {old_cost(stored, staged)}, 2)"
+    def format(self, query: str) -> str:
+        return query.format(fact=self.fact.table, key=self.fact.key, changed=self.changed)

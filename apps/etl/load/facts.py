@@ -29,14 +29,24 @@ TOUCHED_STAGE = f"stage_{TOUCHED_ORDERS}"
 class FactLoader:
     """Turns the clean batches of one fact into its rows and writes them in the way that fits."""
 
-    def __init__(self, cursor: Any, fact: Fact, run_id: int, dimensions: Dimensions, scope: str):
+    def __init__(
+        self,
+        cursor: Any,
+        fact: Fact,
+        run_id: int,
+        dimensions: Dimensions,
+        scope: str,
+        rejected: Iterable[int] = (),
+        standing: Iterable[int] = (),
+    ):
         self.cursor = cursor
         self.fact = fact
         self.run_id = run_id
         self.dimensions = dimensions
         self.products = Products(cursor) if fact.has_product_columns else None
-        build = may_build(cursor, fact)
-        self.writer: FactWriter = FactBuild(cursor, fact, run_id) if build else FactMerge(cursor, fact, run_id, scope)
+        self.writer: FactWriter = (
+            FactBuild(cursor, fact, run_id) if may_build(cursor, fact) else FactMerge(cursor, fact, run_id, scope, rejected, standing)
+        )
 
     def prepare(self, clean: pa.Table) -> PreparedSlice:
         """Make a slice ready without the database, so that another slice may be written at the same time."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from apps.etl.counts import Written
 from apps.etl.load.copying import Block
+from apps.etl.load.revenue import Revenue
 from apps.etl.slices import Bounds
 
 
@@ -25,7 +26,9 @@ class PreparedSlice:
 
 
 class FactWriter(Protocol):
-    """Writes a fact slice by slice, then brings the fact table in line with them."""
+    """Writes a fact slice by slice, then brings the fact table in line with them. `revenue`: what that changes, once it has finished."""
+
+    revenue: Revenue
 
     def pack(self, rows: pa.Table) -> list[Block]: ...
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
-from django.conf import settings
 from django.db import connections, transaction
 
 from apps.etl import checks
@@ -17,20 +16,21 @@ from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact, Target
 from apps.etl.extract.fingerprints import SliceFingerprint, merge_fingerprints
 from apps.etl.interrupts import interruptible
+from apps.etl.load.brakes import Loaded, Rejected, apply_brakes
 from apps.etl.load.dimensions import Dimensions
 from apps.etl.load.facts import TOUCHED_STAGE, FactLoader, stage_touched_orders
 from apps.etl.load.order_fingerprints import load_fingerprints, record_proof
 from apps.etl.load.prefetch import prefetch
+from apps.etl.load.revenue import Revenue, stage_unsold_orders
 from apps.etl.metadata import get_metadata
-from apps.etl.money import sql_sum
 from apps.etl.session import Session, SessionId
 from apps.etl.slices import Bounds
 from apps.etl.star import record_star
-from apps.etl.tables import DIMENSIONS, FACT_SALES, FACTS, ORDER_FINGERPRINTS, TOUCHED_ORDERS
+from apps.etl.tables import DIMENSIONS, FACTS, ORDER_FINGERPRINTS, TOUCHED_ORDERS
 from apps.etl.window import ChangeWindow
 from apps.warehouse.loads import Load, latest_load
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import ChecksRefused, StalePlan, Unbalanced
+from techmarket.errors import BrakesApplied, ChecksRefused, StalePlan, Unbalanced
 from techmarket.messages import Message, message
 
 WAREHOUSE = "dwh"
@@ -58,7 +58,11 @@ class PublishRequest:
     dry_run: bool
     batches: Callable[[str], Iterable[tuple[Bounds, pa.Table]]]
     counts: Mapping[str, Counts]
-    rejected_ids: Mapping[str, Iterable[int]]  # by source table of a dimension: rejected rows, which the source still has
+    month: str  # the present one of the shop's calendar, YYYY-MM
+    accepted: bool  # a person has accepted what the brakes say
+    rejected: Mapping[str, Rejected]  # by source table: what no run before has rejected
+    rejected_ids: Mapping[str, Iterable[int]]  # by source table: rejected rows, which the source still has
+    standing_ids: Mapping[str, Iterable[int]]  # by source table: rows that were rejected before this run
     before_commit: Callable[[], AbstractContextManager[None]]  # entered before the commit, left after it
     on_session: Callable[[SessionId | None], None]  # called with the warehouse session of the load
     report: Callable[[str, int], None]  # called with a table and the number of rows just loaded
@@ -69,22 +73,21 @@ class Published:
     written: dict[str, Written] = field(default_factory=dict)
     fingerprints: dict[str, list[SliceFingerprint]] = field(default_factory=dict)  # of the dimensions that were loaded
     checks: list[Result] = field(default_factory=list)
-    net_by_month: dict[str, tuple[str, str]] = field(default_factory=dict)  # of a dry run: month -> UAH before and after
+    revenues: dict[str, Revenue] = field(default_factory=dict)  # by fact
 
 
 def publish(request: PublishRequest) -> Published:
-    """Load, check and commit. Raises ChecksRefused where a blocking check failed; then nothing was written."""
+    """Load, check and commit. Raises ChecksRefused where a blocking check failed or a brake was applied; then nothing was written."""
     published = Published()
     with diagnosed(WAREHOUSE), publishing_transaction(request) as cursor:
         latest = latest_load()
         refuse_stale_plan(request, latest)
-        before = net_by_month(cursor) if request.dry_run else {}
         sums = load_all(request, cursor, published)
-        published.checks = run_checks(request, cursor, published, sums)
-        refuse_failed_checks(published)
+        checked = run_checks(request, cursor, published, sums)
+        braked = apply_brakes(cursor, Loaded(request.counts, published.written, request.rejected, published.revenues, request.month))
+        published.checks = checked + [replace(each, blocking=not (request.accepted or request.dry_run)) for each in braked]
+        refuse_failed_checks(published, checked, request)
         if request.dry_run:
-            after = net_by_month(cursor)
-            published.net_by_month = {month: (before.get(month, "0.00"), after.get(month, "0.00")) for month in sorted({*before, *after})}
             transaction.set_rollback(True, using=WAREHOUSE)
         else:
             insert_load(request, published, latest)
@@ -121,8 +124,9 @@ def load_all(request: PublishRequest, cursor: Any, published: Published) -> Fact
         load_dimension(request, dimensions, target, published)
     if not request.reads_everything:
         stage_touched_orders(cursor, (touched for _, touched in request.batches(TOUCHED_ORDERS)))
+    fingerprints = stage_unsold_orders(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), ORDER_FINGERPRINTS)
+    load_fingerprints(cursor, fingerprints, orders_in_scope(request, "order_id"))
     sums = {fact.table: load_fact(request, cursor, dimensions, fact, published) for fact in FACTS}
-    load_fingerprints(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), orders_in_scope(request, "order_id"))
     record_proof(cursor, request.proven, request.as_of)
     if request.reads_everything or request.changed_star:
         record_star(cursor, None if request.reads_everything else request.changed_star)
@@ -139,7 +143,8 @@ def load_dimension(request: PublishRequest, dimensions: Dimensions, target: Targ
 
 
 def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact: Fact, published: Published) -> dict[str, int]:
-    loader = FactLoader(cursor, fact, request.run_id, dimensions, orders_in_scope(request, fact.sliced_by))
+    ids = (ids.get(fact.source.table, ()) for ids in (request.rejected_ids, request.standing_ids))
+    loader = FactLoader(cursor, fact, request.run_id, dimensions, orders_in_scope(request, fact.sliced_by), *ids)
     if request.counts[fact.table].loaded:  # before slices are prefetched: their thread must not share this connection
         dimensions.read_keys(reference.dimension for reference in fact.references)
     sums = {each.column: 0 for each in fact.reconciliations}
@@ -150,6 +155,7 @@ def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact
             sums[column] += kopiykas
         request.report(fact.table, prepared.rows)
     published.written[fact.table] = loader.finish()
+    published.revenues[fact.table] = loader.writer.revenue
     return sums
 
 
@@ -165,37 +171,33 @@ def run_checks(request: PublishRequest, cursor: Any, published: Published, sums:
         rows = request.counts[fact.table].loaded
         planned += checks.relationship_checks(fact, scope)
         planned += [checks.fact_check(cursor.db.vendor, fact, scope, rows, sums[fact.table])]
-    planned += [
-        checks.Share(message("check.share_rejected"), table, count.rejected, count.read, settings.ETL_MAX_REJECTED_PERCENT)
-        for table, count in request.counts.items()
-    ]
-    planned += [check_share_deleted(cursor, fact, published.written[fact.table]) for fact in FACTS]
     return [*checks.balance(request.counts, published.written), *(result for check in planned for result in check.run(cursor))]
 
 
-def check_share_deleted(cursor: Any, fact: Fact, written: Written) -> checks.Share:
-    """Compare with the fact as it was before the load. Its rows are counted only where enough were deleted for the check to count."""
-    rows = 0
-    if written.deleted >= checks.MIN_ROWS_FOR_SHARE:
-        cursor.execute(f"SELECT COUNT(*) FROM {fact.table}")
-        rows = int(cursor.fetchone()[0]) + written.deleted - written.inserted
-    return checks.Share(message("check.share_deleted"), fact.table, written.deleted, rows, settings.ETL_MAX_DELETED_PERCENT)
-
-
-def refuse_failed_checks(published: Published) -> None:
-    failed = [result for result in published.checks if result.blocking and not result.passed]
-    if not failed:
+def refuse_failed_checks(published: Published, checked: Sequence[Result], request: PublishRequest) -> None:
+    """Raise for failed checks, which nobody can accept; or where there are none, for the brakes among `published.checks`."""
+    failed = [result for result in checked if result.blocking and not result.passed]
+    braked = [result for result in published.checks if result.blocking and not result.passed]
+    if not braked:
         return
+    if failed:
+        kind = Unbalanced if any(result.name == message("check.balance") for result in failed) else ChecksRefused
+        error = kind(message("checks.failed", checks=name_checks(failed)))
+    else:
+        error = BrakesApplied(message("brakes.applied", checks=name_checks(braked), run=request.run_id))
+    error.results, error.revenues = published.checks, published.revenues
+    raise error
+
+
+def name_checks(failed: Sequence[Result]) -> list[Message]:
+    """Return what the first checks expected and observed, and how many more there are."""
     named: list[Message] = [
         message("check.failed", table=result.table, name=result.name, expected=result.expected, observed=result.observed)
         for result in failed[:SHOWN_CHECKS]
     ]
     if len(failed) > SHOWN_CHECKS:
         named.append(message("check.more", count=len(failed) - SHOWN_CHECKS))
-    kind = Unbalanced if any(result.name == message("check.balance") for result in failed) else ChecksRefused
-    error = kind(message("checks.failed", checks=named))
-    error.results = published.checks
-    raise error
+    return named
 
 
 def refuse_stale_plan(request: PublishRequest, latest: Load | None) -> None:
@@ -217,10 +219,3 @@ def insert_load(request: PublishRequest, published: Published, before: Load | No
         rules=request.rules,
         published_at=datetime.now(UTC),
     )
-
-
-def net_by_month(cursor: Any) -> dict[str, str]:
-    """Return net revenue in UAH by month of the shop's calendar, YYYY-MM."""
-    total = sql_sum(cursor.db.vendor, "net_amount")
-    cursor.execute(f"SELECT date_key / 100 AS month, {total} FROM {FACT_SALES.table} GROUP BY date_key / 100")
-    return {f"{month // 100}-{month % 100:02}": str(net) for month, net in cursor.fetchall()}

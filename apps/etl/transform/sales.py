@@ -45,28 +45,27 @@ def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
         clean,
         counts={
             FACT_SALES.table: items.counts(filtered=int(items.accepted.sum()) - len(sold)),
-            "orders": orders.counts(
-                filtered=int((orders.accepted & ~orders.frame["status"].isin(SALE_STATUSES).to_numpy(dtype=bool)).sum())
-            ),
+            "orders": orders.counts(filtered=int((orders.accepted & ~is_sale(orders)).sum())),
             "payments": count_payments(payments, sold),
         },
         rejects=orders.rejects() + items.rejects(net_amount_of(items, orders)) + payments.rejects(amount_of(payments)),
-        fingerprints=add_due_dates(batches[RAW_FINGERPRINTS], orders, latest) if RAW_FINGERPRINTS in batches else None,
+        fingerprints=describe_orders(batches[RAW_FINGERPRINTS], orders, latest) if RAW_FINGERPRINTS in batches else None,
     )
 
 
 def net_amount_of(items: Rows, orders: Rows) -> Callable[[int], int | None]:
-    """Return a function from a line's position to its net amount, None where its order is no sale or the amount cannot be read."""
+    """Return a function from a line's position to its net amount, None where its order is no sale or the amount cannot be right."""
     if items.accepted.all():
         return no_amount
-    sales = set(orders.frame["id"][orders.frame["status"].isin(SALE_STATUSES)].dropna())
+    sales = set(orders.frame["id"][is_sale(orders)].dropna())
     columns = [items.frame[name] for name in ("order_id", "unit_price", "quantity", "discount")]
 
     def net_amount(at: int) -> int | None:
         order, price, quantity, discount = (column.iat[at] for column in columns)
         if any(pd.isna(value) for value in (order, price, quantity, discount)) or order not in sales:
             return None
-        return int(price) * int(quantity) - int(discount)
+        gross = int(price) * int(quantity)
+        return gross - int(discount) if quantity > 0 and 0 <= discount <= gross <= MAX_KOPIYKAS else None
 
     return net_amount
 
@@ -84,16 +83,21 @@ def order_dates(orders: Rows) -> Any:
     return orders.frame["order_date"].to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT", "us"))
 
 
-def add_due_dates(fingerprints: pa.Table, orders: Rows, latest: Any) -> pa.Table:
-    """Return the fingerprints with `look_again_at`: when an order that is dated in the future will be accepted."""
+def describe_orders(fingerprints: pa.Table, orders: Rows, latest: Any) -> pa.Table:
+    """Return the fingerprints with `look_again_at`, when an order that is dated in the future will be accepted; and with `is_unsold`."""
+    at = np.searchsorted(fingerprints["order_id"].to_numpy(), orders.numbers("id"))
     dates = order_dates(orders)
-    future = dates > latest
+    future = (dates > latest) & orders.frame["id"].notna().to_numpy(dtype=bool)
     look_again = np.full(fingerprints.num_rows, np.datetime64("NaT", "us"))
-    look_again[np.searchsorted(fingerprints["order_id"].to_numpy(), orders.numbers("id")[future])] = dates[future] - np.timedelta64(
-        CLOCK_TOLERANCE, "us"
-    )
+    look_again[at[future]] = dates[future] - np.timedelta64(CLOCK_TOLERANCE, "us")
     column = pa.array(look_again, pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
-    return fingerprints.append_column("look_again_at", column)
+    unsold = np.zeros(fingerprints.num_rows, dtype=bool)
+    unsold[at[orders.accepted & ~is_sale(orders)]] = True
+    return fingerprints.append_column("look_again_at", column).append_column("is_unsold", pa.array(unsold))
+
+
+def is_sale(orders: Rows) -> Any:
+    return orders.frame["status"].isin(SALE_STATUSES).to_numpy(dtype=bool)
 
 
 def validate_orders(raw: pa.Table, latest: Any) -> Rows:

@@ -61,4 +61,20 @@ class Migration(migrations.Migration):
             name="orders",
             field=models.JSONField(blank=True, null=True),
         ),
+        migrations.AlterModelOptions(
+            name="run",
+            options={
+                "ordering": ["-id"],
+                "permissions": [
+                    ("start_run", "Can start a run"),
+                    ("rerun_run", "Can start a run again"),
+                    ("resume_run", "Can resume a run"),
+                    ("cancel_run", "Can cancel a run"),
+                    ("accept_run", "Can publish a run that the brakes have stopped"),
+                ],
+            },
+        ),
+        migrations.AddField("run", "revenue", models.JSONField(blank=True, default=dict)),
+        migrations.AddField("run", "accepted_by", models.CharField(blank=True, max_length=150)),
+        migrations.AddField("run", "accepted_because", models.CharField(blank=True, max_length=255)),
     ]

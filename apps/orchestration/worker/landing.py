@@ -1,10 +1,11 @@
 """What a task leaves in the ledger: batches, counts, rejects and check results, all at once with its success."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django.db import transaction
 
 from apps.etl.checks import Result
+from apps.etl.load.revenue import Revenue
 from apps.orchestration.batches import save_batch
 from apps.orchestration.models import Batch, CheckResult, Reject, RowCount, Run, Task
 from apps.orchestration.planning import Plan
@@ -29,8 +30,15 @@ def land(task: Task, landed: Landed) -> None:
         CheckResult.objects.bulk_create(check_rows(task, landed.checks))
         if landed.plan:
             save_plan(run, landed.plan)
-        if landed.net_by_month:
-            Run.objects.filter(pk=run.pk).update(result={"net_by_month": landed.net_by_month})
+        save_revenue(run, landed.revenues)
+
+
+def save_revenue(run: Run, revenues: Mapping[str, Revenue]) -> None:
+    """Save the revenue of the fact that holds it, of a load that has one."""
+    for revenue in revenues.values():
+        if revenue.changes:
+            changes = [vars(change) | {"net": str(change.net)} for change in revenue.changes]
+            Run.objects.filter(pk=run.pk).update(revenue={"by_month": revenue.net_by_month(), "by_cause": changes})
 
 
 def save_plan(run: Run, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Ta
 from apps.orchestration.outcome import cancelled_by_signal, end_run, log_end
 from apps.orchestration.ready import priority, ready_tasks, retry_delay, seconds_until_ready
 from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat, worker_name
-from apps.orchestration.worker.landing import check_rows, land
+from apps.orchestration.worker.landing import check_rows, land, save_revenue
 from apps.orchestration.worker.stages import STAGES, Landed
 from techmarket.commands import signals_heeded
 from techmarket.diagnosis import close, diagnosed
@@ -146,6 +146,7 @@ def record_failure(task: Task, error: Exception) -> None:
     if ended and isinstance(error, ChecksRefused):
         task.checks.all().delete()
         CheckResult.objects.bulk_create(check_rows(task, error.results))
+        save_revenue(task.run, error.revenues)
     if ended:
         log_end("task", task, error, attempt=task.attempt)
     end_run(task.run, error)

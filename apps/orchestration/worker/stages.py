@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import F, Sum
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
 
 from apps.etl.checks import Result, Warned
 from apps.etl.counts import Counts, Written
@@ -21,16 +22,19 @@ from apps.etl.extract.dimensions import extract_dimension
 from apps.etl.extract.facts import extract_fact
 from apps.etl.extract.fingerprints import find_fingerprint
 from apps.etl.load import PublishRequest, publish
+from apps.etl.load.brakes import Rejected
+from apps.etl.load.revenue import Revenue
 from apps.etl.metadata import get_metadata, set_metadata
 from apps.etl.session import SessionId
 from apps.etl.slices import EVERYTHING, Bounds, inside
-from apps.etl.tables import DIMENSIONS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
+from apps.etl.tables import ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.registry import transform
 from apps.etl.transform.rows import RejectedRow, whole_number
 from apps.etl.window import ChangeWindow
 from apps.orchestration.batches import open_batch, read_touched_orders
-from apps.orchestration.models import Batch, Mode, Reject, RowCount, Run, Stage, State, Task
+from apps.orchestration.models import Batch, Mode, RowCount, Run, Stage, State, Task
 from apps.orchestration.planning import Plan, plan_run
+from apps.orchestration.rejects import standing_rejects
 from apps.warehouse.loads import Load, latest_load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ClaimLost
@@ -43,7 +47,7 @@ Report = Callable[[str, int], None]  # table, how many rows more
 
 @dataclass
 class Landed:
-    """What a task leaves in the ledger: batches by name, counts by table, rejects, check results; a plan or net revenue by month."""
+    """What a task leaves in the ledger: batches by name, counts by table, rejects, check results; a plan, or revenue by fact."""
 
     batches: dict[str, pa.Table] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
@@ -51,7 +55,7 @@ class Landed:
     rejects: Sequence[RejectedRow] = ()
     checks: Sequence[Result] = ()
     plan: Plan | None = None
-    net_by_month: dict[str, tuple[str, str]] = field(default_factory=dict)
+    revenues: dict[str, Revenue] = field(default_factory=dict)
 
 
 def plan_stage(task: Task, report: Report) -> Landed:
@@ -80,17 +84,21 @@ def touched_orders(task: Task) -> Any:
 
 def transform_stage(task: Task, report: Report) -> Landed:
     raw = {batch.name: open_batch(batch) for batch in batches_of(task)}
-    today = task.run.created_at.astimezone(ZoneInfo(settings.SHOP_TIME_ZONE)).date()
-    found = fingerprint_of(task, raw, today)
+    found = fingerprint_of(task, raw, requested_on(task.run))
     if found is None or (found and found == known_fingerprint(task)):
         return Landed()  # the warehouse has these rows already
-    outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, today)
+    outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, requested_on(task.run))
     report(task.subject, outcome.counts[task.subject].read)
     warnings = [Warned(check_name(code, task), outcome.table, tuple(rows)).result() for code, rows in outcome.warnings.items()]
     batches = {outcome.table: set_metadata(outcome.clean, fingerprint=found)}
     if outcome.fingerprints is not None:
         batches[ORDER_FINGERPRINTS] = outcome.fingerprints
     return Landed(batches, outcome.counts, rejects=outcome.rejects, checks=warnings)
+
+
+def requested_on(run: Run) -> date:
+    """Return the day of the shop's calendar on which the run was requested."""
+    return run.created_at.astimezone(ZoneInfo(settings.SHOP_TIME_ZONE)).date()
 
 
 def check_name(code: str, task: Task) -> Message:
@@ -140,15 +148,19 @@ def load_stage(task: Task, report: Report) -> Landed:
             changed_star=run.found.get("changed_star", ()),
             as_of=datetime.fromisoformat(run.found["as_of"]),
             dry_run=run.dry_run,
+            month=f"{requested_on(run):%Y-%m}",
+            accepted=bool(run.accepted_by),
             batches=partial(clean_batches, run),
             counts=sum_counts(run),
-            rejected_ids=rejected_ids(run),
+            rejected=sum_new_rejects(run),
+            rejected_ids=row_ids(run.rejects.all()),
+            standing_ids=row_ids(standing_rejects()),
             before_commit=partial(hold_claim, task),
             on_session=partial(record_session, task),
             report=report,
         )
     )
-    return Landed(written=published.written, checks=published.checks, net_by_month=published.net_by_month)
+    return Landed(written=published.written, checks=published.checks, revenues=published.revenues)
 
 
 def read_written(counts: dict[str, int]) -> Written:
@@ -182,13 +194,20 @@ def sum_counts(run: Run) -> dict[str, Counts]:
     return {table: Counts(*numbers) for table, *numbers in rows}
 
 
-def rejected_ids(run: Run) -> dict[str, set[int]]:
-    """Return by dimension table the rejected rows, which are still in the source. (A rejected line leaves the fact.)"""
-    tables = [target.source.table for target in DIMENSIONS if target.sources]
+def row_ids(rejects: "QuerySet[Any]") -> dict[str, set[int]]:
+    """Return the ids of the rejected rows by source table, of those tables whose rows become rows of the warehouse."""
+    tables = [target.source.table for target in TARGETS.values() if target.sources]
     found = defaultdict(set)
-    for table, row_id in Reject.objects.filter(run=run, table__in=tables).values_list("table", "row_id"):
+    for table, row_id in rejects.filter(table__in=tables).order_by().values_list("table", "row_id"):
         found[table].add(whole_number(row_id))
     return dict(found)
+
+
+def sum_new_rejects(run: Run) -> dict[str, Rejected]:
+    """Return rows and UAH by source table of what this run rejects and none before it did."""
+    known = standing_rejects().filter(table=OuterRef("table"), row_id=OuterRef("row_id"))
+    rows = run.rejects.exclude(Exists(known)).order_by().values("table").annotate(rows=Count("row_id", distinct=True), uah=Sum("amount"))
+    return {row["table"]: Rejected(row["rows"], row["uah"] or Decimal()) for row in rows}
 
 
 def record_session(task: Task, name: SessionId | None) -> None:

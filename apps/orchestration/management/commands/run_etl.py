@@ -26,14 +26,14 @@ from techmarket.errors import Usage
 from techmarket.messages import Message
 
 MAX_REASON = 255
-NOT_WITH_CANCEL = ("mode", "days", "start_date", "end_date", "dry_run", "reread", "resume", "queue", "no_wait")
+NOT_WITH_CANCEL = ("mode", "days", "start_date", "end_date", "dry_run", "reread", "resume", "accept", "queue", "no_wait")
 
 
 class Command(BaseCommand):
     help = (
         "Bring the warehouse up to date. Without arguments: load what changed since the last run. "
         "Exit codes: 0 done, 1 failed, 2 usage, 3 skipped because another run is active, 4 configuration wrong or a dependency "
-        "unreachable, 5 a blocking check failed, 130 cancelled."
+        "unreachable, 5 a blocking check failed or a brake was applied, 130 cancelled."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,6 +45,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--resume", type=whole_number(1, 2**63 - 1), metavar="RUN", help="resume an unsuccessful run at the task where it ended"
         )
+        parser.add_argument("--accept", metavar="WHY", help="with --resume: publish a run that the brakes have stopped, and record why")
         parser.add_argument("--queue", action="store_true", help="let the workers execute the run, and follow it")
         parser.add_argument("--no-wait", action="store_true", help="let the workers execute it, and print its number")
         parser.add_argument("--cancel", type=whole_number(1, 2**63 - 1), metavar="RUN", help="cancel an active run within ten seconds")
@@ -77,13 +78,14 @@ class Command(BaseCommand):
     def start(self, options: dict[str, Any]) -> Run:
         window = parse_window(options)
         queue = options["queue"] or options["no_wait"]
+        accepted = read_acceptance(options)
         if options["resume"] is None:
             mode = Mode(options["mode"] or Mode.INCREMENTAL)
             return api.start_run(mode, Trigger.CLI, user(), window, dry_run=options["dry_run"], queue=queue, reread=options["reread"])
         if not window.is_everything or options["mode"] or options["dry_run"] or options["reread"]:
             raise Usage("--resume repeats the run's own options: do not combine it with a mode, a window, --dry-run or --reread.")
         try:
-            return api.resume_run(options["resume"], queue=queue)
+            return api.resume_run(options["resume"], queue=queue, **accepted)
         except api.CannotResume as error:
             return stop(str(error), ExitCode.SKIPPED if error.skipped else ExitCode.USAGE)
 
@@ -179,10 +181,21 @@ def add_window_arguments(parser: CommandParser, what: str) -> None:
     parser.add_argument("--end-date", metavar="YYYY-MM-DD", help=f"{what} to this day, inclusive")
 
 
-def check_reason(text: str) -> None:
+def read_acceptance(options: dict[str, Any]) -> dict[str, str]:
+    """Return the name and the reason with which --accept resumes a run; empty without it."""
+    if options["accept"] is None:
+        return {}
+    reason = " ".join(options["accept"].split())
+    if options["resume"] is None or not reason:
+        raise Usage('--accept needs a run and a reason: --resume RUN --accept "why".')
+    check_reason(reason, "--accept")
+    return {"accepted_by": user(), "because": reason}
+
+
+def check_reason(text: str, option: str = "--reason") -> None:
     """Raise Usage where the ledger cannot hold the text."""
     if len(text) > MAX_REASON:
-        raise Usage(f"--reason: at most {MAX_REASON} characters.")
+        raise Usage(f"{option}: at most {MAX_REASON} characters.")
 
 
 def read_orders(orders: list[int], reason: str) -> Run:

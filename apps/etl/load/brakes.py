@@ -1,0 +1,132 @@
+"""Brakes: what a run takes out of the warehouse must not exceed a share of it, by rows and by money, unless a person accepts it.
+
+Deletions at the source and rejections count, from the first row on. A cancellation by the shop is neither.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+
+from apps.etl.checks import Result, count_rows
+from apps.etl.counts import Counts, Written
+from apps.etl.declarations import Fact
+from apps.etl.load.revenue import Cause, Revenue
+from apps.etl.money import sql_sum
+from apps.etl.tables import DIM_DATE, FACT_TABLES, FACTS, FINGERPRINTED, ORDER_FINGERPRINTS, TARGETS
+from techmarket.formats import format_uah
+from techmarket.messages import Message, message
+
+FEW_ORDERS = 3  # of a past month, which may lose them whatever their share
+SOURCES_OF_ORDERS = {source.table for source in FINGERPRINTED}
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows of one source table that the run rejects and no run before it did; UAH that the warehouse lacks because of them."""
+
+    rows: int = 0
+    amount: Decimal = Decimal()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did: counts by table, rejects by source table, revenue by fact. `month`: the present one of the shop, YYYY-MM."""
+
+    counts: Mapping[str, Counts]
+    written: Mapping[str, Written]
+    rejected: Mapping[str, Rejected]
+    revenues: Mapping[str, Revenue]
+    month: str
+
+
+def apply_brakes(cursor: Any, loaded: Loaded) -> list[Result]:
+    """Return the results of all brakes, once the load has written its rows."""
+    results = [check_rejected(cursor, loaded, table) for table in loaded.counts]
+    results += [check_deleted(cursor, loaded, table) for table in loaded.written if table != DIM_DATE.table]
+    for fact in FACTS:
+        if fact.holds_revenue:
+            revenue = loaded.revenues[fact.table]
+            results += [*check_net(cursor, fact, revenue), *check_months(fact, revenue, loaded.month)]
+    return results
+
+
+def check_rejected(cursor: Any, loaded: Loaded, table: str) -> Result:
+    """Compare with the rows of the table: those that the run has read, or those that the warehouse has of it where they are more."""
+    source = TARGETS[table].source.table if table in TARGETS and TARGETS[table].sources else table
+    rejected = loaded.rejected.get(source, Rejected())
+    total = loaded.counts[table].read
+    if rejected.rows:
+        total = max(total, count_before(cursor, loaded, table))
+    return check_rows("check.share_rejected", table, rejected.rows, total, settings.ETL_MAX_REJECTED_PERCENT, rejected.amount)
+
+
+def check_deleted(cursor: Any, loaded: Loaded, table: str) -> Result:
+    """Compare with the rows that the table had. Of a fact, only lines count that the source has no more."""
+    deleted, amount = loaded.written[table].deleted, Decimal()
+    if table in loaded.revenues:
+        changes = [change for change in loaded.revenues[table].changes if change.cause == Cause.DELETED]
+        deleted, amount = sum(change.lines for change in changes), -sum((change.net for change in changes), Decimal())
+    total = count_before(cursor, loaded, table) if deleted else 0
+    return check_rows("check.share_deleted", table, deleted, total, settings.ETL_MAX_DELETED_PERCENT, amount)
+
+
+def check_rows(name: str, table: str, lost: int, total: int, limit: int, amount: Decimal) -> Result:
+    observed: Message = count_rows(lost)
+    if amount:
+        observed = message("brake.rows_worth", rows=observed, amount=uah_text(amount))
+    expected = message("share.at_most", share=f"{limit} %", count=total)
+    return Result(message(name), table, lost * 100 <= limit * total, expected, observed)
+
+
+def count_before(cursor: Any, loaded: Loaded, table: str) -> int:
+    """Return the rows that the warehouse had of the table: current ones of a dimension; orders, for the tables that are read by order."""
+    if table in SOURCES_OF_ORDERS:
+        cursor.execute(f"SELECT COUNT(*) FROM {ORDER_FINGERPRINTS}")
+        return int(cursor.fetchone()[0])
+    if table not in TARGETS:
+        return 0
+    current = "" if table in FACT_TABLES else f" WHERE {TARGETS[table].key} > 0 AND NOT is_deleted AND NOT is_inferred"
+    cursor.execute(f"SELECT COUNT(*) FROM {table}{current}")
+    return int(cursor.fetchone()[0]) + loaded.written[table].deleted - loaded.written[table].inserted
+
+
+def check_net(cursor: Any, fact: Fact, revenue: Revenue) -> Iterator[Result]:
+    """Compare the net revenue that deletions take, and that rejections do, with that of the whole fact."""
+    limits = {Cause.DELETED: settings.ETL_MAX_DELETED_PERCENT, Cause.REJECTED: settings.ETL_MAX_REJECTED_PERCENT}
+    for cause, limit in limits.items():
+        changes = [change for change in revenue.changes if change.cause == cause]
+        if changes:
+            cursor.execute(f"SELECT {sql_sum(cursor.db.vendor, 'net_amount')} FROM {fact.table}")
+            before = Decimal(cursor.fetchone()[0]) - sum((change.net for change in revenue.changes), Decimal())
+            lost = -sum((change.net for change in changes), Decimal())
+            yield check_money(f"check.net_{cause}", fact, lost, before, limit, sum(change.orders for change in changes))
+
+
+def check_months(fact: Fact, revenue: Revenue, present: str) -> Iterator[Result]:
+    """Compare what deletions and rejections take from a past month, and by how much its payments fall, with what it had."""
+    limit = settings.ETL_MAX_MONTH_PERCENT
+    for month in sorted(month for month in revenue.after if month < present):
+        losses = [change for change in revenue.changes if change.month == month and change.cause in (Cause.DELETED, Cause.REJECTED)]
+        if losses:
+            lost, orders = -sum((change.net for change in losses), Decimal()), sum(change.orders for change in losses)
+            yield check_money("check.month_lost", fact, lost, revenue.net_before(month), limit, orders, month)
+        for fall in revenue.falls:
+            if fall.month == month:
+                yield check_money("check.month_paid", fact, fall.paid, revenue.paid_before(fall), limit, fall.orders, month)
+
+
+def check_money(name: str, fact: Fact, lost: Decimal, before: Decimal, limit: int, orders: int, month: str = "") -> Result:
+    """Check a share of money. Of a month, losing FEW_ORDERS is an ordinary day."""
+    passed = (bool(month) and orders <= FEW_ORDERS) or lost * 100 <= limit * before
+    expected = message("share.at_most", share=f"{limit} %", count=uah_text(before))
+    observed = message(
+        "brake.worth_of", amount=uah_text(lost), orders=message("orders.one" if orders == 1 else "orders.many", count=orders)
+    )
+    return Result(message(name, month=month) if month else message(name), fact.table, passed, expected, observed)
+
+
+def uah_text(amount: Decimal) -> str:
+    return f"{format_uah(amount)} UAH"

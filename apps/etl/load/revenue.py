@@ -1,0 +1,179 @@
+"""How a load changes net revenue and payments: by month of the shop's calendar and by cause."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apps.etl.declarations import Fact
+from apps.etl.load.copying import analyze, copy, create_stage
+from apps.etl.money import sql_sum, uah
+
+UNSOLD_ORDERS = "unsold_orders"  # temporary table: orders that the run has read and that are no sales
+
+
+class Cause(StrEnum):
+    """Why net revenue of a line comes, changes or goes. CANCELLED: its order is a sale no longer. DELETED: the source lacks the line."""
+
+    NEW = "new"
+    ACCEPTED = "accepted"  # rejected until now
+    CHANGED = "changed"
+    CANCELLED = "cancelled"
+    DELETED = "deleted"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one cause does to the net revenue of one month, YYYY-MM, in UAH; by how many lines, of how many orders."""
+
+    month: str
+    cause: str
+    net: Decimal
+    lines: int
+    orders: int
+
+
+@dataclass(frozen=True)
+class Fall:
+    """By how much the payments of orders fell that are still sales, in UAH, in one month; of how many orders."""
+
+    month: str
+    paid: Decimal
+    orders: int
+
+
+@dataclass
+class Revenue:
+    """The changes of a load; and by month concerned, net revenue and payments in UAH after it."""
+
+    changes: list[Change] = field(default_factory=list)
+    falls: list[Fall] = field(default_factory=list)
+    after: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+
+    def net_by_month(self) -> dict[str, tuple[str, str]]:
+        """Return UAH before and after, of the months that change."""
+        pairs = {month: (self.net_before(month), self.after[month][0]) for month in sorted(self.after)}
+        return {month: (str(before), str(after)) for month, (before, after) in pairs.items() if before != after}
+
+    def net_before(self, month: str) -> Decimal:
+        return self.after[month][0] - sum((change.net for change in self.changes if change.month == month), Decimal())
+
+    def paid_before(self, fall: Fall) -> Decimal:
+        return self.after[fall.month][1] + fall.paid
+
+
+# Of each line that comes, changes or goes: where and how it was, where and how it will be, and why. Called before anything is written.
+LINES = """
+WITH old AS (
+    SELECT {key} AS line, {order} AS order_id, date_key / 100 AS month, {net} AS net, {paid} AS paid
+    FROM {fact} WHERE {key} IN (SELECT stored FROM {changed} WHERE stored IS NOT NULL)
+), new AS (
+    SELECT {key} AS line, {order} AS order_id, date_key / 100 AS month, {net} AS net, {paid} AS paid
+    FROM {changed} WHERE {key} IS NOT NULL
+), lines AS (
+    SELECT COALESCE(new.order_id, old.order_id) AS order_id, old.month AS old_month, new.month AS new_month,
+        old.net AS old_net, new.net AS new_net, COALESCE(old.paid, 0) AS old_paid, COALESCE(new.paid, 0) AS new_paid,
+        CASE WHEN old.line IS NULL AND new.line IN (SELECT {key} FROM {standing}) THEN 'accepted'
+            WHEN old.line IS NULL THEN 'new'
+            WHEN new.line IS NOT NULL THEN 'changed'
+            WHEN old.line IN (SELECT {key} FROM {rejected}) THEN 'rejected'
+            WHEN old.order_id IN (SELECT order_id FROM {unsold}) THEN 'cancelled'
+            ELSE 'deleted' END AS cause
+    FROM old FULL JOIN new ON new.line = old.line
+)
+"""
+CHANGES = """
+SELECT month, cause, SUM(net), COUNT(*), COUNT(DISTINCT order_id) FROM (
+    SELECT order_id, old_month AS month, cause, -old_net AS net FROM lines WHERE old_month IS NOT NULL
+    UNION ALL SELECT order_id, new_month, cause, new_net FROM lines WHERE new_month IS NOT NULL
+) AS sides GROUP BY month, cause HAVING SUM(net) <> 0 ORDER BY month, cause
+"""
+FALLS = """
+SELECT month, SUM(fall), COUNT(*) FROM (
+    SELECT MAX(new_month) AS month, SUM(old_paid) - SUM(new_paid) AS fall FROM lines GROUP BY order_id HAVING COUNT(new_month) > 0
+) AS orders WHERE fall > 0 GROUP BY month
+"""
+
+
+def stage_unsold_orders(cursor: Any, batches: Iterable[pa.Table], table: str) -> Iterable[pa.Table]:
+    """Yield the fingerprints' batches without `is_unsold`, and keep the ids of those orders in UNSOLD_ORDERS. `table`: of the order ids."""
+    create_stage(cursor, UNSOLD_ORDERS, table, ["order_id"])
+    for batch in batches:
+        copy(cursor, UNSOLD_ORDERS, batch.filter(batch["is_unsold"]).select(["order_id"]))
+        yield batch.drop_columns(["is_unsold"])
+
+
+def compare_revenue(cursor: Any, fact: Fact, changed: str, rejected: Iterable[int], standing: Iterable[int]) -> Revenue:
+    """Compare the lines of the `changed` table with the fact, which has not been written yet.
+
+    `rejected`: lines that this run rejects. `standing`: lines that were rejected before it.
+    """
+    names = {"rejected": f"rejected_{fact.table}", "standing": f"standing_{fact.table}"}
+    for name, ids in ((names["rejected"], rejected), (names["standing"], standing)):
+        create_stage(cursor, name, fact.table, [fact.key])
+        copy(cursor, name, pa.table({fact.key: pa.array(sorted(ids), pa.int64())}))
+        analyze(cursor, name)
+    amounts = {"net": kopiykas("net_amount"), "paid": kopiykas("paid_amount")}
+    lines = LINES.format(fact=fact.table, key=fact.key, order=fact.sliced_by, changed=changed, unsold=UNSOLD_ORDERS, **amounts, **names)
+    cursor.execute(lines + CHANGES)
+    changes = [Change(name_month(month), cause, uah(int(net)), *counts) for month, cause, net, *counts in cursor.fetchall()]
+    cursor.execute(lines + FALLS)
+    return Revenue(changes, [Fall(name_month(month), uah(int(fall)), orders) for month, fall, orders in cursor.fetchall()])
+
+
+def kopiykas(column: str) -> str:
+    """Return SQL for whole kopiykas: SQLite stores floats, exact to the kopiyka each; their sum would not be."""
+    return f"CAST(ROUND({column} * 100) AS BIGINT)"
+
+
+def sum_months(cursor: Any, fact: Fact, revenue: Revenue) -> None:
+    """Fill in `after`, once the fact is written."""
+    named = {change.month for change in revenue.changes} | {fall.month for fall in revenue.falls}
+    months = {int(name.replace("-", "")) for name in named}
+    if not months:
+        return
+    net, paid = (sql_sum(cursor.db.vendor, column) for column in ("net_amount", "paid_amount"))
+    between = f"date_key BETWEEN {min(months)}00 AND {max(months)}99"
+    cursor.execute(f"SELECT date_key / 100, {net}, {paid} FROM {fact.table} WHERE {between} GROUP BY 1")
+    sums = {month: (Decimal(net), Decimal(paid)) for month, net, paid in cursor.fetchall()}
+    nothing = (Decimal("0.00"), Decimal("0.00"))
+    revenue.after = {name_month(month): sums.get(month, nothing) for month in months}
+
+
+def name_month(month: int) -> str:
+    return f"{month // 100}-{month % 100:02}"
+
+
+class NewRevenue:
+    """The revenue of an empty fact's first rows, summed while they are packed."""
+
+    def __init__(self, fact: Fact):
+        self.fact = fact
+        self.sums: dict[int, Any] = {}  # month -> net and paid in kopiykas, lines, orders
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows, of which those of one order are adjacent."""
+        months, at = np.unique(rows["date_key"].to_numpy() // 100, return_inverse=True)
+        orders = rows[self.fact.sliced_by].to_numpy()
+        first = np.r_[True, orders[1:] != orders[:-1]]
+        parts = [whole_kopiykas(rows["net_amount"]), whole_kopiykas(rows["paid_amount"]), np.ones(len(at), dtype=np.int64), first]
+        for position, month in enumerate(months.tolist()):
+            sums = np.array([part[at == position].sum() for part in parts])
+            self.sums[month] = self.sums.get(month, 0) + sums
+
+    def revenue(self) -> Revenue:
+        revenue = Revenue()
+        for month, (net, paid, lines, orders) in sorted(self.sums.items()):
+            revenue.changes.append(Change(name_month(month), Cause.NEW, uah(int(net)), int(lines), int(orders)))
+            revenue.after[name_month(month)] = (uah(int(net)), uah(int(paid)))
+        return revenue
+
+
+def whole_kopiykas(amounts: pa.ChunkedArray) -> Any:
+    return pc.multiply(amounts, pa.scalar(Decimal(100), pa.decimal128(3, 0))).cast(pa.int64()).to_numpy()
