@@ -251,7 +251,7 @@ class Run(StateRow):
     def requeue(self, executor: str, worker: str, **acceptance: str) -> bool:
         """Queue an unsuccessful run again: succeeded tasks stay as they are, the others start over with all their attempts.
 
-        `acceptance`: who has accepted what the brakes said, and why.
+        `acceptance`: who has accepted what the brakes found, and why.
 
         Return False where another process has resumed it. Raises IntegrityError while another run is active.
         """

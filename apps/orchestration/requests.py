@@ -138,7 +138,7 @@ def describe_active_run(run: Run) -> Message:
 def resume_run(number: int, queue: bool = False, accepted_by: str = "", because: str = "") -> Run:
     """Queue an unsuccessful run again; its tasks that succeeded stay done. Raises CannotResume.
 
-    `accepted_by`: who accepts what the brakes said of it, and `because` of what; the run publishes then.
+    `accepted_by`: who accepts what the brakes found, and `because` of what; the run publishes then.
     """
     reap()
     run = Run.objects.filter(pk=number).first()

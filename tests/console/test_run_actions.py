@@ -16,14 +16,16 @@ from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Trigger
 from apps.orchestration.window import Window, today
 from apps.orchestration.worker import delivery
+from apps.sources.orders.models import OrderItem
 from apps.warehouse.loads import Load
 from apps.warehouse.models import FactSales
+from techmarket.messages import message
 from tests.console.conftest import SignIn, list_messages
 from tests.orchestration.harness import FakeBroker, ago, fresh, start_queued_run
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-VERBS = ("start", "rerun", "resume", "cancel")
-FITS = {"rerun": State.SUCCEEDED, "resume": State.FAILED, "cancel": State.QUEUED}
+VERBS = ("start", "rerun", "resume", "accept", "cancel")
+FITS = {"rerun": State.SUCCEEDED, "resume": State.FAILED, "accept": State.FAILED, "cancel": State.QUEUED}
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 
@@ -40,6 +42,12 @@ def make_failed_run(mode: Mode = Mode.FULL) -> Run:
     run = make_run(State.FAILED, mode=mode, cause="orders_db does not answer.")
     run.tasks.create(stage=Stage.PLAN, state=State.FAILED)
     return run
+
+
+def make_fitting_run(verb: str) -> Run:
+    """Return a run in whose state the action makes sense."""
+    cause = message("brakes.applied", checks=["fact_sales: net deleted"], run=1) if verb == "accept" else ""
+    return make_run(FITS[verb], cause=cause)
 
 
 def sign_in_with(*rights: str) -> Client:
@@ -65,8 +73,8 @@ def read_history(client: Client, run: Run) -> str:
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_action_needs_its_own_permission(broker: FakeBroker, verb: str) -> None:
     """With every permission but its own, neither page nor POST is allowed, by any method; with its own alone both are."""
-    row = make_run(FITS[verb]) if verb in FITS else None
-    form = {"run": row.pk} if row else {"mode": "full"}
+    row = make_fitting_run(verb) if verb in FITS else None
+    form = {"run": row.pk, "reason": "as planned"} if row else {"mode": "full"}
     before = list(Run.objects.values())
     others = sign_in_with(*(f"{other}_run" for other in VERBS if other != verb))
     for method in METHODS:
@@ -82,7 +90,7 @@ def test_each_action_needs_its_own_permission(broker: FakeBroker, verb: str) -> 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_request_without_csrf_token_is_refused(sign_in: SignIn, verb: str) -> None:
-    row = make_run(FITS[verb]) if verb in FITS else None
+    row = make_fitting_run(verb) if verb in FITS else None
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = sign_in(OPERATOR).cookies
     assert strict.post(address(verb), {"run": row.pk if row else "", "mode": "full"}).status_code == 403
@@ -162,6 +170,26 @@ def test_resume(sign_in: SignIn, broker: FakeBroker) -> None:
     assert answer.redirect_chain == [(address("change", row.pk), 302)] and fresh(row).state == State.QUEUED
     assert broker.take_sent() == [row.tasks.get().pk]
     assert "Resumed: it answers again" in read_history(operator, row)
+
+
+def test_accept_records_who_and_why(sign_in: SignIn, broker: FakeBroker, small_shop: dict[str, int], settings: Settings) -> None:
+    settings.ETL_MAX_REJECTED_PERCENT = 0
+    OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
+    run, operator = start_queued_run(), sign_in(OPERATOR)
+    broker.deliver_all()
+    page = operator.get(address("change", run.pk)).content.decode()
+    assert "share rejected" in page and f"{address('accept')}?run={run.pk}" in page and "this is what the run would change" in page
+    assert "share rejected" in operator.get(address("accept"), {"run": run.pk}).content.decode()
+    answer = operator.post(address("accept"), {"run": run.pk, "reason": " "})
+    assert answer.status_code == 200 and fresh(run).state == State.FAILED, "a reason is required"
+    answer = operator.post(address("accept"), {"run": run.pk, "reason": "the row is lost"}, follow=True)
+    assert f"Run {run.pk} accepted; it is being published." in list_messages(answer)[0]
+    broker.deliver_all()
+    run = fresh(run)
+    assert (run.state, run.accepted_because) == (State.SUCCEEDED, "the row is lost") and FactSales.objects.exists()
+    page = operator.get(address("change", run.pk)).content.decode()
+    assert f"{run.accepted_by}: the row is lost" in page and "Before the run" in page
+    assert "Accepted: the row is lost" in read_history(operator, run)
 
 
 def test_cancel(sign_in: SignIn, broker: FakeBroker) -> None:
@@ -326,7 +354,8 @@ def test_preview_then_run(sign_in: SignIn, small_shop: dict[str, int], broker: F
     page = ended.content.decode()
     assert fresh(dry).state == State.SUCCEEDED and "every 2s" not in page
     assert list(FactSales.objects.order_by("pk").values()) == before
-    assert ended.context["page"]["months"] and all(then - now == change for _month, now, then, change in ended.context["page"]["months"])
+    months = ended.context["page"]["revenue"].months
+    assert months and all(then - now == change == sum(parts) for _month, now, then, change, parts in months)
     assert ended.context["possible"] and 'name="reason"' in page and 'name="reason"' not in sign_in(VIEWER).get(preview).content.decode()
     operator.post(preview, {"reason": "as it was shown"})
     broker.deliver_all()

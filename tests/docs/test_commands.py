@@ -1,14 +1,17 @@
 """Run every command line of the documents, as after `make demo`, except those listed here with a reason."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
+from techmarket.commands import ExitCode
 from tests.conftest import PASSED_ON, ROOT
 from tests.docs.documents import ORIGINALS, Command, find_commands
 
@@ -76,10 +79,15 @@ def run(folder: Path, command: list[str], cwd: Path = ROOT) -> "subprocess.Compl
 
 @pytest.mark.parametrize("document", ORIGINALS, ids=lambda path: path.name)
 def test_management_commands_work_in_order(document: Path, shop: Path) -> None:
-    for command in find_commands(document):
-        if command.text.startswith(PROGRAM) and not find_reason(command):
-            result = run(shop, ["sh", "-c", f'"{sys.executable}" {command.text.removeprefix("python ")}'])
-            assert result.returncode == 0, f"{command}\n{result.stderr}"
+    """A run that is accepted by the next command has been stopped by the brakes; there the number of the run is this shop's."""
+    commands = [each for each in find_commands(document) if each.text.startswith(PROGRAM) and not find_reason(each)]
+    stopped = ""
+    for command, following in zip_longest(commands, commands[1:]):
+        text = re.sub(r"--resume \d+ --accept", f"--resume {stopped} --accept", command.text.removeprefix("python "))
+        result = run(shop, ["sh", "-c", f'"{sys.executable}" {text}'])
+        is_stopped = following is not None and "--accept" in following.text
+        assert result.returncode == (ExitCode.REFUSED if is_stopped else 0), f"{command}\n{result.stderr}"
+        stopped = result.stdout.split(":")[0].removeprefix("Run ") if is_stopped else ""
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")

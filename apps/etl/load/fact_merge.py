@@ -59,9 +59,9 @@ class FactMerge:
         compared = self.columns
         conditions = []
         if self.fact.has_product_columns:
-            kept = cost_columns("t", "s")
-            staged |= {column: f"CASE WHEN {keeps_cost('t', 's')} THEN {value} ELSE s.{column} END" for column, value in kept.items()}
-            compared = [column for column in self.columns if column not in kept]
+            costs = cost_columns("t", "s")
+            staged |= {column: f"CASE WHEN {keeps_cost('t', 's')} THEN {value} ELSE s.{column} END" for column, value in costs.items()}
+            compared = [column for column in self.columns if column not in costs]
             vendor = self.cursor.db.vendor
             conditions = [
                 "(t.unit_cost IS NULL AND s.unit_cost IS NOT NULL)",
