@@ -92,7 +92,7 @@ MESSAGES = {
     "check.relationship": _("relationship {column}"),
     "brakes.applied": _(
         "Stopped before publishing: {checks}. Nothing was published. Mend the source; or if this is right, publish it with "
-        '*Accept and publish* on the run\'s page or `manage.py run_etl --resume {run} --accept "why"`.'
+        '"Accept and publish" on the run\'s page or `manage.py run_etl --resume {run} --accept "why"`.'
     ),
     "brake.rows_worth": _("{rows}, {amount}"),
     "brake.worth_of": _("{amount} of {orders}"),

@@ -74,8 +74,9 @@ def set_up_shop() -> None:
     manage("run_etl")
     manage("generate_data", "--faults")
     manage("run_etl", "--dry-run")
-    manage("run_etl", "--mode", "full", fails=True, ETL_MAX_REJECTED_PERCENT="0")
-    manage("run_etl", ETL_BATCH_ORDERS="40")
+    manage("run_etl", ETL_BATCH_ORDERS="40", ETL_MAX_MONTH_PERCENT="100")
+    manage("generate_data", "--changes", "40", "--seed", "7")
+    manage("run_etl", "--mode", "full", fails=True, ETL_MAX_DELETED_PERCENT="0")  # the brakes stop it
 
 
 @contextlib.contextmanager

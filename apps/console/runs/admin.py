@@ -113,11 +113,10 @@ class RunAdmin(StartRunAdmin, ReadOnlyAdmin):
     def rows_written(self, run: Run) -> str:
         return localize_count(find_tally(run).written) if find_tally(run).counted else NOTHING
 
-    @display(description=_("rejected"))
-    def rows_rejected(self, run: Run) -> str:
+    @display(description=_("rejected"), header=True)
+    def rows_rejected(self, run: Run) -> Any:
         tally = find_tally(run)
-        worth = f" ({tally.rejected_worth})" if tally.rejected_worth else ""
-        return localize_count(tally.rejected) + worth if tally.counted else NOTHING
+        return (localize_count(tally.rejected), tally.rejected_worth) if tally.counted else (NOTHING, "")
 
     @display(description=_("checks"))
     def checks(self, run: Run) -> str:
