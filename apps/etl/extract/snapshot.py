@@ -306,7 +306,9 @@ def other_columns(source: Source) -> list[Column]:
 
 
 def exact_integer(column: Column) -> str:
-    return f"CAST({column.name} * 100 AS SIGNED)" if column.kind is Kind.MONEY else column.name
+    if column.kind is Kind.MONEY:
+        return f"CAST({column.name} * 100 AS SIGNED)"
+    return f"{column.name} + 0" if column.kind is Kind.FLAG else column.name  # a BIT is a text of bytes, until it is added to
 
 
 def unambiguous(column: Column) -> str:

@@ -186,10 +186,7 @@ def refuse_failed_checks(published: Published) -> None:
     failed = [result for result in published.checks if result.blocking and not result.passed]
     if not failed:
         return
-    named: list[Message] = [
-        message("check.failed", table=result.table, name=result.name, expected=result.expected, observed=result.observed)
-        for result in failed[:SHOWN_CHECKS]
-    ]
+    named: list[Message] = [checks.describe_failure(result) for result in failed[:SHOWN_CHECKS]]
     if len(failed) > SHOWN_CHECKS:
         named.append(message("check.more", count=len(failed) - SHOWN_CHECKS))
     kind = Unbalanced if any(result.name == message("check.balance") for result in failed) else ChecksRefused

@@ -57,7 +57,7 @@ class Landed:
 def plan_stage(task: Task, report: Report) -> Landed:
     plan = plan_run(task.run)
     batches = {} if plan.orders is None else {TOUCHED_ORDERS: pa.table({"order_id": plan.orders})}
-    return Landed(batches, plan=plan)
+    return Landed(batches, checks=plan.warnings, plan=plan)
 
 
 def extract_stage(task: Task, report: Report) -> Landed:
