@@ -73,6 +73,9 @@ MESSAGES = {
     "run.timed_out": _("The run took longer than its limit of {seconds} s. Nothing was published."),
     "run.ended_elsewhere": _("Run {run} was ended by another process. Nothing was published from here."),
     "run.unexpected": _("Unexpected {detail}. Nothing was published."),
+    "run.rows_moved": _(
+        "Rows of {table} moved to orders of another slice while they were read (id {ids}). Nothing was published. Run it again."
+    ),
     "run.overlaps": _("Skipped: overlaps {run}."),
     "run.overlaps_ended": _("Skipped: overlaps a run that has just ended. Run it again."),
     "run.active": _("run {run} requested by {person}, {state} since {since}, last heartbeat {beat}"),

@@ -30,6 +30,7 @@ from apps.etl.transform.rows import RejectedRow, whole_number
 from apps.etl.window import ChangeWindow
 from apps.orchestration.batches import open_batch, read_touched_orders
 from apps.orchestration.models import Batch, Mode, Reject, RowCount, Run, Stage, State, Task
+from apps.orchestration.moved import refuse_moved_rows
 from apps.orchestration.planning import Plan, plan_run
 from apps.warehouse.loads import Load, latest_load
 from techmarket.diagnosis import diagnosed
@@ -126,6 +127,7 @@ def load_stage(task: Task, report: Report) -> Landed:
         load = Load.objects.filter(run_uuid=run.uuid).first()
     if load:  # an earlier attempt committed, and the connection broke before the answer
         return Landed(written={table: read_written(counts) for table, counts in load.counts.items()})
+    refuse_moved_rows(run)
     published = publish(
         PublishRequest(
             run_id=run.pk,
