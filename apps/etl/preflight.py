@@ -50,7 +50,7 @@ def preflight() -> list[Result]:
 def check_source(source: Source) -> list[Result]:
     with diagnosed(source.alias), connections[source.alias].cursor() as cursor, interruptible(stopper(cursor)):
         # A query on the table itself: a missing grant, table or column each raises an error of its own.
-        columns = read_columns(source)
+        columns = needed_columns(source)
         cursor.execute(f"SELECT {', '.join(column.name for column in columns)} FROM {source.table} WHERE 1 = 0")
         table = read_table(cursor, source.table)
         refuse_engine(source, table)
@@ -66,7 +66,7 @@ def stopper(cursor: Any) -> Callable[[], None]:
     return partial(cursor.db.connection.interrupt)
 
 
-def read_columns(source: Source) -> tuple[Column, ...]:
+def needed_columns(source: Source) -> tuple[Column, ...]:
     """Return the columns on which a run relies: those that it reads, and `updated_at` where its window searches that."""
     return (*source.columns, UPDATED_AT) if has_window(source) else source.columns
 
@@ -86,7 +86,7 @@ def refuse_engine(source: Source, table: FoundTable) -> None:
 
 
 def refuse_types(source: Source, table: FoundTable, vendor: str) -> None:
-    for column in read_columns(source):
+    for column in needed_columns(source):
         found = table.columns[column.name]
         if not fits(found, column.kind, vendor):
             where, expected = f"{source.table}.{column.name}", TYPES[column.kind][0]
@@ -119,7 +119,7 @@ def refuse_large_integers(cursor: Any, source: Source, table: FoundTable) -> Non
 
 def find_warnings(cursor: Any, source: Source, table: FoundTable) -> Iterator[Result]:
     fields = model_fields(source)
-    for column in read_columns(source):
+    for column in needed_columns(source):
         if column.name in fields:
             yield from compare_column(cursor, source, column, table.columns[column.name], fields[column.name])
     known = {*fields, *(column.name for column in source.columns)}

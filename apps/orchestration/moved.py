@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from apps.etl.checks import SHOWN_IDS
 from apps.etl.declarations import Fact, Source
 from apps.etl.extract.facts import slice_ids
 from apps.etl.slices import NO_ID
@@ -14,8 +15,6 @@ from apps.orchestration.batches import open_batch
 from apps.orchestration.models import Batch, Run, Stage
 from techmarket.errors import RowsMoved
 from techmarket.messages import message
-
-SHOWN_IDS = 5
 
 
 def refuse_moved_rows(run: Run) -> None:
