@@ -39,6 +39,12 @@ class LockTimeout(Transient):
     """Another session holds a lock on the warehouse; nothing was published. Run it again when it has ended."""
 
 
+class RowsMoved(Transient):
+    """Rows moved from one slice to another while these were read. `tasks`: those that start over, so that the slices are read again."""
+
+    tasks: Sequence[Any] = ()
+
+
 class Terminal(EtlError):
     """It would fail again the same way."""
 

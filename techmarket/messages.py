@@ -37,6 +37,13 @@ MESSAGES = {
     "database.missing_own_column": _("{place} lacks a column: {detail}. Run `manage.py migrate_all`."),
     "database.missing_column": _("{place} lacks a column: {detail}. Restore it in the source database."),
     "database.other_type": _("{place}: {column} is {found}, not {expected}. Restore the column's type in the source database."),
+    "database.no_transactions": _(
+        "{place}: table {table} is stored by {engine}, which has no transactions, so that two reads of one snapshot may differ. Expected: "
+        "InnoDB. Run `ALTER TABLE {table} ENGINE=InnoDB` there."
+    ),
+    "database.too_large": _(
+        "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
+    ),
     "database.table_changed": _("{place}: a table was altered while it was read{published}. Run it again."),
     "database.lock_timeout": _("{place}: timed out waiting for a lock{published}. Run it again."),
     "database.warehouse_locked": _("{place}: another session holds a lock on the warehouse{published}. Run it again when it has ended."),
@@ -66,6 +73,9 @@ MESSAGES = {
     "run.timed_out": _("The run took longer than its limit of {seconds} s. Nothing was published."),
     "run.ended_elsewhere": _("Run {run} was ended by another process. Nothing was published from here."),
     "run.unexpected": _("Unexpected {detail}. Nothing was published."),
+    "run.rows_moved": _(
+        "Rows of {table} moved to orders of another slice while they were read (id {ids}). Nothing was published. Run it again."
+    ),
     "run.overlaps": _("Skipped: overlaps {run}."),
     "run.overlaps_ended": _("Skipped: overlaps a run that has just ended. Run it again."),
     "run.active": _("run {run} requested by {person}, {state} since {since}, last heartbeat {beat}"),
@@ -112,6 +122,17 @@ MESSAGES = {
     "check.reconciliation_paid": _("reconciliation paid"),
     "check.email": _("valid e-mail"),
     "check.email_slice": _("valid e-mail {slice}"),
+    "check.added_column": _("added column {column}"),
+    "check.nullable": _("nullable column {column}"),
+    "check.narrowed": _("narrowed column {column}"),
+    "check.on_update": _("ON UPDATE of {column}"),
+    "check.indexed": _("index on {column}"),
+    "column.unknown": _("no such column"),
+    "column.not_loaded": _("{type}; not loaded"),
+    "updated_at.sweep_only": _("none; only the sweep finds changes"),
+    "updated_at.empty": _("{rows}; only the sweep finds their changes"),
+    "index.expected": _("an index that begins with {column}"),
+    "index.none": _("none; each run searches the whole table"),
     "rows.none": _("0 rows"),
     "rows.one": _("1 row"),
     "rows.many": _("{count} rows"),

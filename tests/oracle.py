@@ -132,15 +132,15 @@ def require_listed(row: Row, name: str, *words: str) -> None:
 
 
 def check_region(row: Row) -> None:
-    """Accept every row whose values can be parsed."""
+    require(row, "code", "name")
 
 
 def check_category(row: Row) -> None:
-    """Accept every row whose values can be parsed."""
+    require(row, "name")
 
 
 def check_product(row: Row) -> None:
-    require(row, "price", "cost")
+    require(row, "name", "sku", "price", "cost")
     if row["price"] < 0 or row["cost"] < 0:
         raise InvalidRow("negative")
     require_listed(row, "status", "active", "inactive")

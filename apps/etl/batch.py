@@ -18,11 +18,14 @@ def encode(table: pa.Table) -> tuple[bytes, int]:
     return body, zlib.crc32(body)
 
 
-def decode(body: bytes | memoryview, checksum: int, rows: int) -> pa.Table:
-    """Return the table. Raises BatchDamaged if the bytes or the number of rows are not those that were written."""
+def decode(body: bytes | memoryview, checksum: int, rows: int, positions: list[int] | None = None) -> pa.Table:
+    """Return the table, or of its columns those at `positions`.
+
+    Raises BatchDamaged if the bytes or the number of rows are not those that were written.
+    """
     if zlib.crc32(body) != checksum:
         raise BatchDamaged
-    with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+    with pa.ipc.open_stream(pa.py_buffer(body), options=pa.ipc.IpcReadOptions(included_fields=positions)) as reader:
         table = reader.read_all()
     if table.num_rows != rows:
         raise BatchDamaged

@@ -25,6 +25,10 @@ class Result:
     blocking: bool = True
 
 
+def describe_failure(result: Result) -> Message:
+    return message("check.failed", table=result.table, name=result.name, expected=result.expected, observed=result.observed)
+
+
 class Check(Protocol):
     def run(self, cursor: Any) -> list[Result]: ...
 

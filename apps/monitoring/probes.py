@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Flag, auto
 from functools import partial
@@ -23,6 +23,7 @@ from django.db.models import Max
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
+from apps.etl.checks import describe_failure
 from apps.etl.preflight import check_source
 from apps.etl.tables import SOURCES
 from techmarket.celery import app
@@ -71,6 +72,7 @@ class Answer:
 
     `latency_ms` is the time of one query on an open connection. `trouble` is empty where the part can be used; else it names the
     part, the cause and the next step, for an operator. `kind` is the kind of trouble, without names or addresses, for anybody.
+    `warnings`: what a run would warn of, too.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Answer:
     rights: str = ""
     trouble: str = ""
     kind: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
             answer.latency_ms = measure_latency(connection)
             answer.rights = "write" if may_write(connection) else "read only"
         answer.migrated = False
-        check_tables(alias)
+        answer.warnings = check_tables(alias)
         answer.migrated = True
     if answer.rights == "read only" and alias in settings.WAREHOUSE:
         user = connection.settings_dict["USER"]
@@ -193,13 +196,15 @@ def may_write(connection: BaseDatabaseWrapper) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def check_tables(alias: str) -> None:
-    """Check a source for the columns that a run reads, whoever created them, and our own databases for their migrations."""
-    for source in SOURCES.values():
-        if source.alias == alias:
-            check_source(source)
+def check_tables(alias: str) -> list[str]:
+    """Check a source for the columns that a run reads, whoever created them, and our own databases for their migrations.
+
+    Return the warnings.
+    """
+    warnings = [warning for source in SOURCES.values() if source.alias == alias for warning in check_source(source)]
     if alias in settings.WAREHOUSE:
         require_migrations(alias)
+    return list(dict.fromkeys(f"{place(alias)}: warning: {describe_failure(warning)}." for warning in warnings))
 
 
 # --- Broker, workers, beat ---

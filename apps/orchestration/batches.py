@@ -24,8 +24,9 @@ def save_batch(batch: Batch, table: pa.Table) -> None:
     return None
 
 
-def open_batch(batch: Batch) -> pa.Table:
-    return decode(read_body(batch), batch.checksum, batch.rows)
+def open_batch(batch: Batch, positions: list[int] | None = None) -> pa.Table:
+    """Return the batch's table, or of its columns those at `positions`."""
+    return decode(read_body(batch), batch.checksum, batch.rows, positions)
 
 
 def read_body(batch: Batch) -> bytes:

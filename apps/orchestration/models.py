@@ -362,6 +362,14 @@ class Task(StateRow):
             **failure_fields(error),
         )
 
+    def start_over(self) -> bool:
+        """Queue a succeeded task again, with all its attempts, and delete what it landed."""
+        with transaction.atomic():
+            queued = self.transition(State.SUCCEEDED, to=State.QUEUED, claim=None, attempt=0, message_sent_at=None)
+            for landed in (self.batches, self.row_counts, self.rejects, self.checks) if queued else ():
+                landed.all().delete()
+        return queued
+
     def end(self, error: BaseException, where: Q = ANY) -> bool:
         """Record that the attempt failed or was cancelled, and with it the task."""
         return self.transition(State.RUNNING, to=state_after(error), where=where, finished_at=Now(), **failure_fields(error))

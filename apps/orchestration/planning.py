@@ -1,6 +1,6 @@
 """The plan of a run: its mode and window, derived from the latest load, the orders that it reads, and its tasks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 
+from apps.etl.checks import Result
 from apps.etl.digest import rules_digest
 from apps.etl.extract.survey import Survey, survey_changes, survey_everything, survey_orders
 from apps.etl.extract.sweep import Sweep, Swept
@@ -29,7 +30,10 @@ MOST = 0.25  # of all orders: more are read faster as a whole than one by one
 
 @dataclass(frozen=True)
 class Plan:
-    """The run's mode and window, what it is based on and will leave, the orders that it reads (None: all), its tasks (not saved yet)."""
+    """The run's mode and window, what it is based on and will leave, the orders that it reads (None: all), its tasks (not saved yet).
+
+    `warnings` are those of the preflight.
+    """
 
     mode: str
     window_start: datetime | None
@@ -38,11 +42,12 @@ class Plan:
     found: dict[str, Any] = field(default_factory=dict)
     orders: Any = None
     tasks: tuple[Task, ...] = ()
+    warnings: Sequence[Result] = ()
 
 
 def plan_run(run: Run) -> Plan:
     """Return one extract and one transform for each slice, and one load. Raises Misconfigured if a database is not ready."""
-    preflight()
+    warnings = preflight()
     latest = latest_load()
     why = why_everything(run, latest)
     mode, start = resolve_mode(run, latest, why)
@@ -57,7 +62,7 @@ def plan_run(run: Run) -> Plan:
     if run.orders is None:
         mark = next_high_water_mark(mark, window, survey.clock)
     based_on = latest.sequence if latest else 0
-    return Plan(mode, start, mark, based_on, describe(survey, why, latest), survey.orders, tuple(plan_tasks(run, survey)))
+    return Plan(mode, start, mark, based_on, describe(survey, why, latest), survey.orders, tuple(plan_tasks(run, survey)), warnings)
 
 
 def why_everything(run: Run, latest: Load | None) -> str:

@@ -1,9 +1,6 @@
-"""Extraction: consistent snapshots, complete slices, change windows, and the preflight."""
+"""Extraction: consistent snapshots, complete slices, change windows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +11,13 @@ from apps.etl.extract import snapshot
 from apps.etl.extract.facts import extract_fact, find_touched
 from apps.etl.extract.snapshot import MySQLSnapshot, open_snapshot
 from apps.etl.extract.survey import every_nth_id, open_order_snapshots, survey_everything
-from apps.etl.preflight import preflight
 from apps.etl.tables import FACT_SALES, ORDERS, PRODUCTS, RAW_FINGERPRINTS
 from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Reject
 from apps.sources.catalog.models import Category, Product
-from apps.sources.orders.models import Order, OrderItem, Region
+from apps.sources.orders.models import Order, OrderItem
 from apps.sources.payments.models import Payment
-from techmarket.errors import EtlError, Misconfigured, NotMigrated, SchemaDrift
+from techmarket.errors import EtlError, Misconfigured
 from tests.etl import warehouse_rows
 from tests.etl.warehouse_rows import execute
 
@@ -157,70 +153,3 @@ def test_only_the_payment_with_an_invalid_order_id_is_rejected(unchanged_shop: N
     warehouse_rows.assert_balanced(run)
     assert list(Reject.objects.filter(run=run).values_list("table", "row_id", "rule")) == [("payments", "1", "not_whole")]
     assert warehouse_rows.count_written_rows(warehouse_rows.run_etl("full")) == {}
-
-
-# --- Preflight ---
-
-
-@contextmanager
-def altered_tables(alias: str, *statements: tuple[str, str]) -> Iterator[None]:
-    for change, _ in statements:
-        execute(alias, change)
-    try:
-        yield
-    finally:
-        for _, undo in reversed(statements):
-            execute(alias, undo)
-
-
-RENAME_COLUMN = ("ALTER TABLE {0} RENAME COLUMN {1} TO put_aside", "ALTER TABLE {0} RENAME COLUMN put_aside TO {1}")
-
-
-def rename_column(table: str, column: str) -> tuple[str, str]:
-    return (RENAME_COLUMN[0].format(table, column), RENAME_COLUMN[1].format(table, column))
-
-
-def test_preflight_passes_on_migrated_databases() -> None:
-    preflight()
-
-
-def test_a_missing_column_is_named() -> None:
-    with altered_tables("orders_db", rename_column("order_items", "discount")), pytest.raises(SchemaDrift, match=r"orders_db.*discount"):
-        preflight()
-    preflight()
-
-
-def test_a_missing_table_is_named() -> None:
-    rename_table = ("ALTER TABLE payments RENAME TO payments_away", "ALTER TABLE payments_away RENAME TO payments")
-    with altered_tables("payments_db", rename_table), pytest.raises(NotMigrated, match=r"payments_db.*payments.*migrate_all"):
-        preflight()
-    preflight()
-
-
-@pytest.mark.parametrize(
-    ("alias", "table", "column", "mysql", "sqlite"),
-    [
-        ("payments_db", "payments", "amount", "DECIMAL(12,4)", "VARCHAR(20)"),
-        ("payments_db", "payments", "amount", "DOUBLE", "VARCHAR(20)"),
-        ("orders_db", "order_items", "quantity", "DECIMAL(8,2)", "REAL"),
-        ("orders_db", "regions", "name", "BLOB", "BLOB"),
-        ("orders_db", "employees", "hired_at", "DATETIME(6)", "DATETIME"),
-    ],
-)
-def test_a_column_of_another_type_is_named(alias: str, table: str, column: str, mysql: str, sqlite: str) -> None:
-    kind = sqlite if is_sqlite() else mysql
-    other = (f"ALTER TABLE {table} ADD COLUMN {column} {kind}", f"ALTER TABLE {table} DROP COLUMN {column}")
-    with (
-        altered_tables(alias, rename_column(table, column), other),
-        pytest.raises(SchemaDrift, match=rf"{alias}.*{table}\.{column} is {kind.lower()[:4]}"),
-    ):
-        preflight()
-    preflight()
-
-
-def test_a_run_that_fails_preflight_writes_nothing(unchanged_shop: None) -> None:
-    before: Any = warehouse_rows.read_warehouse()
-    with altered_tables("catalog_db", rename_column("products", "sku")), pytest.raises(SchemaDrift):
-        warehouse_rows.run_etl()
-    assert warehouse_rows.read_warehouse() == before
-    assert Region.objects.count() == 5

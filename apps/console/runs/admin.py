@@ -116,7 +116,8 @@ class RunAdmin(StartRunAdmin, ReadOnlyAdmin):
     @display(description=_("rejected"), header=True)
     def rows_rejected(self, run: Run) -> Any:
         tally = find_tally(run)
-        return (localize_count(tally.rejected), tally.rejected_worth) if tally.counted else (NOTHING, "")
+        unbroken = tally.rejected_worth.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+        return (localize_count(tally.rejected), unbroken) if tally.counted else (NOTHING, "")
 
     @display(description=_("checks"))
     def checks(self, run: Run) -> str:

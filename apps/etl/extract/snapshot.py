@@ -1,6 +1,6 @@
 """A consistent, read-only snapshot of one source, and its values as the source spells them.
 
-MySQL and MariaDB: integers arrive as integers, DECIMAL(12,2) as whole kopiykas (both exact, the column's type allows nothing else),
+MySQL and MariaDB: integers arrive as integers, amounts as whole kopiykas (both exact, the preflight lets no other column types pass),
 everything else as the server's own bytes. SQLite keeps any value in any column, so there every value arrives as its text's bytes.
 """
 
@@ -306,7 +306,9 @@ def other_columns(source: Source) -> list[Column]:
 
 
 def exact_integer(column: Column) -> str:
-    return f"CAST({column.name} * 100 AS SIGNED)" if column.kind is Kind.MONEY else column.name
+    if column.kind is Kind.MONEY:
+        return f"CAST({column.name} * 100 AS SIGNED)"
+    return f"{column.name} + 0" if column.kind is Kind.FLAG else column.name  # a BIT is a text of bytes, until it is added to
 
 
 def unambiguous(column: Column) -> str:

@@ -191,10 +191,7 @@ def refuse_failed_checks(published: Published, checked: Sequence[Result], reques
 
 def name_checks(failed: Sequence[Result]) -> list[Message]:
     """Return what the first checks expected and observed, and how many more there are."""
-    named: list[Message] = [
-        message("check.failed", table=result.table, name=result.name, expected=result.expected, observed=result.observed)
-        for result in failed[:SHOWN_CHECKS]
-    ]
+    named: list[Message] = [checks.describe_failure(result) for result in failed[:SHOWN_CHECKS]]
     if len(failed) > SHOWN_CHECKS:
         named.append(message("check.more", count=len(failed) - SHOWN_CHECKS))
     return named

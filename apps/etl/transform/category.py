@@ -10,10 +10,16 @@ UNKNOWN = "Unknown"
 
 
 def transform(batches: dict[str, pa.Table]) -> Outcome:
-    categories = Rows(CATEGORIES, batches["categories"])
-    categories.reject_duplicates("id")
+    categories = validate_categories(batches["categories"])
     clean = with_roots(categories).rename(columns={"id": "category_id"})
     return Outcome(DIM_CATEGORY.table, pa.Table.from_pandas(clean), {DIM_CATEGORY.table: categories.counts()}, categories.rejects())
+
+
+def validate_categories(raw: pa.Table) -> Rows:
+    categories = Rows(CATEGORIES, raw)
+    categories.reject_missing("name")
+    categories.reject_duplicates("id")
+    return categories
 
 
 def with_roots(categories: Rows) -> pd.DataFrame:

@@ -6,10 +6,11 @@ chosen the task. What is recorded about a task is recorded only while its claim 
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import Q
 
 from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Task
@@ -20,7 +21,7 @@ from apps.orchestration.worker.landing import check_rows, land, save_revenue
 from apps.orchestration.worker.stages import STAGES, Landed
 from techmarket.commands import signals_heeded
 from techmarket.diagnosis import close, diagnosed
-from techmarket.errors import ChecksRefused, ClaimLost, EtlError, Unreachable
+from techmarket.errors import ChecksRefused, ClaimLost, EtlError, RowsMoved, Unreachable
 
 log = structlog.get_logger()
 POLL_S = 0.05  # between two queries for a task, where other workers share the run
@@ -139,7 +140,7 @@ def find_cause(error: Exception, heartbeat: Heartbeat) -> Exception:
 def record_failure(task: Task, error: Exception) -> None:
     """Queue the task again if another attempt may help; else record the failure on the task and its run, and raise it."""
     if is_worth_retrying(error, task) and task.attempt < settings.ETL_ATTEMPTS:
-        task.retry_after(retry_delay(task), error)
+        retry(task, error)
         log.warning("task will be retried", attempt=task.attempt, cause=str(error))
         return
     ended = task.end(error, where=task.holds_claim)
@@ -151,6 +152,17 @@ def record_failure(task: Task, error: Exception) -> None:
         log_end("task", task, error, attempt=task.attempt)
     end_run(task.run, error)
     raise error
+
+
+def retry(task: Task, error: Exception) -> None:
+    """Queue the task again, after a delay or after the slices that are to be read again: these at once, lest it starts before them."""
+    if not isinstance(error, RowsMoved):
+        task.retry_after(retry_delay(task), error)
+        return
+    with transaction.atomic():
+        if task.retry_after(timedelta(), error):
+            for each in error.tasks:
+                each.start_over()
 
 
 def is_worth_retrying(error: Exception, task: Task) -> bool:

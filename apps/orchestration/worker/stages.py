@@ -33,6 +33,7 @@ from apps.etl.transform.rows import RejectedRow, whole_number
 from apps.etl.window import ChangeWindow
 from apps.orchestration.batches import open_batch, read_touched_orders
 from apps.orchestration.models import Batch, Mode, RowCount, Run, Stage, State, Task
+from apps.orchestration.moved import refuse_moved_rows
 from apps.orchestration.planning import Plan, plan_run
 from apps.orchestration.rejects import standing_rejects
 from apps.warehouse.loads import Load, latest_load
@@ -61,7 +62,7 @@ class Landed:
 def plan_stage(task: Task, report: Report) -> Landed:
     plan = plan_run(task.run)
     batches = {} if plan.orders is None else {TOUCHED_ORDERS: pa.table({"order_id": plan.orders})}
-    return Landed(batches, plan=plan)
+    return Landed(batches, checks=plan.warnings, plan=plan)
 
 
 def extract_stage(task: Task, report: Report) -> Landed:
@@ -134,6 +135,7 @@ def load_stage(task: Task, report: Report) -> Landed:
         load = Load.objects.filter(run_uuid=run.uuid).first()
     if load:  # an earlier attempt committed, and the connection broke before the answer
         return Landed(written={table: read_written(counts) for table, counts in load.counts.items()})
+    refuse_moved_rows(run)
     published = publish(
         PublishRequest(
             run_id=run.pk,

@@ -22,7 +22,8 @@ SHOWN_NAMES = {"control": "default"}
 class Command(BaseCommand):
     help = (
         "Ask every database, the broker, the workers and beat, and show their versions, latency, tables and rights. What cannot be used "
-        "is explained on stderr. Exit codes: 0 everything can be used, 4 something is unreachable or not ready."
+        "is explained on stderr, and so is what a run would warn of. Exit codes: 0 everything can be used, 4 something is unreachable or "
+        "not ready."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -38,8 +39,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(document, indent=2, ensure_ascii=False))
         else:
             console().print(build_table(answers))
-        for trouble in troubles:
-            print(" ".join(trouble.split()), file=sys.stderr)
+        for line in [*troubles, *(warning for answer in answers for warning in answer.warnings)]:
+            print(" ".join(line.split()), file=sys.stderr)
         if troubles:
             sys.exit(ExitCode.CONFIGURATION)
 
