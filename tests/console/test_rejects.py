@@ -12,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.console.groups import OPERATOR, VIEWER
-from apps.console.rejects import FORMULA_STARTS, TABLES
+from apps.console.rejects.admin import TABLES
 from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
+from techmarket.spreadsheets import FORMULA_STARTS
 from tests.console.conftest import SignIn
 from tests.orchestration.harness import ago
 

@@ -203,7 +203,20 @@ class HistoryAdmin(ModelAdmin):
         return response
 
 
-class RunActionsAdmin(HistoryAdmin):
+class ConfirmingAdmin(HistoryAdmin):
+    """Pages that ask for confirmation before they act."""
+
+    def require_permission(self, request: HttpRequest, permission: str) -> None:
+        if not (self.has_view_permission(request) and request.user.has_perm(permission)):
+            raise PermissionDenied
+
+    def render_page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+        if request.method not in ("GET", "HEAD", "POST"):
+            return HttpResponseNotAllowed(["GET", "POST"])
+        return TemplateResponse(request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context})
+
+
+class RunActionsAdmin(ConfirmingAdmin):
     """The buttons on a run's page, and the same actions on the list."""
 
     actions: Any = ("rerun_selected", "resume_selected", "cancel_selected")
@@ -253,7 +266,7 @@ class RunActionsAdmin(HistoryAdmin):
     def confirm(self, request: HttpRequest, action: RunAction) -> HttpResponse:
         self.require_permission(request, action.permission)
         is_submitted = request.method == "POST"
-        ids = parse_run_ids(request.POST if is_submitted else request.GET)
+        ids = parse_ids(request.POST if is_submitted else request.GET, "run", MAX_RUNS)
         runs = list(Run.objects.filter(pk__in=ids).order_by("pk"))
         if not runs or len(ids) > MAX_RUNS:
             messages.error(request, _("Select between 1 and %d runs.") % MAX_RUNS)
@@ -294,15 +307,6 @@ class RunActionsAdmin(HistoryAdmin):
         show_result(request, result)
         return result
 
-    def require_permission(self, request: HttpRequest, permission: str) -> None:
-        if not (self.has_view_permission(request) and request.user.has_perm(permission)):
-            raise PermissionDenied
-
-    def render_page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        return TemplateResponse(request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context})
-
 
 def list_buttons(run: Run, user: Any) -> list[Button]:
     """Return the actions that the user may take and that make sense in the run's present state."""
@@ -323,9 +327,9 @@ def show_result(request: HttpRequest, result: ActionResult) -> None:
     messages.add_message(request, result.level, format_html('{} <a class="tm-link" href="{}">{}</a>', result.text, href, result.row))
 
 
-def parse_run_ids(form: Any) -> list[int]:
-    """Return the run ids in an address or a form, without values that are not ids."""
-    values = form.getlist("run")[: MAX_RUNS + 1]
+def parse_ids(form: Any, name: str, most: int) -> list[int]:
+    """Return the ids in an address or a form, one more than `most` where there are more, without values that are not ids."""
+    values = form.getlist(name)[: most + 1]
     return [int(value) for value in values if value.isascii() and value.isdecimal() and len(value) < 19]
 
 

@@ -14,7 +14,7 @@ from apps.etl.money import MAX_KOPIYKAS, uah
 from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PAYMENT_METHODS, PAYMENTS, RAW_FINGERPRINTS, SALE_STATUSES
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
-from apps.etl.transform.rows import Outcome, Rows, decimals, no_amount, numbers
+from apps.etl.transform.rows import Outcome, Rows, WarnedRows, decimals, no_amount, numbers
 
 ORDER_STATUSES = ("new", "paid", "shipped", "cancelled")
 PAYMENT_STATUSES = ("pending", "captured", "failed", "refunded")
@@ -50,6 +50,7 @@ def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
             ),
             "payments": count_payments(payments, sold),
         },
+        warnings=find_unsold_captures(payments, orders, items),
         rejects=orders.rejects() + items.rejects(net_amount_of(items, orders)) + payments.rejects(amount_of(payments)),
         fingerprints=add_due_dates(batches[RAW_FINGERPRINTS], orders, latest) if RAW_FINGERPRINTS in batches else None,
     )
@@ -201,6 +202,20 @@ def count_payments(payments: Rows, sold: pd.DataFrame) -> Counts:
     """Count payments. Loaded are those captured or refunded whose order has a line in the fact."""
     used = payments.frame["status"].isin(("captured", "refunded")) & payments.frame["order_id"].isin(sold["order_id"])
     return payments.counts(filtered=int((payments.accepted & ~used.to_numpy(dtype=bool)).sum()))
+
+
+def find_unsold_captures(payments: Rows, orders: Rows, items: Rows) -> dict[str, WarnedRows]:
+    """Return the accepted captured payments whose order does not exist, or has no lines, by check; a check without any is left out."""
+    captured = payments.accepted & payments.frame["status"].isin(("captured",)).to_numpy(dtype=bool)
+    exists = payments.frame["order_id"].isin(orders.frame["id"].dropna()).to_numpy(dtype=bool)
+    has_lines = payments.frame["order_id"].isin(items.frame["order_id"].dropna()).to_numpy(dtype=bool)
+    masks = {"check.captured_without_order": captured & ~exists, "check.captured_without_lines": captured & exists & ~has_lines}
+    return {check: warned_payments(payments, mask) for check, mask in masks.items() if mask.any()}
+
+
+def warned_payments(payments: Rows, where: Any) -> WarnedRows:
+    found = payments.frame[where]
+    return WarnedRows(PAYMENTS.table, [str(each) for each in found["id"]], uah(int(found["amount"].sum())))
 
 
 def to_fact(sold: pd.DataFrame, zone: str) -> pa.Table:
