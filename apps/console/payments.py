@@ -67,7 +67,9 @@ class PaymentMismatchAdmin(ExportAdmin):
         return row.kind, row.order_id, row.day, *amounts, row.checked_at.isoformat(timespec="seconds")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        context = {"lists": list(sum_lists()), "compared": DayProof.objects.aggregate(first=Min("checked_at"), last=Max("checked_at"))}
+        lists = list(sum_lists())
+        compared = DayProof.objects.aggregate(first=Min("checked_at"), last=Max("checked_at"))
+        context = {"lists": lists, "is_cut": any(each.is_full for each in lists), "compared": compared}
         return super().changelist_view(request, (extra_context or {}) | context)
 
     @admin.display(description=_("paid less sold"))
