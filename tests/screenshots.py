@@ -42,6 +42,10 @@ PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
     ("dry-run", "admin:orchestration_run_change", find_newest("orchestration.Run", dry_run=True)),
     ("run-now", "admin:orchestration_run_start", None),
     ("preview", "admin:orchestration_run_preview", find_newest("orchestration.Run", dry_run=True)),
+    ("days", "admin:orchestration_dayproof_changelist", None),
+    ("payments", "admin:orchestration_paymentmismatch_changelist", None),
+    ("open-rejects", "admin:orchestration_standingreject_changelist", None),
+    ("open-reject", "admin:orchestration_standingreject_change", find_newest("orchestration.StandingReject")),
     ("rejects", "admin:orchestration_reject_changelist", None),
     ("reject", "admin:orchestration_reject_change", find_newest("orchestration.Reject")),
     ("schedules", "admin:django_celery_beat_periodictask_changelist", None),
@@ -76,6 +80,7 @@ def set_up_shop() -> None:
     manage("run_etl", "--dry-run")
     manage("run_etl", "--mode", "full", fails=True, ETL_MAX_REJECTED_PERCENT="0")
     manage("run_etl", ETL_BATCH_ORDERS="40")
+    manage("reconcile")
 
 
 @contextlib.contextmanager

@@ -600,7 +600,7 @@ class PaymentMismatch(models.Model):
     checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
 
     class Meta:
-        ordering = ["-day", "-order_id"]
+        ordering = ["-order_id"]
         verbose_name = _("payment mismatch")
         verbose_name_plural = _("payment mismatches")
         constraints = [models.UniqueConstraint(fields=["kind", "order_id"], name="one_mismatch_per_list_and_order")]

@@ -93,8 +93,8 @@ ACCEPT = RejectAction(
     "accept",
     gettext_lazy("Accept"),
     ngettext_lazy(
-        "Accept this reject? The row stays out of the warehouse. The reject is open again once the content of the row changes.",
-        "Accept these rejects? The rows stay out of the warehouse. A reject is open again once the content of its row changes.",
+        "Accept this reject? It no longer counts as open, and its row is not loaded. Once the row changes, it is open again.",
+        "Accept these rejects? They no longer count as open, and their rows are not loaded. Once a row changes, its reject is open again.",
     ),
     gettext_noop("Accepted"),
     "check",

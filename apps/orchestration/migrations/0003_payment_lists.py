@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ("checked_at", models.DateTimeField()),
             ],
             options={
-                "ordering": ["-day", "-order_id"],
+                "ordering": ["-order_id"],
                 "constraints": [models.UniqueConstraint(fields=("kind", "order_id"), name="one_mismatch_per_list_and_order")],
             },
         ),
