@@ -36,7 +36,7 @@ from techmarket.formats import localize_count
 from techmarket.messages import translate
 
 ACCEPT_PERMISSION = "orchestration.accept_standingreject"
-MAX_REJECTS = 200  # per action: their numbers stand in the page's address
+MAX_REJECTS = 50  # per action: a page of the list
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -195,6 +197,11 @@ class HistoryAdmin(ModelAdmin):
     def add_history_entry(self, request: HttpRequest, row: Model, entry: str, reason: str) -> None:
         self.log_change(request, row, f"{entry}: {reason}" if reason else entry)
 
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **options: Any) -> Any:
+        """Return a paginator that counts the few entries of a history, also where the list does not count its rows."""
+        paginator = Paginator if queryset.model is LogEntry else self.paginator
+        return paginator(queryset, per_page, *args, **options)
+
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         response: HttpResponse = super().history_view(request, object_id, extra_context)
         for each in getattr(response, "context_data", {}).get("action_list", ()):
@@ -205,6 +212,8 @@ class HistoryAdmin(ModelAdmin):
 
 class ConfirmingAdmin(HistoryAdmin):
     """Pages that ask for confirmation before they act."""
+
+    list_disable_select_all = True  # these lists do not count their rows, and an action takes a page of them
 
     def require_permission(self, request: HttpRequest, permission: str) -> None:
         if not (self.has_view_permission(request) and request.user.has_perm(permission)):
