@@ -178,7 +178,6 @@ class RejectAdmin(RejectedContentAdmin):
         (_("Raw content"), {"fields": ("content",)}),
     )
     readonly_fields = ("source_row", "rule_label", "reason_text", "requested_at", "content")
-
     csv_name = "rejects.csv"
     csv_header = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
 
@@ -201,9 +200,11 @@ def find_order_rejects(rejects: Iterable[RejectedContent]) -> None:
     if not lines:
         return
     where: dict[str, Any] = {"table": ORDERS.table, "row_id__in": {str(line.slice_id) for line in lines}}
+    latest = "last_run"  # an order may have broken another rule before
     if isinstance(lines[0], Reject):
         where["run__in"] = {get_run(line) for line in lines}
-    found = type(lines[0])._default_manager.filter(**where).defer("raw").order_by("pk")
+        latest = "pk"
+    found = type(lines[0])._default_manager.filter(**where).defer("raw").order_by(latest)
     orders = {(get_run(order), order.row_id): order for order in found}
     for line in lines:
         line.order_reject = orders.get((get_run(line), str(line.slice_id)))  # type: ignore[attr-defined]

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +101,20 @@ def show(selected: "QuerySet[StandingReject]", state: str) -> None:
 
 def export(selected: "QuerySet[StandingReject]", target: str) -> None:
     """Write the rejects as CSV, without their raw content. Raises Usage where the file cannot be written."""
-    lines = write_csv(COLUMNS, (to_cells(reject) for reject in selected.defer("raw").iterator(chunk_size=CHUNK_ROWS)))
-    if target == "-":
-        sys.stdout.writelines(lines)
-        return
+    with closing(selected.defer("raw").iterator(chunk_size=CHUNK_ROWS)) as rejects:  # type: ignore[type-var]  # a generator
+        encoded = (line.encode() for line in write_csv(COLUMNS, map(to_cells, rejects)))  # whatever the terminal's encoding is
+        if target == "-":
+            sys.stdout.buffer.writelines(encoded)
+        else:
+            write_file(Path(target), encoded)
+
+
+def write_file(path: Path, lines: Iterable[bytes]) -> None:
     try:
-        with Path(target).open("w", encoding="utf-8", newline="") as file:
+        with path.open("wb") as file:
             file.writelines(lines)
     except OSError as error:
-        raise Usage(f"--csv: {target} cannot be written: {error.strerror}.") from None
+        raise Usage(f"--csv: {path} cannot be written: {error.strerror}.") from None
 
 
 def document(selected: "QuerySet[StandingReject]") -> list[dict[str, Any]]:
