@@ -42,6 +42,10 @@ PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
     ("dry-run", "admin:orchestration_run_change", find_newest("orchestration.Run", dry_run=True)),
     ("run-now", "admin:orchestration_run_start", None),
     ("preview", "admin:orchestration_run_preview", find_newest("orchestration.Run", dry_run=True)),
+    ("days", "admin:orchestration_dayproof_changelist", None),
+    ("payments", "admin:orchestration_paymentmismatch_changelist", None),
+    ("open-rejects", "admin:orchestration_standingreject_changelist", None),
+    ("open-reject", "admin:orchestration_standingreject_change", find_newest("orchestration.StandingReject")),
     ("rejects", "admin:orchestration_reject_changelist", None),
     ("reject", "admin:orchestration_reject_change", find_newest("orchestration.Reject")),
     ("schedules", "admin:django_celery_beat_periodictask_changelist", None),
@@ -77,6 +81,7 @@ def set_up_shop() -> None:
     manage("run_etl", ETL_BATCH_ORDERS="40", ETL_MAX_MONTH_PERCENT="100")
     manage("generate_data", "--changes", "40", "--seed", "7")
     manage("run_etl", "--mode", "full", fails=True, ETL_MAX_DELETED_PERCENT="0")  # the brakes stop it
+    manage("reconcile", fails=True)  # it finds orders that the run has not published
 
 
 @contextlib.contextmanager

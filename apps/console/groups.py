@@ -11,7 +11,7 @@ GROUPS = VIEWER, OPERATOR, ADMINISTRATOR = "viewer", "operator", "administrator"
 VIEWED_APPS = ("orchestration", "dwh", "auth_db", "catalog_db", "orders_db", "payments_db", "django_celery_beat")
 # No group may view password and token hashes, nor batches, which are raw rows.
 NEVER_VIEWED = ("view_credential", "view_token", "view_batch")
-OPERATOR_PERMISSIONS = ("start_run", "rerun_run", "resume_run", "accept_run", "cancel_run", "view_raw")
+OPERATOR_PERMISSIONS = ("start_run", "rerun_run", "resume_run", "accept_run", "cancel_run", "accept_standingreject", "view_raw")
 ADMINISTRATOR_PERMISSIONS = ("change_periodictask", "add_crontabschedule", "change_crontabschedule")
 ACCOUNT_MODELS = ("user", "group")
 

@@ -17,6 +17,7 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
         {
             "orchestration.run": "play_circle",
             "orchestration.dayproof": "fact_check",
+            "orchestration.paymentmismatch": "price_check",
             "orchestration.standingreject": "report",
             "orchestration.reject": "history_toggle_off",
             "orchestration.scheduledrun": "event_upcoming",

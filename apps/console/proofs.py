@@ -19,7 +19,7 @@ from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.actions import describe_start, run_address, show_result
 from apps.console.runs.start_form import START_PERMISSION
 from apps.etl.money import uah
-from apps.orchestration.models import DayProof, Mode, Trigger, Verdict
+from apps.orchestration.models import DayProof, Mode, PaymentMismatch, Trigger, Verdict
 from apps.orchestration.requests import start_run
 from techmarket.errors import EtlError
 from techmarket.formats import localize_count, localize_uah
@@ -88,7 +88,8 @@ class DayProofAdmin(ReadOnlyAdmin):
         return [path("<str:day>/repair/", repair, name="orchestration_dayproof_repair"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, (extra_context or {}) | {"months": build_calendar()})
+        mismatches = PaymentMismatch.objects.order_by().values("order_id").distinct().count()
+        return super().changelist_view(request, (extra_context or {}) | {"months": build_calendar(), "mismatches": mismatches})
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         proof = context.get("original")

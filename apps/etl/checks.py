@@ -1,6 +1,6 @@
 """Checks of the warehouse before a load is published. Each counts or sums rows and compares the result with what must be true."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact
 from apps.etl.money import sql_round, sql_sum, uah
 from apps.etl.tables import DIM_DATE, TARGETS
+from techmarket.formats import format_uah
 from techmarket.messages import Message, message
 
 NO_ROWS = message("rows.none")
@@ -110,18 +111,13 @@ def expect_equal(name: str, table: str, expected: Decimal, observed: Decimal) ->
     return Result(name, table, observed == expected, str(expected), str(observed))
 
 
-@dataclass(frozen=True)
-class Warned:
-    """Rows that the transform warns about and that are loaded all the same."""
-
-    name: str
-    table: str
-    ids: tuple[str, ...]
-
-    def result(self) -> Result:
-        examples = ", ".join(self.ids[:SHOWN_IDS]) + (", ..." if len(self.ids) > SHOWN_IDS else "")
-        observed = message("rows.ids", rows=count_rows(len(self.ids)), ids=examples) if examples else NO_ROWS
-        return Result(self.name, self.table, not self.ids, NO_ROWS, observed, blocking=False)
+def warn(name: str, table: str, ids: Sequence[str], amount: Decimal | None = None) -> Result:
+    """Return the result for rows that the transform warns about and that stop nothing; with their UAH where they are money."""
+    examples = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+    observed = message("rows.ids", rows=count_rows(len(ids)), ids=examples) if examples else NO_ROWS
+    if amount is not None:
+        observed = message("rows.uah", rows=observed, amount=format_uah(amount))
+    return Result(name, table, not ids, NO_ROWS, observed, blocking=False)
 
 
 def unique(table: str, column: str) -> NoRows:

@@ -1,5 +1,6 @@
 """Slices: half-open ranges of ids by which large tables are read, transformed and loaded. No database."""
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,11 @@ EVERYTHING: Bounds = (None, None)
 NO_ID = -(2**62)
 # Orders whose fingerprints are compared in one sum: id / SEGMENT, divided towards zero.
 SEGMENT = 1_024
+
+
+def whole_number(text: str | None) -> int:
+    """Return the number that the text spells, NO_ID where it spells none that a bigint holds."""
+    return int(text) if text and re.fullmatch("-?[0-9]{1,18}", text) else NO_ID
 
 
 def cut(ids: Iterable[int]) -> Slices:

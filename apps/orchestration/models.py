@@ -5,6 +5,7 @@ A row changes its state through its own methods here; each asserts the old state
 
 import uuid
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import models, transaction
@@ -549,6 +550,7 @@ class StandingReject(RejectedContent):
         verbose_name_plural = _("rejects")
         constraints = [models.UniqueConstraint(fields=["subject", "table", "row_id", "rule"], name="one_reject_per_row_and_rule")]
         indexes = [models.Index(fields=["state", "table"])]
+        permissions = [("accept_standingreject", "Can accept a reject")]
 
 
 class CheckResult(models.Model):
@@ -597,6 +599,45 @@ class DayProof(models.Model):
 
     def __str__(self) -> str:
         return self.day.isoformat()
+
+
+MAX_MISMATCHES = 100_000  # stored of each list
+
+
+class Mismatch(models.TextChoices):
+    """How an order and its payments do not fit. See apps/etl/reconcile/payments.py."""
+
+    UNPAID = "unpaid", _("Sold and not paid")
+    NOT_SOLD = "not_sold", _("Paid and not sold")
+    DIFFERS = "differs", _("Paid another amount than sold")
+    CAPTURED_TWICE = "captured_twice", _("Captured more than once, above the net")
+    REFUNDED_ABOVE = "refunded_above", _("Refunded above what was captured")
+
+
+class PaymentMismatch(models.Model):
+    """An order on one of the five lists of orders against payments, as the sources had it when it was last compared."""
+
+    kind = models.CharField(_("list"), max_length=16, choices=Mismatch)
+    order_id = models.BigIntegerField(_("order"))
+    day = models.DateField(_("day"), null=True, blank=True, help_text=_("of the sale, in the shop's calendar; empty: the order is no sale"))
+    net = models.DecimalField(_("net"), max_digits=24, decimal_places=2, help_text=_("UAH of the order's accepted lines"))
+    captured = models.DecimalField(_("captured"), max_digits=24, decimal_places=2)
+    refunded = models.DecimalField(_("refunded"), max_digits=24, decimal_places=2)
+    checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
+
+    class Meta:
+        ordering = ["-order_id"]
+        verbose_name = _("payment mismatch")
+        verbose_name_plural = _("payment mismatches")
+        constraints = [models.UniqueConstraint(fields=["kind", "order_id"], name="one_mismatch_per_list_and_order")]
+
+    def __str__(self) -> str:
+        return gettext("Order %(number)s") % {"number": self.order_id}
+
+    @property
+    def difference(self) -> Decimal:
+        """UAH that were paid more than sold, negative where less."""
+        return self.captured - self.refunded - self.net
 
 
 class Schedule(models.Model):

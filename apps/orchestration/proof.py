@@ -1,5 +1,6 @@
 """Proofs: the sources compared with the star, day by day, and what is stored of it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -11,12 +12,14 @@ from django.db import transaction
 
 from apps.etl.extract.facts import chunks
 from apps.etl.extract.survey import open_order_snapshots
+from apps.etl.money import uah
 from apps.etl.reconcile.compare import Comparison, Listener, Period, Rejected, compare, is_date
 from apps.etl.reconcile.numbers import SHOWN
+from apps.etl.slices import whole_number
 from apps.etl.tables import FACT_SALES, FINGERPRINTED, ORDER_ITEMS, PAYMENTS
-from apps.etl.transform.rows import spell, whole_number
-from apps.orchestration.models import DayProof, StandingReject, Verdict
-from apps.orchestration.rejects import standing_rejects
+from apps.etl.transform.rows import spell
+from apps.orchestration.models import MAX_MISMATCHES, DayProof, PaymentMismatch, StandingReject, Verdict
+from apps.orchestration.standing import standing_rejects
 from apps.orchestration.window import Window, shop_date, today
 from apps.warehouse.loads import latest_load
 from techmarket.errors import PublishedMeanwhile
@@ -56,7 +59,9 @@ def prove(window: Window, listener: Listener = lambda done, steps: None) -> Proo
         after = latest_load()
         if (before and before.sequence) == (after and after.sequence):
             days = list(build_proofs(found, period, mark))
-            save_proofs(days)
+            with transaction.atomic():
+                save_proofs(days)
+                save_mismatches(found, period)
             return Proof(found, days, find_changed(rejects))
     raise PublishedMeanwhile(message("proof.published_meanwhile"))
 
@@ -131,5 +136,37 @@ def shown(totals: dict[str, int]) -> dict[str, int]:
 
 def save_proofs(days: list[DayProof]) -> None:
     names = [field.name for field in DayProof._meta.concrete_fields if field.name != "day"]
-    with transaction.atomic():
-        DayProof.objects.bulk_create(days, update_conflicts=True, unique_fields=["day"], update_fields=names, batch_size=500)
+    DayProof.objects.bulk_create(days, update_conflicts=True, unique_fields=["day"], update_fields=names, batch_size=500)
+
+
+def save_mismatches(found: Comparison, period: Period | None) -> None:
+    """Replace the mismatches of the orders that were compared."""
+    if period is None:
+        PaymentMismatch.objects.all().delete()
+    else:
+        PaymentMismatch.objects.filter(day__range=(period.first, period.last)).delete()
+        for some in chunks(found.compared.tolist()):
+            PaymentMismatch.objects.filter(order_id__in=some).delete()
+    # Another comparison at the same time may have stored the same order.
+    unique = ["kind", "order_id"]
+    names = [field.name for field in PaymentMismatch._meta.concrete_fields if field.name not in ("id", *unique)]
+    PaymentMismatch.objects.bulk_create(
+        build_mismatches(found), update_conflicts=True, unique_fields=unique, update_fields=names, batch_size=2_000
+    )
+
+
+def build_mismatches(found: Comparison) -> Iterator[PaymentMismatch]:
+    """Yield the first MAX_MISMATCHES orders of each list."""
+    listed: Counter[str] = Counter()
+    for finding in found.findings:
+        listed[finding.kind] += 1
+        if listed[finding.kind] <= MAX_MISMATCHES:
+            yield PaymentMismatch(
+                kind=finding.kind,
+                order_id=finding.order_id,
+                day=date.fromisoformat(str(finding.day)) if is_date(finding.day) else None,
+                net=uah(finding.net),
+                captured=uah(finding.captured),
+                refunded=uah(finding.refunded),
+                checked_at=found.clock,
+            )

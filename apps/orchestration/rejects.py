@@ -6,14 +6,14 @@ A run that is published settles them, in the transaction that records its succes
 from collections.abc import Iterable
 
 import numpy as np
-from django.db import connections, transaction
-from django.db.models import QuerySet
+from django.db import connections
 from django.db.models.functions import Now
 
 from apps.etl.slices import NO_ID, inside
 from apps.etl.tables import FACT_TABLES
 from apps.orchestration.batches import read_touched_orders
-from apps.orchestration.models import STANDING, RejectState, Run, Stage, StandingReject
+from apps.orchestration.models import RejectState, Run, Stage, StandingReject
+from apps.orchestration.standing import standing_rejects
 
 # Of rejects of the same row by several tasks of a run, the last one counts. An accepted row whose content changes is open again.
 UPSERT = """
@@ -47,21 +47,6 @@ def settle(run: Run) -> None:
     for subject in others.order_by().values_list("subject", flat=True).distinct():
         rows = list(others.filter(subject=subject).values_list("pk", "slice_id"))
         clear([pk for (pk, _), was_read in zip(rows, find_read(run, subject, rows), strict=True) if was_read], run)
-
-
-def standing_rejects() -> "QuerySet[StandingReject]":
-    """Return the rejects whose rows the warehouse lacks or has in an older state: open and accepted ones."""
-    return StandingReject.objects.filter(state__in=STANDING)
-
-
-def accept(numbers: Iterable[int], person: str, reason: str) -> list[int]:
-    """Accept open rejects, until their content changes. Return the ids of those that were open."""
-    with transaction.atomic():
-        opened = StandingReject.objects.select_for_update().filter(pk__in=list(numbers), state=RejectState.OPEN)
-        found = list(opened.values_list("pk", flat=True))
-        changes = {"state": RejectState.ACCEPTED, "decided_by": person, "decided_at": Now(), "comment": reason}
-        StandingReject.objects.filter(pk__in=found).update(**changes)
-    return found
 
 
 def find_read(run: Run, subject: str, rows: Iterable[tuple[int, int | None]]) -> Iterable[bool]:

@@ -13,9 +13,12 @@ from playwright.sync_api import Page, expect
 from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from apps.demo import changes, shop
 from apps.orchestration import api
-from apps.orchestration.models import Decision, Mode, Reject, Run, ScheduledRun, Stage, State, Trigger
+from apps.orchestration.models import Decision, Mode, PaymentMismatch, Reject, Run, ScheduledRun, Stage, StandingReject, State, Trigger
+from apps.orchestration.proof import prove
+from apps.orchestration.window import Window
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, OrderItem
+from apps.sources.payments.models import Payment
 from tests.browser.axe import faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
 from tests.browser.test_overview import HARM
@@ -221,7 +224,10 @@ def test_pages_are_accessible(
     small_shop: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]
 ) -> None:
     OrderItem.objects.filter(pk=OrderItem.objects.earliest("pk").pk).update(quantity=0)
+    Payment.objects.create(order_id=999_999, amount="70.10", method="card", status="captured")
     api.run("full")
+    prove(Window.everything())
+    reject = StandingReject.objects.latest("pk")
     dry = api.run("full", dry_run=True)
     failed = Run.objects.create(
         mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED, cause="orders_db does not answer."
@@ -236,6 +242,13 @@ def test_pages_are_accessible(
         f"orchestration/run/{failed.pk}/change/",
         "orchestration/reject/",
         f"orchestration/reject/{Reject.objects.latest('pk').pk}/change/",
+        "orchestration/standingreject/",
+        f"orchestration/standingreject/{reject.pk}/change/",
+        f"orchestration/standingreject/replay/?reject={reject.pk}",
+        f"orchestration/standingreject/accept/?reject={reject.pk}",
+        "orchestration/dayproof/",
+        "orchestration/paymentmismatch/",
+        f"orchestration/paymentmismatch/{PaymentMismatch.objects.latest('pk').pk}/change/",
         "django_celery_beat/periodictask/",
         f"django_celery_beat/periodictask/{PeriodicTask.objects.get(name=DAILY).pk}/change/",
         f"orchestration/scheduledrun/{missed.pk}/resolve/",

@@ -1,21 +1,27 @@
-"""Rejects in the admin: found by rule, table, run and age; hidden from those who may not see them; harmless in a spreadsheet."""
+"""Rejects in the admin: found by rule, table, run and age; hidden from those who may not see them; harmless in a spreadsheet; replayed."""
 
 import csv
 import io
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apps.console.groups import OPERATOR, VIEWER
-from apps.console.rejects import FORMULA_STARTS, TABLES
-from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
-from tests.console.conftest import SignIn
-from tests.orchestration.harness import ago
+from apps.console.groups import ADMINISTRATOR, OPERATOR, VIEWER
+from apps.console.rejects.admin import TABLES
+from apps.demo import shop
+from apps.orchestration.models import Mode, Reject, RejectState, Run, Stage, StandingReject, State, Trigger
+from apps.sources.orders.models import Order, OrderItem
+from techmarket.spreadsheets import FORMULA_STARTS
+from tests.console.conftest import SignIn, list_messages, page_text
+from tests.etl.warehouse_rows import run_etl
+from tests.orchestration.conftest import broker  # noqa: F401  fixture
+from tests.orchestration.harness import FakeBroker, ago, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST, FILE = "admin:orchestration_reject_changelist", "admin:orchestration_reject_csv"
@@ -33,8 +39,8 @@ def list_ids(client: Client, **where: Any) -> list[int]:
     return [row.pk for row in client.get(reverse(LIST), where).context["cl"].result_list]
 
 
-def read_csv(client: Client, **where: Any) -> list[list[str]]:
-    answer = client.get(reverse(FILE), where)
+def read_csv(client: Client, file: str = FILE, **where: Any) -> list[list[str]]:
+    answer = client.get(reverse(file), where)
     assert answer.streaming and "rejects.csv" in answer.headers["Content-Disposition"]
     text = b"".join(answer).decode("utf-8-sig")
     return list(csv.reader(io.StringIO(text)))
@@ -137,3 +143,124 @@ def test_reject_links_to_its_source_row(sign_in: SignIn) -> None:
         assert "Reject object" not in page
     odd = create_reject(table="gone", row_id="../../x", rule="new_rule")
     assert "new_rule" in client.get(reverse("admin:orchestration_reject_change", args=[odd.pk])).content.decode()
+
+
+# --- The life of a reject: links, replay and acceptance ---
+
+STANDING_LIST, STANDING_FILE = "admin:orchestration_standingreject_changelist", "admin:orchestration_standingreject_csv"
+
+
+@pytest.fixture
+def dirty_shop() -> OrderItem:
+    """Load a shop, then a negative price and a rejected order. Return the line with the price."""
+    shop.generate(40, 7)
+    run_etl()
+    line, other = OrderItem.objects.filter(order__status="paid").order_by("order_id", "id").distinct()[:2]
+    other_order = Order.objects.filter(status="paid").exclude(pk__in=[line.order_id, other.order_id]).order_by("pk")[0]
+    OrderItem.objects.filter(pk=line.pk).update(unit_price=-1)
+    Order.objects.filter(pk=other_order.pk).update(status="misplaced")
+    run_etl("incremental")
+    return line
+
+
+def action_address(name: str, *rejects: StandingReject) -> str:
+    return reverse(f"admin:orchestration_standingreject_{name}") + "?" + "&".join(f"reject={reject.pk}" for reject in rejects)
+
+
+def change_address(reject: StandingReject | Reject) -> str:
+    return reverse(f"admin:orchestration_{reject._meta.model_name}_change", args=[reject.pk])
+
+
+def submit(client: Client, name: str, *rejects: StandingReject, reason: str = "") -> Any:
+    address = reverse(f"admin:orchestration_standingreject_{name}")
+    return client.post(address, {"reject": [reject.pk for reject in rejects], "reason": reason}, follow=True)
+
+
+def list_history(row: Any) -> list[str]:
+    return [entry.change_message for entry in LogEntry.objects.filter(object_id=str(row.pk), content_type__model=row._meta.model_name)]
+
+
+def test_line_links_to_the_reject_of_its_order(dirty_shop: OrderItem, sign_in: SignIn) -> None:
+    client = sign_in(VIEWER)
+    for model in (StandingReject, Reject):
+        order = model._default_manager.get(table="orders")
+        lines = list(model._default_manager.filter(rule="order_rejected"))
+        link = f'href="{change_address(order)}">Order {order.row_id}<'
+        assert lines and client.get(reverse(f"admin:orchestration_{model._meta.model_name}_changelist")).content.decode().count(
+            link
+        ) == len(lines)
+        assert all(link in client.get(change_address(line)).content.decode() for line in lines)
+        assert link not in client.get(change_address(order)).content.decode()
+    Reject.objects.filter(table="orders").delete()
+    assert client.get(reverse(LIST)).status_code == 200, "of a line whose order's reject is gone"
+
+
+def test_replay_reads_the_orders_of_the_rejects(dirty_shop: OrderItem, sign_in: SignIn, broker: FakeBroker) -> None:  # noqa: F811
+    price, order = StandingReject.objects.get(rule="negative_price"), StandingReject.objects.get(rule="unknown_status")
+    operator = sign_in(OPERATOR)
+    assert action_address("replay", price) in operator.get(change_address(price)).content.decode()
+    assert "negative" in operator.get(action_address("replay", price, order)).content.decode()
+    assert not Run.objects.filter(trigger=Trigger.ADMIN).exists(), "a GET starts nothing"
+    OrderItem.objects.filter(pk=dirty_shop.pk).update(unit_price=dirty_shop.unit_price)
+    submit(operator, "replay", price, order, reason="prices mended")
+    run = Run.objects.latest("pk")
+    assert run.orders == sorted([dirty_shop.order_id, int(order.row_id)]) and (run.trigger, run.reason) == (Trigger.ADMIN, "prices mended")
+    assert list_history(run) == ["Started: prices mended"] and list_history(price) == ["Replayed: prices mended"]
+    assert "was skipped" in " ".join(list_messages(submit(operator, "replay", order))), "one run is active"
+    broker.deliver_all()
+    assert (fresh(price).state, fresh(order).state) == (RejectState.CLEARED, RejectState.OPEN)
+    text = " ".join(page_text(operator, change_address(price)).split())
+    assert "Replay" not in text and "Accept" not in text.replace("Accepted", "")
+    assert "cleared already" in operator.get(action_address("replay", price)).content.decode()
+
+
+def test_accept_needs_a_reason_and_records_the_person(dirty_shop: OrderItem, sign_in: SignIn) -> None:
+    price, order = StandingReject.objects.get(rule="negative_price"), StandingReject.objects.get(rule="unknown_status")
+    operator = sign_in(OPERATOR)
+    assert "This field is required" in submit(operator, "accept", price, reason=" ").content.decode()
+    assert fresh(price).state == RejectState.OPEN
+    assert list_messages(submit(operator, "accept", price, order, reason="a test order")) == ["2 rejects accepted."]
+    accepted = fresh(price)
+    assert (accepted.state, accepted.decided_by, accepted.comment) == (RejectState.ACCEPTED, OPERATOR, "a test order")
+    assert list_history(price) == ["Accepted: a test order"] and LogEntry.objects.latest("pk").user.username == OPERATOR
+    assert "1 entry" in page_text(operator, reverse("admin:orchestration_standingreject_history", args=[price.pk]))
+    assert "operator has accepted it already" in operator.get(action_address("accept", price)).content.decode()
+    submit(operator, "accept", price, reason="again")
+    assert fresh(price).comment == "a test order"
+
+
+def test_selected_rejects_are_acted_on_after_confirmation(dirty_shop: OrderItem, sign_in: SignIn) -> None:
+    rejects = list(StandingReject.objects.order_by("pk"))
+    operator = sign_in(ADMINISTRATOR)
+    assert "Select all" not in page_text(operator, reverse(STANDING_LIST)), "the number of all rows is not known"
+    for name in ("replay", "accept"):
+        chosen = {"action": f"{name}_selected", "_selected_action": [reject.pk for reject in rejects]}
+        answer = operator.post(reverse(STANDING_LIST), chosen)
+        assert answer.status_code == 302 and answer.headers["Location"] == action_address(name, *rejects)
+        assert operator.get(answer.headers["Location"]).status_code == 200
+    for ids in ([], ["x"], ["1"] * 51):
+        answer = operator.post(reverse("admin:orchestration_standingreject_replay"), {"reject": ids}, follow=True)
+        assert list_messages(answer) == ["Select between 1 and 50 rejects."]
+    assert operator.delete(action_address("replay", rejects[0])).status_code == 405
+
+
+def test_viewer_may_neither_replay_nor_accept(dirty_shop: OrderItem, sign_in: SignIn) -> None:
+    reject, viewer = StandingReject.objects.latest("pk"), sign_in(VIEWER)
+    for name in ("replay", "accept"):
+        assert viewer.get(action_address(name, reject)).status_code == 403
+        assert submit(viewer, name, reject, reason="x").status_code == 403
+        assert action_address(name, reject) not in viewer.get(change_address(reject)).content.decode()
+        assert f"{name}_selected" not in viewer.get(reverse(STANDING_LIST)).content.decode()
+    assert fresh(reject).state == RejectState.OPEN and not Run.objects.filter(trigger=Trigger.ADMIN).exists()
+
+
+def test_export_of_standing_rejects_follows_the_filters_and_the_permission(dirty_shop: OrderItem, sign_in: SignIn) -> None:
+    price = StandingReject.objects.get(rule="negative_price")
+    operator, viewer = sign_in(OPERATOR), sign_in(VIEWER)
+    header, *rows = read_csv(operator, STANDING_FILE)
+    assert len(rows) == StandingReject.objects.count()
+    [row] = read_csv(operator, STANDING_FILE, rule__exact="negative_price")[1:]
+    shown = dict(zip(header, row, strict=True))
+    assert (shown["number"], shown["state"], shown["reason"]) == (str(price.pk), "open", "the price is negative")
+    assert str(dirty_shop.product_id) in shown["raw"]
+    assert read_csv(viewer, STANDING_FILE, rule__exact="negative_price")[1][-1] == "•••"

@@ -189,7 +189,7 @@ def test_accept_records_who_and_why(sign_in: SignIn, broker: FakeBroker, small_s
     assert (run.state, run.accepted_because) == (State.SUCCEEDED, "the row is lost") and FactSales.objects.exists()
     page = operator.get(address("change", run.pk)).content.decode()
     assert f"{run.accepted_by}: the row is lost" in page and "Before the run" in page
-    assert "Accepted: the row is lost" in read_history(operator, run)
+    assert "Accepted and published: the row is lost" in read_history(operator, run)
 
 
 def test_cancel(sign_in: SignIn, broker: FakeBroker) -> None:

@@ -137,6 +137,31 @@ def test_unparsable_email_is_loaded_with_a_warning(small_shop: None) -> None:
     )
 
 
+@pytest.mark.parametrize("slices", [20_000, 25])
+def test_captured_payment_of_nothing_is_warned_about_with_its_amount(small_shop: None, settings: Any, slices: int) -> None:
+    settings.ETL_BATCH_ORDERS = slices
+    run_etl()
+    paid = {"method": "card", "status": "captured", "paid_at": datetime.now(UTC)}
+    order = find_sale(after=30)
+    empty = Order.objects.create(
+        customer_id=order.customer_id, region_id=order.region_id, order_date=datetime.now(UTC), status="paid", total_amount=0
+    )
+    without_order = [Payment.objects.create(order_id=order.pk + 10_000, amount=amount, **paid) for amount in ("70.10", "0.05")]
+    without_lines = Payment.objects.create(order_id=empty.pk, amount="12.00", **paid)
+    Payment.objects.create(order_id=order.pk + 10_001, amount="5.00", method="card", status="failed")
+    run = run_etl("incremental")
+    warnings = CheckResult.objects.filter(run=run, passed=False).order_by("name")
+    ids = ", ".join(str(payment.pk) for payment in without_order)
+    assert [(str(each.name).partition(" [")[0], each.table, each.blocking, each.observed) for each in warnings] == [
+        ("captured payments of orders without lines", "payments", False, f"1 row (id {without_lines.pk}), 12.00 UAH"),
+        ("captured payments without an order", "payments", False, f"2 rows (id {ids}), 70.15 UAH"),
+    ]
+    age_source_rows()
+    assert run_etl("incremental") and not CheckResult.objects.filter(run=run_etl("incremental"), passed=False).exists(), "not read again"
+    OrderItem.objects.filter(order_id=order.pk).update(quantity=0)  # its lines are rejected, and not missing
+    assert not [check for check in CheckResult.objects.filter(run=run_etl("incremental"), passed=False) if "captured" in str(check.name)]
+
+
 def test_reject_stores_the_raw_row(small_shop: None) -> None:
     line = OrderItem.objects.order_by("id")[3]
     OrderItem.objects.filter(id=line.id).update(quantity=-4, unit_price=Decimal("0.10"), discount=Decimal("3.50"))

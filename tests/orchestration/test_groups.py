@@ -22,7 +22,7 @@ def test_viewer_sees_all_but_raw_personal_data() -> None:
 
 
 def test_operator_also_runs_and_sees_raw_data() -> None:
-    verbs = {"start_run", "rerun_run", "resume_run", "accept_run", "cancel_run", "view_raw"}
+    verbs = {"start_run", "rerun_run", "resume_run", "accept_run", "cancel_run", "accept_standingreject", "view_raw"}
     assert permissions_of(OPERATOR) - permissions_of(VIEWER) == {f"orchestration.{verb}" for verb in verbs}
     assert permissions_of(VIEWER) < permissions_of(OPERATOR)
 

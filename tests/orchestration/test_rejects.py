@@ -1,7 +1,13 @@
 """The life of rejects: one row for a source row and its rule, whatever the number of runs."""
 
+import csv
+import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +15,17 @@ from django.core.management import call_command
 from django.db import connections
 
 from apps.demo import shop
+from apps.demo.faults import allow_zero_dates
+from apps.etl.transform.rules import RULES
 from apps.orchestration.models import Reject, RejectState, Run, StandingReject
 from apps.orchestration.recent_runs import open_rejects
-from apps.sources.orders.models import Customer, Order, OrderItem
+from apps.orchestration.results import document
+from apps.sources.auth.models import Role, User
+from apps.sources.catalog.models import Product
+from apps.sources.orders.models import Customer, Employee, Order, OrderItem
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCustomer, FactSales
+from techmarket.spreadsheets import BYTE_ORDER_MARK
 from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, count_written_rows, run_etl
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -202,8 +214,162 @@ def test_accept_records_who_and_why(loaded_shop: None, capsys: pytest.CaptureFix
     assert json.loads(manage_rejects(capsys, "--state", "accepted", "--json"))[0]["row_id"] == reject.row_id
 
 
-@pytest.mark.parametrize("options", [["--accept", "1"], ["--reason", "because"], ["--accept", "4711", "--reason", "because"]])
+def test_export_has_every_selected_reject(loaded_shop: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = find_line()
+    break_line(line)
+    run = run_etl("incremental")
+    text = manage_rejects(capsys, "--csv", "-")
+    manage_rejects(capsys, "--csv", str(tmp_path / "rejects.csv"))
+    assert (tmp_path / "rejects.csv").read_bytes().decode() == text and text.startswith(BYTE_ORDER_MARK)
+    [row] = csv.DictReader(io.StringIO(text.removeprefix(BYTE_ORDER_MARK)))
+    assert (row["row_id"], row["rule"], row["slice_id"], row["first_run"]) == (
+        str(line.pk),
+        "negative_price",
+        str(line.order_id),
+        str(run.pk),
+    )
+    assert row["reason"] == "the price is negative" and "raw" not in row
+    assert len(manage_rejects(capsys, "--csv", "-", "--state", "accepted").splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--accept", "1"],
+        ["--reason", "because"],
+        ["--accept", "4711", "--reason", "because"],
+        ["--csv", "/no/such/folder/rejects.csv"],
+        ["--csv", "-", "--json"],
+    ],
+)
 def test_invalid_options_of_rejects_are_refused(transactional_db: None, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         call_command("rejects", *options)
     assert raised.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+# --- Every rule: planted, mended at the source, replayed ---
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A table, and the assignment that makes a row break the rule. `sqlite_only`: no other engine can hold the value."""
+
+    rule: str
+    target: Any
+    assignment: str
+    sqlite_only: bool = False
+    of_a_fact: bool = True
+
+
+PLANTED = [
+    Planted("bad_date", Order, "order_date = '0000-00-00 00:00:00'"),
+    Planted("bad_flag", Employee, "is_manager = 2", of_a_fact=False),
+    Planted("bad_money", Payment, "amount = 0"),
+    Planted("bad_quantity", OrderItem, "quantity = 0"),
+    Planted("bad_text", Product, "name = {text_with_nul}", of_a_fact=False),
+    Planted("date_out_of_range", Order, "order_date = '2014-12-31 10:00:00.000000'"),
+    Planted("discount_over_gross", OrderItem, "discount = quantity * unit_price + 1"),
+    Planted("duplicate", User, "customer_id = customer_id + 1", of_a_fact=False),
+    Planted("missing_customer", Order, "customer_id = NULL"),
+    Planted("missing_date", Order, "order_date = NULL"),
+    Planted("missing_order", OrderItem, "order_id = 999999"),
+    Planted("missing_value", Employee, "email = NULL", sqlite_only=True, of_a_fact=False),
+    Planted("negative_discount", OrderItem, "discount = -1"),
+    Planted("negative_price", OrderItem, "unit_price = -1"),
+    Planted("not_whole", OrderItem, "quantity = 1.5", sqlite_only=True),
+    Planted("order_rejected", Order, "status = 'misplaced'"),
+    Planted("unknown_method", Payment, "method = 'barter'"),
+    Planted("unknown_role", Role, "name = 'WIZARD'", of_a_fact=False),
+    Planted("unknown_status", Order, "status = 'misplaced'"),
+]
+
+
+def find_row(model: Any) -> int:
+    """Return a row that the warehouse loads: a fact's is of an order with a line and one captured payment."""
+    line = find_line()
+    rows = {OrderItem: line.pk, Order: line.order_id}
+    if model is Payment:
+        return int(Payment.objects.filter(order_id=line.order_id, status="captured").earliest("pk").pk)
+    if model is User:
+        return int(User.objects.filter(customer_id__isnull=False).earliest("customer_id").pk)
+    return int(rows.get(model) or model.objects.earliest("pk").pk)
+
+
+@contextmanager
+def unchecked(model: Any) -> Iterator[Any]:
+    """Yield a cursor that stores what the schema forbids: zero dates, references to nothing, and on SQLite NULL in any column."""
+    connection = connections[model._meta.app_label]
+    with (
+        connection.cursor() as cursor,
+        allow_zero_dates(connection),
+        connection.constraint_checks_disabled(),
+        nullable_columns(cursor, model._meta.db_table) if connection.vendor == "sqlite" else nullcontext(),
+    ):
+        yield cursor
+
+
+@contextmanager
+def nullable_columns(cursor: Any, table: str) -> Iterator[None]:
+    """Hide NOT NULL from SQLite, which does not look at the rows when it is back."""
+    cursor.execute("SELECT sql FROM sqlite_master WHERE name = %s", [table])
+    [(declared,)] = cursor.fetchall()
+    write_schema(cursor, table, declared.replace("NOT NULL", "NULL"))
+    try:
+        yield
+    finally:
+        write_schema(cursor, table, declared)
+
+
+def write_schema(cursor: Any, table: str, declared: str) -> None:
+    cursor.execute("PRAGMA writable_schema = ON")
+    cursor.execute("UPDATE sqlite_master SET sql = %s WHERE name = %s", [declared, table])
+    cursor.execute("PRAGMA writable_schema = RESET")
+
+
+def assign(model: Any, row: int, assignment: str) -> None:
+    with unchecked(model) as cursor:
+        text = "'a' || char(0)" if cursor.db.vendor == "sqlite" else "CONCAT('a', CHAR(0 USING utf8mb4))"
+        cursor.execute(f"UPDATE {model._meta.db_table} SET {assignment.format(text_with_nul=text)} WHERE id = {row}")
+
+
+def read_row(model: Any, row: int) -> dict[str, Any]:
+    with connections[model._meta.app_label].cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {model._meta.db_table} WHERE id = {row}")
+        return dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+
+
+def restore(model: Any, row: int, values: dict[str, Any]) -> None:
+    columns = [name for name in values if name not in ("id", "created_at", "updated_at")]
+    with unchecked(model) as cursor:
+        cursor.execute(
+            f"UPDATE {model._meta.db_table} SET {', '.join(f'{name} = %s' for name in columns)} WHERE id = {row}",
+            [values[name] for name in columns],
+        )
+
+
+def test_every_rule_is_planted() -> None:
+    assert {each.rule for each in PLANTED} == set(RULES)
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.rule)
+def test_mended_row_is_replayed_alone_and_its_reject_cleared(
+    loaded_shop: None, planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = planted.target
+    if planted.sqlite_only and connections[model._meta.app_label].vendor != "sqlite":
+        pytest.skip("only SQLite stores such a value")
+    row = find_row(model)
+    before = read_row(model, row)
+    order = find_line().order_id
+    assign(model, row, planted.assignment)
+    run_etl("incremental")
+    assert StandingReject.objects.filter(state=RejectState.OPEN, rule=planted.rule).exists()
+    restore(model, row, before)
+    assert "0 open" in manage_rejects(capsys, "--replay")
+    replay = Run.objects.latest("pk")
+    assert set(replay.orders or ()) - {999_999} == ({order} if planted.of_a_fact else set())
+    assert replay.found["orders"] == {"repair": len(replay.orders or ())}
+    lines = OrderItem.objects.filter(order_id=order).count() if planted.of_a_fact else 0
+    assert document(replay)["tables"]["fact_sales"]["read"] == lines
+    assert_warehouse_equals(compute_expected())

@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -198,7 +200,7 @@ ACCEPT = RunAction(
         "Publish this run although it takes more out of the warehouse than the limits allow? Your name and reason are saved with it.",
         "Publish these runs although they take more out of the warehouse than the limits allow? Your name and reason are saved with them.",
     ),
-    gettext_noop("Accepted"),
+    gettext_noop("Accepted and published"),
     "check_circle",
     "primary",
     refuse_accept,
@@ -225,6 +227,11 @@ class HistoryAdmin(ModelAdmin):
     def add_history_entry(self, request: HttpRequest, row: Model, entry: str, reason: str) -> None:
         self.log_change(request, row, f"{entry}: {reason}" if reason else entry)
 
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **options: Any) -> Any:
+        """Return a paginator that counts the few entries of a history, also where the list does not count its rows."""
+        paginator = Paginator if queryset.model is LogEntry else self.paginator
+        return paginator(queryset, per_page, *args, **options)
+
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         response: HttpResponse = super().history_view(request, object_id, extra_context)
         for each in getattr(response, "context_data", {}).get("action_list", ()):
@@ -233,7 +240,22 @@ class HistoryAdmin(ModelAdmin):
         return response
 
 
-class RunActionsAdmin(HistoryAdmin):
+class ConfirmingAdmin(HistoryAdmin):
+    """Pages that ask for confirmation before they act."""
+
+    list_disable_select_all = True  # these lists do not count their rows, and an action takes a page of them
+
+    def require_permission(self, request: HttpRequest, permission: str) -> None:
+        if not (self.has_view_permission(request) and request.user.has_perm(permission)):
+            raise PermissionDenied
+
+    def render_page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+        if request.method not in ("GET", "HEAD", "POST"):
+            return HttpResponseNotAllowed(["GET", "POST"])
+        return TemplateResponse(request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context})
+
+
+class RunActionsAdmin(ConfirmingAdmin):
     """The buttons on a run's page, and the same actions on the list."""
 
     actions: Any = ("rerun_selected", "resume_selected", "cancel_selected")
@@ -283,7 +305,7 @@ class RunActionsAdmin(HistoryAdmin):
     def confirm(self, request: HttpRequest, action: RunAction) -> HttpResponse:
         self.require_permission(request, action.permission)
         is_submitted = request.method == "POST"
-        ids = parse_run_ids(request.POST if is_submitted else request.GET)
+        ids = parse_ids(request.POST if is_submitted else request.GET, "run", MAX_RUNS)
         runs = list(Run.objects.filter(pk__in=ids).order_by("pk"))
         if not runs or len(ids) > MAX_RUNS:
             messages.error(request, _("Select between 1 and %d runs.") % MAX_RUNS)
@@ -324,15 +346,6 @@ class RunActionsAdmin(HistoryAdmin):
         show_result(request, result)
         return result
 
-    def require_permission(self, request: HttpRequest, permission: str) -> None:
-        if not (self.has_view_permission(request) and request.user.has_perm(permission)):
-            raise PermissionDenied
-
-    def render_page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        return TemplateResponse(request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context})
-
 
 def list_buttons(run: Run, user: Any) -> list[Button]:
     """Return the actions that the user may take and that make sense in the run's present state."""
@@ -353,9 +366,9 @@ def show_result(request: HttpRequest, result: ActionResult) -> None:
     messages.add_message(request, result.level, format_html('{} <a class="tm-link" href="{}">{}</a>', result.text, href, result.row))
 
 
-def parse_run_ids(form: Any) -> list[int]:
-    """Return the run ids in an address or a form, without values that are not ids."""
-    values = form.getlist("run")[: MAX_RUNS + 1]
+def parse_ids(form: Any, name: str, most: int) -> list[int]:
+    """Return the ids in an address or a form, one more than `most` where there are more, without values that are not ids."""
+    values = form.getlist(name)[: most + 1]
     return [int(value) for value in values if value.isascii() and value.isdecimal() and len(value) < 19]
 
 

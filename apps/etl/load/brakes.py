@@ -76,7 +76,7 @@ def check_deleted(cursor: Any, loaded: Loaded, table: str) -> Result:
 def check_rows(name: str, table: str, lost: int, total: int, limit: int, amount: Decimal) -> Result:
     observed: Message = count_rows(lost)
     if amount:
-        observed = message("brake.rows_worth", rows=observed, amount=uah_text(amount))
+        observed = message("rows.uah", rows=observed, amount=format_uah(amount))
     expected = message("share.at_most", share=f"{limit} %", count=total)
     return Result(message(name), table, lost * 100 <= limit * total, expected, observed)
 
@@ -121,12 +121,8 @@ def check_months(fact: Fact, revenue: Revenue, present: str) -> Iterator[Result]
 def check_money(name: str, fact: Fact, lost: Decimal, before: Decimal, limit: int, orders: int, month: str = "") -> Result:
     """Check a share of money. Of a month, losing FEW_ORDERS is an ordinary day."""
     passed = (bool(month) and orders <= FEW_ORDERS) or lost * 100 <= limit * before
-    expected = message("share.at_most", share=f"{limit} %", count=uah_text(before))
+    expected = message("share.at_most_uah", share=f"{limit} %", amount=format_uah(before))
     observed = message(
-        "brake.worth_of", amount=uah_text(lost), orders=message("orders.one" if orders == 1 else "orders.many", count=orders)
+        "brake.worth_of", amount=format_uah(lost), orders=message("orders.one" if orders == 1 else "orders.many", count=orders)
     )
     return Result(message(name, month=month) if month else message(name), fact.table, passed, expected, observed)
-
-
-def uah_text(amount: Decimal) -> str:
-    return f"{format_uah(amount)} UAH"

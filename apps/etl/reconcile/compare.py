@@ -71,9 +71,13 @@ class OrderDifference:
 
 @dataclass
 class Comparison:
-    """`differing`: by day, how many orders differ, and how many of them only because the source has a newer change."""
+    """`differing`: by day, how many orders differ, and how many of them only because the source has a newer change.
+
+    `compared`: the ids of the period's orders, None where all orders were compared.
+    """
 
     clock: datetime
+    compared: Any = None
     source: Totals = field(default_factory=dict)
     star: Totals = field(default_factory=dict)
     differing: dict[int, int] = field(default_factory=dict)
@@ -99,6 +103,7 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
         found = Comparison(earliest_clock(snapshots))
         star = thread.submit(in_thread, read_star_days, star_condition(period))
         steps = list(plan_steps(snapshots[ORDERS.alias], period))
+        found.compared = steps[0].orders if period else None
         for number, step in enumerate(steps):
             listener(number, len(steps) + 1)
             sales, payments = sources.read(step)

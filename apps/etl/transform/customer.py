@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from apps.etl.tables import CUSTOMER_ACCOUNTS, CUSTOMERS, DIM_CUSTOMER
 from apps.etl.transform.person import find_unparsable_emails, reject_incomplete
-from apps.etl.transform.rows import Outcome, Rows, to_batch
+from apps.etl.transform.rows import Outcome, Rows, WarnedRows, to_batch
 
 STATUSES = ("active", "disabled", "blocked")
 NO_ACCOUNT = "none"
@@ -24,5 +24,5 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
         to_batch(clean, CUSTOMERS).rename_columns({"created_at": "registered_at"}),
         {DIM_CUSTOMER.table: customers.counts(), "auth_users": accounts.counts()},
         customers.rejects() + accounts.rejects(),
-        warnings={"check.email": find_unparsable_emails(customers)},
+        warnings={"check.email": WarnedRows(DIM_CUSTOMER.table, find_unparsable_emails(customers))},
     )

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from apps.etl.tables import DIM_EMPLOYEE, EMPLOYEE_ACCOUNTS, EMPLOYEE_ROLES, EMPLOYEES, ROLES
 from apps.etl.transform.person import find_unparsable_emails, reject_incomplete
-from apps.etl.transform.rows import Outcome, Rows
+from apps.etl.transform.rows import Outcome, Rows, WarnedRows
 
 ROLE_NAMES = ("ADMIN", "SALES", "CUSTOMER", "BI_VIEWER")
 
@@ -31,7 +31,7 @@ def transform(batches: dict[str, pa.Table]) -> Outcome:
             "user_roles": granted.counts(),
         },
         employees.rejects() + accounts.rejects() + roles.rejects() + granted.rejects(),
-        warnings={"check.email": find_unparsable_emails(employees)},
+        warnings={"check.email": WarnedRows(DIM_EMPLOYEE.table, find_unparsable_emails(employees))},
     )
 
 

@@ -1,6 +1,5 @@
 """A raw batch while it is validated: typed columns, and the first rule that each row breaks."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +12,7 @@ import pyarrow as pa
 from apps.etl.counts import Counts
 from apps.etl.declarations import Column, Kind, Source
 from apps.etl.money import MAX_KOPIYKAS, uah
-from apps.etl.slices import NO_ID
+from apps.etl.slices import whole_number
 from apps.etl.transform.parse import Mask, parse
 from apps.etl.transform.rules import render_reason
 
@@ -51,6 +50,15 @@ class RejectedRow:
         return render_reason(self.rule, self.params)
 
 
+@dataclass(frozen=True)
+class WarnedRows:
+    """Rows that a check of the transform warns about and that break no rule, with what they are worth where they are money."""
+
+    table: str
+    ids: list[str]
+    amount: Decimal | None = None
+
+
 @dataclass
 class Outcome:
     """The result of a transform: the clean batch of a warehouse table, the rejects, the counts of every table read, and warnings.
@@ -62,7 +70,7 @@ class Outcome:
     clean: pa.Table
     counts: dict[str, Counts]
     rejects: list[RejectedRow] = field(default_factory=list)
-    warnings: dict[str, list[str]] = field(default_factory=dict)  # check name -> ids of the rows
+    warnings: dict[str, WarnedRows] = field(default_factory=dict)  # by the code of the check
     fingerprints: pa.Table | None = None
 
 
@@ -139,11 +147,6 @@ class Rows:
         slice_id = whole_number(shown[self.source.sliced_by]) if self.source.sliced_by else None
         amount = uah(kopiykas) if kopiykas is not None and abs(kopiykas) <= MAX_KOPIYKAS else None
         return RejectedRow(self.source.table, (shown["id"] or "")[:40], *rule, shown, slice_id, amount)
-
-
-def whole_number(text: str | None) -> int:
-    """Return the number that the text spells, NO_ID where it spells none that a bigint holds."""
-    return int(text) if text and re.fullmatch("-?[0-9]{1,18}", text) else NO_ID
 
 
 def unreadable_parameters(column: Column) -> Parameters:

@@ -14,7 +14,7 @@ from apps.etl.money import MAX_KOPIYKAS, uah
 from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PAYMENT_METHODS, PAYMENTS, RAW_FINGERPRINTS, SALE_STATUSES
 from apps.etl.transform.allocation import allocate
 from apps.etl.transform.dates import shop_dates
-from apps.etl.transform.rows import Outcome, Rows, decimals, no_amount, numbers
+from apps.etl.transform.rows import Outcome, Rows, WarnedRows, decimals, no_amount, numbers
 
 ORDER_STATUSES = ("new", "paid", "shipped", "cancelled")
 PAYMENT_STATUSES = ("pending", "captured", "failed", "refunded")
@@ -35,6 +35,7 @@ def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
     sold = lines[items.accepted & lines["status"].isin(SALE_STATUSES).to_numpy(dtype=bool)]
     sold = sold.iloc[np.lexsort((numbers(sold["id"]), numbers(sold["order_id"])))].reset_index(drop=True)
     sold = join_by_order(sold, sum_payments_by_order(payments, pd.unique(numbers(sold["order_id"]))))
+    of_sale = payments.frame["order_id"].isin(sold["order_id"]).to_numpy(dtype=bool)
     clean = set_metadata(
         to_fact(sold, zone),
         net_amount=str((numbers(sold["quantity"]) * numbers(sold["unit_price"])).sum() - numbers(sold["discount"]).sum()),
@@ -46,8 +47,9 @@ def transform(batches: dict[str, pa.Table], zone: str) -> Outcome:
         counts={
             FACT_SALES.table: items.counts(filtered=int(items.accepted.sum()) - len(sold)),
             "orders": orders.counts(filtered=int((orders.accepted & ~is_sale(orders)).sum())),
-            "payments": count_payments(payments, sold),
+            "payments": count_payments(payments, of_sale),
         },
+        warnings=find_unsold_captures(payments, of_sale, orders, items),
         rejects=orders.rejects() + items.rejects(net_amount_of(items, orders)) + payments.rejects(amount_of(payments)),
         fingerprints=describe_orders(batches[RAW_FINGERPRINTS], orders, latest) if RAW_FINGERPRINTS in batches else None,
     )
@@ -201,10 +203,25 @@ def sum_payments_by_order(payments: Rows, sold: Any) -> pd.DataFrame:
     return frame
 
 
-def count_payments(payments: Rows, sold: pd.DataFrame) -> Counts:
+def count_payments(payments: Rows, of_sale: Any) -> Counts:
     """Count payments. Loaded are those captured or refunded whose order has a line in the fact."""
-    used = payments.frame["status"].isin(("captured", "refunded")) & payments.frame["order_id"].isin(sold["order_id"])
-    return payments.counts(filtered=int((payments.accepted & ~used.to_numpy(dtype=bool)).sum()))
+    used = of_sale & payments.frame["status"].isin(("captured", "refunded")).to_numpy(dtype=bool)
+    return payments.counts(filtered=int((payments.accepted & ~used).sum()))
+
+
+def find_unsold_captures(payments: Rows, of_sale: Any, orders: Rows, items: Rows) -> dict[str, WarnedRows]:
+    """Return the accepted captured payments whose order does not exist, or has no lines, by check; a check without any is left out."""
+    unsold = payments.frame[payments.accepted & ~of_sale & payments.frame["status"].isin(("captured",)).to_numpy(dtype=bool)]
+    if unsold.empty:
+        return {}
+    exists = unsold["order_id"].isin(orders.frame["id"].dropna())
+    has_lines = unsold["order_id"].isin(items.frame["order_id"].dropna())
+    found = {"check.captured_without_order": unsold[~exists], "check.captured_without_lines": unsold[exists & ~has_lines]}
+    return {check: warned_payments(rows) for check, rows in found.items() if not rows.empty}
+
+
+def warned_payments(rows: pd.DataFrame) -> WarnedRows:
+    return WarnedRows(PAYMENTS.table, [str(each) for each in rows["id"]], uah(int(rows["amount"].sum())))
 
 
 def to_fact(sold: pd.DataFrame, zone: str) -> pa.Table:

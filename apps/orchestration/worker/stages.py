@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
 
-from apps.etl.checks import Result, Warned
+from apps.etl.checks import Result, warn
 from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact
 from apps.etl.extract.dimensions import extract_dimension
@@ -26,16 +26,16 @@ from apps.etl.load.brakes import Rejected
 from apps.etl.load.revenue import Revenue
 from apps.etl.metadata import get_metadata, set_metadata
 from apps.etl.session import SessionId
-from apps.etl.slices import EVERYTHING, Bounds, inside
+from apps.etl.slices import EVERYTHING, Bounds, inside, whole_number
 from apps.etl.tables import ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.registry import transform
-from apps.etl.transform.rows import RejectedRow, whole_number
+from apps.etl.transform.rows import RejectedRow
 from apps.etl.window import ChangeWindow
 from apps.orchestration.batches import open_batch, read_touched_orders
 from apps.orchestration.models import Batch, Mode, RowCount, Run, Stage, State, Task
 from apps.orchestration.moved import refuse_moved_rows
 from apps.orchestration.planning import Plan, plan_run
-from apps.orchestration.rejects import standing_rejects
+from apps.orchestration.standing import standing_rejects
 from apps.warehouse.loads import Load, latest_load
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ClaimLost
@@ -90,7 +90,7 @@ def transform_stage(task: Task, report: Report) -> Landed:
         return Landed()  # the warehouse has these rows already
     outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, requested_on(task.run))
     report(task.subject, outcome.counts[task.subject].read)
-    warnings = [Warned(check_name(code, task), outcome.table, tuple(rows)).result() for code, rows in outcome.warnings.items()]
+    warnings = [warn(check_name(code, task), rows.table, rows.ids, rows.amount) for code, rows in outcome.warnings.items()]
     batches = {outcome.table: set_metadata(outcome.clean, fingerprint=found)}
     if outcome.fingerprints is not None:
         batches[ORDER_FINGERPRINTS] = outcome.fingerprints

@@ -14,7 +14,7 @@ from apps.etl.preflight import preflight
 from apps.etl.reconcile.compare import Listener
 from apps.etl.reconcile.numbers import MONEY
 from apps.orchestration.management.commands.run_etl import add_window_arguments, parse_window, read_orders
-from apps.orchestration.models import DayProof, Verdict
+from apps.orchestration.models import DayProof, Mismatch, Verdict
 from apps.orchestration.proof import Proof, prove
 from apps.orchestration.terminal import console
 from apps.orchestration.verified import verified_through
@@ -24,13 +24,6 @@ from techmarket.commands import ExitCode, stop
 from techmarket.formats import format_count, format_uah
 
 SHOWN_DAYS, SHOWN_ORDERS, SHOWN_LINES = 31, 20, 5
-LISTS = {
-    "unpaid": "sold and not paid",
-    "not_sold": "paid and not sold",
-    "differs": "paid another amount than sold",
-    "captured_twice": "captured more than once, above the net",
-    "refunded_above": "refunded above what was captured",
-}
 NAMES = {
     "line_ids": "other lines",
     "product_ids": "other products",
@@ -106,12 +99,12 @@ def show(proof: Proof) -> None:
         screen.print(f"  and {format_count(len(proof.comparison.orders) - SHOWN_ORDERS)} more orders; all are in --json")
     for reject in proof.changed_rejects[:SHOWN_ORDERS]:
         screen.print(f"  rejected row {reject.table} {reject.row_id} has changed since it was read")
-    for kind, name in LISTS.items():
+    for kind in Mismatch:
         found = [finding for finding in proof.comparison.findings if finding.kind == kind]
         if found:
             net = format_uah(uah(sum(finding.net for finding in found)))
             paid = format_uah(uah(sum(finding.captured - finding.refunded for finding in found)))
-            screen.print(f"  payments: {format_count(len(found))} orders {name}: net {net} UAH, paid {paid} UAH")
+            screen.print(f"  payments: {format_count(len(found))} orders {str(kind.label).lower()}: net {net} UAH, paid {paid} UAH")
     screen.print(closing(proof))
 
 

@@ -1,25 +1,30 @@
-"""manage.py rejects: list the rejects that stand, read their rows again, accept them."""
+"""manage.py rejects: list and export the rejects that stand, read their rows again, accept them."""
 
 import json
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db.models import QuerySet
 from rich.table import Column, Table
 
-from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import RULES
 from apps.orchestration.management.commands.run_etl import check_reason, read_orders, user
 from apps.orchestration.models import RejectState, StandingReject
 from apps.orchestration.recent_runs import open_rejects
-from apps.orchestration.rejects import accept
+from apps.orchestration.standing import COLUMNS, accept, find_orders, to_cells
 from apps.orchestration.terminal import console
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop, whole_number
 from techmarket.errors import Usage
 from techmarket.formats import format_count, format_uah
+from techmarket.spreadsheets import write_csv
 
 SHOWN = 50
+CHUNK_ROWS = 2_000  # fetched at a time by the export
 
 
 class Command(BaseCommand):
@@ -37,7 +42,9 @@ class Command(BaseCommand):
             "--accept", nargs="+", type=whole_number(1, 2**63 - 1), metavar="N", help="accept the rejects with these numbers"
         )
         parser.add_argument("--reason", default="", help="why, for --accept")
-        parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+        output = parser.add_mutually_exclusive_group()
+        output.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+        output.add_argument("--csv", metavar="PATH", help="write them to this file as CSV; -: to stdout, and nothing else")
 
     def handle(self, **options: Any) -> None:
         if bool(options["accept"]) != bool(options["reason"].strip()):
@@ -50,6 +57,8 @@ class Command(BaseCommand):
             self.replay(selected)
         if options["json"]:
             self.stdout.write(json.dumps(document(selected), ensure_ascii=False, default=str))
+        elif options["csv"]:
+            export(selected, options["csv"])
         else:
             show(selected, options["state"])
         return None
@@ -62,11 +71,9 @@ class Command(BaseCommand):
         self.stdout.write(f"{format_count(len(accepted))} accepted. They are open again once their content changes.")
 
     def replay(self, selected: "QuerySet[StandingReject]") -> None:
-        """Read the orders of the rejects again. Rejects of dimensions are read by any run once their rows change."""
-        found = selected.filter(subject__in=FACT_TABLES, slice_id__isnull=False).values_list("slice_id", flat=True)
-        orders = sorted({int(each or 0) for each in found})
-        if orders:
-            read_orders(orders, "replay of rejects")
+        """Read the orders of the rejects again, and the dimensions that have changed."""
+        if selected.exists():
+            read_orders(find_orders(selected), "replay of rejects")
 
 
 def select(options: dict[str, Any]) -> "QuerySet[StandingReject]":
@@ -90,6 +97,24 @@ def show(selected: "QuerySet[StandingReject]", state: str) -> None:
     net, paid = format_uah(opened.net), format_uah(opened.paid)
     lacks = f"the warehouse lacks {net} UAH of net revenue and {paid} UAH of payments"
     screen.print(f"{format_count(count)} {state}. Open in all: {format_count(opened.count)}; {lacks}.")
+
+
+def export(selected: "QuerySet[StandingReject]", target: str) -> None:
+    """Write the rejects as CSV, without their raw content. Raises Usage where the file cannot be written."""
+    with closing(selected.defer("raw").iterator(chunk_size=CHUNK_ROWS)) as rejects:  # type: ignore[type-var]  # a generator
+        encoded = (line.encode() for line in write_csv(COLUMNS, map(to_cells, rejects)))  # whatever the terminal's encoding is
+        if target == "-":
+            sys.stdout.buffer.writelines(encoded)
+        else:
+            write_file(Path(target), encoded)
+
+
+def write_file(path: Path, lines: Iterable[bytes]) -> None:
+    try:
+        with path.open("wb") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise Usage(f"--csv: {path} cannot be written: {error.strerror}.") from None
 
 
 def document(selected: "QuerySet[StandingReject]") -> list[dict[str, Any]]:

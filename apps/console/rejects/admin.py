@@ -1,8 +1,7 @@
-"""The pages and the CSV export of rejected rows. Only users with view_raw see the raw content."""
+"""The pages and the CSV exports of rejected rows. Only users with view_raw see the raw content."""
 
-import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,31 +9,29 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
-from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
-from django.shortcuts import redirect
-from django.urls import NoReverseMatch, path, reverse
+from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, gettext, override, pgettext_lazy
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
-from apps.console.readonly import HIDDEN, VIEW_RAW, ReadOnlyAdmin
-from apps.etl.tables import SOURCES
+from apps.console.export import ExportAdmin
+from apps.console.readonly import HIDDEN
+from apps.console.rejects.actions import RejectActionsAdmin
+from apps.etl.tables import ORDERS, SOURCES
 from apps.etl.transform.rules import RULES, render_label
 from apps.orchestration.models import Reject, RejectedContent, RejectState, Run, StandingReject
+from apps.orchestration.standing import COLUMNS, to_cells
 
+ORDER_REJECTED = "order_rejected"
 TABLES = {source.table: source.alias for source in SOURCES.values()}
 AGES = (("1", _("Last 24 hours")), ("7", _("Last 7 days")), ("30", _("Last 30 days")), ("older", _("Older than 30 days")))
 RECENT_RUNS, OFFERED_RUNS = 200, 10  # the filter offers so many of the recent runs that have rejects
-CHUNK_ROWS = 2_000  # fetched at a time by the export
-# A spreadsheet reads a cell that starts with one of these as a formula; the last four are full-width.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-CSV_HEADER = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
 
 
 class FixedChoicesFilter(SimpleListFilter):
@@ -103,7 +100,7 @@ class AgeFilter(SimpleListFilter):
         return queryset.filter(run__lt=first) if older else queryset.filter(run__gte=first)
 
 
-class RejectedContentAdmin(ReadOnlyAdmin):
+class RejectedContentAdmin(ExportAdmin):
     """Pages that never count the rejects and only sort them by id, because a dirty source has millions."""
 
     ordering = ("-id",)
@@ -113,9 +110,25 @@ class RejectedContentAdmin(ReadOnlyAdmin):
     search_help_text = _("Row id in the source")
     empty_text = _("Rows that break a rule appear here after a run, with the rule and their raw content.")
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page = super().get_changelist_instance(request)
+        find_order_rejects(page.result_list)
+        return page
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model | None:
+        reject = super().get_object(request, object_id, from_field)
+        find_order_rejects([reject] if isinstance(reject, RejectedContent) else [])
+        return reject
+
     @admin.display(description=_("rule"))
     def rule_label(self, reject: RejectedContent) -> Any:
-        return reject.label
+        """Return the rule; of a line that was rejected with its order, also a link to the order's reject."""
+        order = getattr(reject, "order_reject", None)
+        if order is None:
+            return reject.label
+        page = reverse(f"admin:orchestration_{reject._meta.model_name}_change", args=[order.pk])
+        text = gettext("Order %(number)s") % {"number": order.row_id}
+        return format_html('{} · <a class="tm-link" href="{}">{}</a>', reject.label, page, text)
 
     @admin.display(description=pgettext_lazy("rejected row", "reason"))
     def reason_text(self, reject: RejectedContent) -> str:
@@ -134,7 +147,7 @@ class RejectedContentAdmin(ReadOnlyAdmin):
 
 
 @admin.register(StandingReject)
-class StandingRejectAdmin(RejectedContentAdmin):
+class StandingRejectAdmin(RejectActionsAdmin, RejectedContentAdmin):
     """The life of each reject, over all runs."""
 
     list_display = ("row_id", "table", "rule_label", "amount", "state", "first_seen", "last_seen", "runs")
@@ -146,6 +159,11 @@ class StandingRejectAdmin(RejectedContentAdmin):
         (_("Raw content"), {"fields": ("content",)}),
     )
     readonly_fields = ("source_row", "rule_label", "reason_text", "content")
+    csv_name = "standing_rejects.csv"
+    csv_header = (*COLUMNS, "raw")
+
+    def csv_cells(self, row: StandingReject, raw: bool) -> Sequence[object]:
+        return [*to_cells(row), spell_raw(row, raw)]
 
 
 @admin.register(Reject)
@@ -155,16 +173,17 @@ class RejectAdmin(RejectedContentAdmin):
     list_display = ("row_id", "table", "rule_label", "reason_text", "run_number", "requested_at")
     list_filter = (RuleFilter, TableFilter, RunFilter, AgeFilter)
     list_select_related = ("run",)
-    list_before_template = "console/rejects/export.html"
     fieldsets = (
         (_("Rejected row"), {"fields": ("source_row", "rule_label", "reason_text", "run", "requested_at")}),
         (_("Raw content"), {"fields": ("content",)}),
     )
     readonly_fields = ("source_row", "rule_label", "reason_text", "requested_at", "content")
+    csv_name = "rejects.csv"
+    csv_header = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
 
-    def get_urls(self) -> list[Any]:
-        export = self.admin_site.admin_view(self.export)
-        return [path("csv/", export, name="orchestration_reject_csv"), *super().get_urls()]
+    def csv_cells(self, row: Reject, raw: bool) -> Sequence[object]:
+        requested_at = row.run.created_at.isoformat(timespec="seconds")
+        return str(row.run_id), requested_at, row.table, row.row_id, row.rule, row.reason, spell_raw(row, raw)
 
     @admin.display(description=_("run"))
     def run_number(self, reject: Reject) -> Any:
@@ -174,19 +193,26 @@ class RejectAdmin(RejectedContentAdmin):
     def requested_at(self, reject: Reject) -> str:
         return date_format(timezone.localtime(reject.run.created_at), "j E Y, H:i")
 
-    def export(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-        """Stream all rows that the list's filters select, with no more than CHUNK_ROWS in memory."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        if request.method not in ("GET", "HEAD"):
-            return HttpResponseNotAllowed(["GET"])
-        try:
-            rejects = self.get_changelist_instance(request).get_queryset(request)
-        except IncorrectLookupParameters:
-            return redirect("admin:orchestration_reject_changelist")
-        lines = write_csv(rejects.select_related("run"), get_language(), raw=request.user.has_perm(VIEW_RAW))
-        headers = {"Content-Disposition": 'attachment; filename="rejects.csv"'}
-        return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
+
+def find_order_rejects(rejects: Iterable[RejectedContent]) -> None:
+    """Set `order_reject` of the lines among `rejects` that were rejected with their orders: the order's reject, in the same run."""
+    lines = [reject for reject in rejects if reject.rule == ORDER_REJECTED]
+    if not lines:
+        return
+    where: dict[str, Any] = {"table": ORDERS.table, "row_id__in": {str(line.slice_id) for line in lines}}
+    latest = "last_run"  # an order may have broken another rule before
+    if isinstance(lines[0], Reject):
+        where["run__in"] = {get_run(line) for line in lines}
+        latest = "pk"
+    found = type(lines[0])._default_manager.filter(**where).defer("raw").order_by(latest)
+    orders = {(get_run(order), order.row_id): order for order in found}
+    for line in lines:
+        line.order_reject = orders.get((get_run(line), str(line.slice_id)))  # type: ignore[attr-defined]
+
+
+def get_run(reject: RejectedContent) -> int | None:
+    """Return the run that rejected the row; a standing reject is of no single run."""
+    return reject.run_id if isinstance(reject, Reject) else None
 
 
 def find_source_page(reject: RejectedContent) -> str:
@@ -206,25 +232,5 @@ def render_columns(raw: dict[str, Any]) -> SafeString:
     return format_html("<dl>{}</dl>", format_html_join("", '<dt class="font-semibold">{}</dt><dd class="mb-2 tm-long">{}</dd>', rows))
 
 
-class LineBuffer:
-    """A file for the csv module whose `write` returns the line instead of storing it."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def write_csv(rejects: "QuerySet[Reject]", language: str | None, raw: bool) -> Iterator[str]:
-    """Yield the lines of the file, with reasons in `language`. The byte order mark tells spreadsheets that it is UTF-8."""
-    writer = csv.writer(LineBuffer())
-    yield "\ufeff" + writer.writerow(CSV_HEADER)
-    for reject in rejects.iterator(chunk_size=CHUNK_ROWS):
-        content = json.dumps(reject.raw, ensure_ascii=False) if raw else HIDDEN
-        requested_at = reject.run.created_at.isoformat(timespec="seconds")
-        with override(language):  # the response is streamed when the request, and its language, may be over
-            reason = reject.reason
-        cells = (str(reject.run_id), requested_at, reject.table, reject.row_id, reject.rule, reason, content)
-        yield writer.writerow([escape_formula(cell) for cell in cells])
-
-
-def escape_formula(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+def spell_raw(reject: RejectedContent, raw: bool) -> str:
+    return json.dumps(reject.raw, ensure_ascii=False) if raw else HIDDEN

@@ -1,0 +1,92 @@
+"""The five lists of orders that their payments do not fit, as they were when the sources were last compared."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Max, Min, Sum
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from apps.console.export import ExportAdmin
+from apps.orchestration.models import MAX_MISMATCHES, DayProof, Mismatch, PaymentMismatch
+
+AMOUNTS = ("net", "captured", "refunded")
+
+
+@dataclass(frozen=True)
+class MismatchList:
+    """One of the lists: its name, the number of its orders, and their sums in UAH."""
+
+    kind: Mismatch
+    orders: int
+    net: Decimal
+    captured: Decimal
+    refunded: Decimal
+
+    @property
+    def difference(self) -> Decimal:
+        """UAH that were paid more than sold, negative where less."""
+        return self.captured - self.refunded - self.net
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more orders than are stored."""
+        return self.orders >= MAX_MISMATCHES
+
+
+def sum_lists() -> Iterator[MismatchList]:
+    rows = PaymentMismatch.objects.order_by().values_list("kind").annotate(Count("pk"), *(Sum(name) for name in AMOUNTS))
+    found = {kind: (orders, *(round(Decimal(amount), 2) for amount in amounts)) for kind, orders, *amounts in rows}
+    for kind in Mismatch:
+        yield MismatchList(kind, *found.get(kind, (0, Decimal(0), Decimal(0), Decimal(0))))
+
+
+@admin.register(PaymentMismatch)
+class PaymentMismatchAdmin(ExportAdmin):
+    list_display = ("order_id", "kind", "day", *AMOUNTS, "difference_amount", "rows")
+    list_filter = ("kind",)
+    search_fields = ("=order_id",)
+    search_help_text = _("Order id")
+    date_hierarchy = "day"
+    list_before_template = "console/payments/lists.html"
+    fields = ("order_id", "kind", "day", *AMOUNTS, "difference_amount", "checked_at", "rows")
+    readonly_fields = ("difference_amount", "rows")
+    empty_text = _("Orders appear here when they are compared with their payments: after each scheduled run, or by `manage.py reconcile`.")
+    csv_name = "payment_mismatches.csv"
+    csv_header = ("list", "order_id", "day", *AMOUNTS, "difference", "checked_at")
+
+    def csv_cells(self, row: PaymentMismatch, raw: bool) -> Sequence[object]:
+        amounts = (row.net, row.captured, row.refunded, row.difference)
+        return row.kind, row.order_id, row.day, *amounts, row.checked_at.isoformat(timespec="seconds")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        lists = list(sum_lists())
+        compared = DayProof.objects.aggregate(first=Min("checked_at"), last=Max("checked_at"))
+        context = {"lists": lists, "is_cut": any(each.is_full for each in lists), "compared": compared}
+        return super().changelist_view(request, (extra_context or {}) | context)
+
+    @admin.display(description=_("paid less sold"))
+    def difference_amount(self, mismatch: PaymentMismatch) -> str:
+        return str(number_format(mismatch.difference, 2, force_grouping=True))
+
+    @admin.display(description=_("rows"))
+    def rows(self, mismatch: PaymentMismatch) -> SafeString:
+        """Return links to the order and its payments in the sources, and to its rows in the warehouse."""
+        return format_html_join(" ", '<a class="tm-link" href="{}">{}</a>', find_rows(mismatch.order_id))
+
+
+def find_rows(order: int) -> list[tuple[str, str]]:
+    """Return the address and the table of each page with rows of the order."""
+    return [
+        (reverse("admin:orders_db_order_change", args=[order]), "orders"),
+        (f"{reverse('admin:orders_db_orderitem_changelist')}?order_id={order}", "order_items"),
+        (f"{reverse('admin:payments_db_payment_changelist')}?order_id={order}", "payments"),
+        (f"{reverse('admin:dwh_factsales_changelist')}?q={order}", "fact_sales"),
+    ]
