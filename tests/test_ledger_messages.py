@@ -16,7 +16,7 @@ from techmarket.messages import MESSAGES, Message, load, message, store, transla
 # The same in every language: identifiers of the code, SQL, signals, units and file formats.
 NAMES = re.compile(
     r"[a-z]+(_[a-z]+)+|`manage\.py [a-z_]+( --[a-z-]+( ([a-z]+|[0-9]+|\"[^\"]+\"))?)*`|\b(TechMarket|SQLite|id)\b|[A-Z]{3,}"
-    r"|\b(net|sku|email|id)\b"
+    r"|\b(net|sku|email|id|ID|InnoDB|ON)\b"
 )
 
 

@@ -19,7 +19,7 @@ from apps.etl.slices import whole_number
 from apps.etl.tables import FACT_SALES, FINGERPRINTED, ORDER_ITEMS, PAYMENTS
 from apps.etl.transform.rows import spell
 from apps.orchestration.models import MAX_MISMATCHES, DayProof, PaymentMismatch, StandingReject, Verdict
-from apps.orchestration.standing import standing_rejects
+from apps.orchestration.standing import find_orders, standing_rejects
 from apps.orchestration.window import Window, shop_date, today
 from apps.warehouse.loads import latest_load
 from techmarket.errors import PublishedMeanwhile
@@ -44,8 +44,8 @@ class Proof:
     @property
     def orders(self) -> list[int]:
         """The ids of the orders that a repair reads."""
-        ids = {order.order_id for order in self.comparison.orders} | {each.slice_id for each in self.changed_rejects if each.slice_id}
-        return sorted(ids)
+        changed = StandingReject.objects.filter(pk__in=[reject.pk for reject in self.changed_rejects])
+        return sorted({order.order_id for order in self.comparison.orders}.union(find_orders(changed)))
 
 
 def prove(window: Window, listener: Listener = lambda done, steps: None) -> Proof:

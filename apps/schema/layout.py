@@ -95,7 +95,7 @@ def measure_column(column: Iterable[Node]) -> float:
 
 
 def assign_columns(tables: Iterable[Table]) -> list[list[Node]]:
-    """Put each table one column to the right of the last that it references; tables without references into the shortest column."""
+    """Put each table one column to the right of the last that it references; tables without references where there is room for them."""
     tables = list(tables)
     depth: dict[str, int] = {}
     while len(depth) < len(tables):
@@ -112,8 +112,12 @@ def assign_columns(tables: Iterable[Table]) -> list[list[Node]]:
     for number, column in enumerate(columns):
         passing = [name for later in columns[number + 1 :] for node in later if node.table for name in node.parents]
         column.extend(Node(name) for name in dict.fromkeys(passing) if depth[name] < number)
+    tallest = max(map(measure_column, filter(None, columns)), default=0)
     for table in unrelated:
-        min(columns, key=measure_column).append(Node(table.name, table))
+        node, shortest = Node(table.name, table), min(columns, key=measure_column)
+        if shortest and measure_column([*shortest, node]) > tallest:
+            columns.append(shortest := [])
+        shortest.append(node)
     return columns
 
 

@@ -84,6 +84,7 @@ class FactSales(models.Model):
 class LineCost(models.Model):
     """Grain: one line that has left a fact, with the unit cost that it had. A line that returns with the same product takes it again."""
 
+    id = models.BigAutoField(_("id"), primary_key=True, help_text=_("surrogate key"))
     fact = models.CharField(_("fact"), max_length=40, help_text=_("table of the fact"))
     line_id = models.BigIntegerField(_("line id"), help_text=_("key of the line in the fact"))
     product_id = models.BigIntegerField(_("product id"), help_text=_("products.id: the product sold"))

@@ -32,7 +32,7 @@ def find_mismatches(sales: Orders, payments: Payments) -> Iterator[Finding]:
         "unpaid": sold & (paid <= 0) & (net > 0),
         "not_sold": ~sold & (paid > 0),
         "differs": sold & (paid > 0) & (paid != net),
-        "captured_twice": (captures > 1) & (captured > net) & sold,
+        "captured_twice": (captures > 1) & (paid > net) & sold,
         "refunded_above": refunded > captured,
     }
     for kind, mask in masks.items():

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="LineCost",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("fact", models.CharField(max_length=40)),
                 ("line_id", models.BigIntegerField()),
                 ("product_id", models.BigIntegerField()),
