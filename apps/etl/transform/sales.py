@@ -74,7 +74,7 @@ def net_amount_of(items: Rows, orders: Rows) -> Callable[[int], int | None]:
 
 def amount_of(payments: Rows) -> Callable[[int], int | None]:
     amounts = payments.frame["amount"]
-    return lambda at: None if pd.isna(amounts.iat[at]) else int(amounts.iat[at])
+    return lambda at: None if pd.isna(amounts.iat[at]) or amounts.iat[at] < 1 else int(amounts.iat[at])
 
 
 def latest_order_date(raw: pa.Table) -> Any:
