@@ -32,6 +32,7 @@ class Progress:
                 self.terminal.write_line(f"{self.tally[name]:>9,} {name}")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")  # a parallel worker has none
     if terminal:

@@ -1,13 +1,11 @@
 """Replay a history: change the shop, run the ETL, and compare the warehouse with the oracle after every run that published."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
-from django.db import connections
 
 from apps.etl.reconcile.compare import compare
 from apps.etl.tables import FACT_SALES
@@ -24,6 +22,7 @@ from tests.histories.writers import Writer
 from tests.oracle import UNKNOWN, Row
 
 TICK = timedelta(seconds=1)
+PAUSE_S = 0.05  # between two changes during a run, which takes half a second
 
 
 class Replay:
@@ -51,11 +50,11 @@ class Replay:
             self.close_transaction()
             self.writer.close()
             self.tally["histories"] += 1
-            self.tally["changes refused by keys or locks"] += self.writer.refused
 
     def do(self, step: Step) -> None:
         match step:
             case Change():
+                self.make_way()
                 self.change(self.writer, step)
             case Open():
                 self.close_transaction()
@@ -73,15 +72,14 @@ class Replay:
 
     # --- The shop ---
 
-    def advance(self, time: timedelta) -> None:
-        self.now = self.now + time if has_clock() else datetime.now(UTC)
+    def advance(self, duration: timedelta) -> None:
+        self.now = self.now + duration if has_clock() else datetime.now(UTC)
         set_clock(self.now)
 
     def change(self, writer: Writer, change: Change) -> None:
-        if writer is not self.transaction:
-            self.make_way()
-        self.tally[f"change: {change.what}"] += 1
-        writer.change(change.what, change.at, change.value, change.stamp, self.now)
+        made = writer.change(change.what, change.at, change.value, change.stamp, self.now)
+        self.tally[f"change: {change.what}"] += made
+        self.tally["change: refused by keys or locks"] += not made
 
     def make_way(self) -> None:
         """On SQLite a transaction that writes must end before another program can write."""
@@ -147,7 +145,8 @@ class Replay:
         writer = Writer(self.opening)
         try:
             for change in changes:
-                writer.change(change.what, change.at, change.value, change.stamp, self.now)
+                self.change(writer, change)
+                time.sleep(PAUSE_S)
         finally:
             writer.close()
 

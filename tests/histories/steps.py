@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from tests.histories.writers import CHANGES
 
-
 # The `updated_at` that a change leaves: the database's clock, the old value, or that clock in a session whose time zone is not UTC.
 STAMPS = ("now", "unchanged", "west", "east")
 
@@ -70,11 +69,12 @@ def draw_change(draw: st.DrawFn) -> Change:
 
 changes = draw_change()
 several = st.lists(changes, min_size=1, max_size=4)
+racing = st.lists(changes, min_size=2, max_size=8)
 runs = st.sampled_from(
     [Run("incremental")] * 6
     + [Run("incremental", dry=True), Run("full"), Run("full", dry=True), Run("full", reread=True)]
     + [Run("incremental", ahead=180), Run("full", ahead=180)]
 )
 waits = st.sampled_from([1, 9, 11, 60, 1_440, 4 * 1_440]).map(Wait)
-others = st.one_of(several.map(Open), several.map(Open), st.booleans().map(Close), waits, several.map(Race))
+others = st.one_of(several.map(Open), several.map(Open), st.booleans().map(Close), waits, racing.map(Race))
 histories = st.lists(st.one_of(changes, changes, changes, runs, others), min_size=6, max_size=20)

@@ -13,12 +13,18 @@ from tests.histories.replay import Replay
 from tests.histories.shop import Rows, clock_restored, open_shop
 from tests.histories.steps import History, histories
 
-HISTORIES = int(os.environ.get("HISTORIES", "60"))
+HISTORIES = int(os.environ.get("HISTORIES", "40"))
 SEED = int(os.environ.get("HISTORIES_SEED", "0"))
 PER_TEST = 20
 # Without shrinking, which takes minutes; `make soak` does it.
 PHASES = [Phase.generate, Phase.shrink] if os.environ.get("HISTORIES_SHRINK") else [Phase.generate]
-RUNS = {"ETL_BATCH_ORDERS": 5, "ETL_OVERLAP_MINUTES": 0, "ETL_SWEEP_SECONDS": 60, "ETL_MAX_REJECTED_PERCENT": 100, "ETL_MAX_DELETED_PERCENT": 100}
+RUNS = {
+    "ETL_BATCH_ORDERS": 5,
+    "ETL_OVERLAP_MINUTES": 0,
+    "ETL_SWEEP_SECONDS": 60,
+    "ETL_MAX_REJECTED_PERCENT": 100,
+    "ETL_MAX_DELETED_PERCENT": 100,
+}
 
 
 @pytest.fixture

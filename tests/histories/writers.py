@@ -26,15 +26,15 @@ class Writer:
         self.in_transaction = in_transaction
         self.stamp = "now"
         self.now = datetime.min
-        self.refused = 0
 
-    def change(self, what: str, at: int, value: int, stamp: str, now: datetime) -> None:
-        """Make the change, or as much of it as keys and other programs' locks allow."""
+    def change(self, what: str, at: int, value: int, stamp: str, now: datetime) -> bool:
+        """Make the change. Return False where keys or other programs' locks refuse it, or the rest of it."""
         self.stamp, self.now = stamp, now
         try:
             CHANGES[what](self, at, value)
         except (IntegrityError, OperationalError):
-            self.refused += 1
+            return False
+        return True
 
     def execute(self, table: str, statement: str, parameters: Sequence[Any] = ()) -> Any:
         connection = self.connections[ALIASES[table]]
@@ -76,9 +76,9 @@ class Writer:
 
     def close(self, commit: bool = True) -> None:
         for connection in self.connections.values():
-            if connection.connection is not None and self.in_transaction:
-                with suppress(OperationalError):
-                    connection.commit() if commit else connection.rollback()
+            if connection.connection is not None and self.in_transaction and commit:
+                with suppress(IntegrityError):  # SQLite looks at foreign keys when a transaction ends
+                    connection.commit()
             connection.close()
 
 
