@@ -13,9 +13,9 @@ from tests.histories.replay import Replay
 from tests.histories.shop import Rows, clock_restored, open_shop
 from tests.histories.steps import History, histories
 
-HISTORIES = int(os.environ.get("HISTORIES", "40"))
+HISTORIES = int(os.environ.get("HISTORIES", "24"))
 SEED = int(os.environ.get("HISTORIES_SEED", "0"))
-PER_TEST = 20
+PER_TEST = 12
 # Without shrinking, which takes minutes; `make soak` does it.
 PHASES = [Phase.generate, Phase.shrink] if os.environ.get("HISTORIES_SHRINK") else [Phase.generate]
 RUNS = {
