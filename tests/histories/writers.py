@@ -141,7 +141,8 @@ def renumber_line(writer: Writer, at: int, value: int) -> None:
 
 
 def add_order(writer: Writer, at: int, value: int) -> None:
-    pk = choose(ORDER_IDS, at)
+    present = writer.ids("orders")
+    pk = choose([pk for pk in ORDER_IDS if pk not in present] or ORDER_IDS, at)
     dates = order_dates(writer.now)
     references = {"customer_id": 1 + value % 5, "employee_id": None, "region_id": 1 + value % 3}
     writer.insert("orders", id=pk, **references, status="paid", order_date=choose(dates, value), total_amount=1)
@@ -209,10 +210,12 @@ def delete_reference(writer: Writer, at: int, value: int) -> None:
 
 
 def restore_reference(writer: Writer, at: int, value: int) -> None:
-    """Insert a row as it was at first, as from a backup; its old `updated_at` comes with it."""
+    """Insert a deleted row as it was at first, as from a backup; its old `updated_at` comes with it."""
     table = choose(REFERENCED, value)
-    row = choose(writer.opening[ALIASES[table], table], at)
-    writer.execute(table, f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
+    present = writer.ids(table)
+    row = choose([row for row in writer.opening[ALIASES[table], table] if row[0] not in present] or [()], at)
+    if row:
+        writer.execute(table, f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
 
 
 Changing = Callable[[Writer, int, int], None]
