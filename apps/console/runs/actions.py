@@ -46,6 +46,32 @@ class ActionResult:
     level: int = messages.SUCCESS
 
 
+class ReasonForm(forms.Form):
+    """The reason for an action, which the ledger and the run's history record."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        required=False,
+        max_length=MAX_REASON_LENGTH,
+        help_text=gettext_lazy("Optional. Saved with the run for the audit trail."),
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+
+    def clean_reason(self) -> str:
+        return " ".join(self.cleaned_data["reason"].split())
+
+
+class RequiredReasonForm(ReasonForm):
+    """The reason without which nothing is accepted."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=MAX_REASON_LENGTH,
+        help_text=gettext_lazy("Saved with your name for the audit trail."),
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+
+
 @dataclass(frozen=True)
 class RunAction:
     """An action on a run. `refusal` returns why it makes no sense now, or ""; `perform` takes the run, the user's name and the reason."""
@@ -71,32 +97,6 @@ class Button:
     href: str
     icon: str
     variant: str
-
-
-class ReasonForm(forms.Form):
-    """The reason for an action, which the ledger and the run's history record."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        required=False,
-        max_length=MAX_REASON_LENGTH,
-        help_text=gettext_lazy("Optional. Saved with the run for the audit trail."),
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-    )
-
-    def clean_reason(self) -> str:
-        return " ".join(self.cleaned_data["reason"].split())
-
-
-class RequiredReasonForm(ReasonForm):
-    """The reason without which nothing is accepted."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=MAX_REASON_LENGTH,
-        help_text=gettext_lazy("Saved with your name for the audit trail."),
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-    )
 
 
 # --- Each action: why it is refused, and what it does ---
