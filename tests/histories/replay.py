@@ -191,5 +191,6 @@ def give_costs(facts: dict[int, Row], products: dict[int, Row]) -> None:
         product = products[row["product"]]
         cost = COSTS.get(row["product"])
         row["category"] = UNKNOWN if product["is_inferred"] else product["category"]
+        row["unit_cost"] = cost
         row["cost_amount"] = None if cost is None else cost * row["quantity"]
         row["margin_amount"] = None if cost is None else row["net_amount"] - row["cost_amount"]
