@@ -12,7 +12,7 @@ EMBEDDED = unset $$(sed -n 's/^\#\([A-Z_]*\)=.*/\1/p' .env.example) && export EN
 ALONE = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM HUP PIPE && \
 	$(EMBEDDED) && export VAR_DIR="$$folder" COVERAGE_FILE="$$folder/coverage"
 
-.PHONY: help setup setup-dev demo run test test-fast drill test-airflow bench screenshots check format docs messages lock clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
+.PHONY: help setup setup-dev demo run test test-fast drill soak test-airflow bench screenshots check format docs messages lock clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,13 @@ test-fast: setup-dev ## run the tests that start no program, on SQLite only (T=p
 
 drill: setup-dev ## kill, pause, duplicate and disconnect workers on servers and check the recovery (DRILL="kill --times 10" for one drill)
 	@$(ALONE) || exit 1; $(PY) tests/servers.py -- $(PY) -m tests.drills $(DRILL)
+
+HISTORIES = 10000
+SEED = 0
+
+soak: setup-dev ## replay 10 000 random histories of a shop on servers, with runs in between; takes hours (HISTORIES=500 SEED=7)
+	@$(ALONE) || exit 1; \
+	HISTORIES=$(HISTORIES) HISTORIES_SEED=$(SEED) HISTORIES_SHRINK=1 $(PY) tests/servers.py -- $(PY) $(PYTEST) tests/histories
 
 test-airflow: setup-dev ## run the DAGs of deploy/airflow in Airflow, installed in your cache folder: success, failure, skipped
 	@$(ALONE) || exit 1; $(PY) tests/airflow/run.py

@@ -90,7 +90,8 @@ def test_list_page_json_and_ledger_agree(viewer: Client, capsys: pytest.CaptureF
     tally = tallies([run])[run.pk]
     assert page["tally"] == tally == tally_document(expected) and tally.rejected == run.rejects.count() > 10 and tally.warnings
     assert f"{localize_count(tally.written)} rows written in " in page_text(viewer, address(run))
-    assert f"{localize_count(tally.written)} {localize_count(tally.rejected)} {tally.passed} of {tally.checks}" in page_text(viewer, LIST)
+    rejected = f"{localize_count(tally.rejected)} {tally.rejected_worth}"
+    assert "UAH" in rejected and f"{localize_count(tally.written)} {rejected} {tally.passed} of {tally.checks}" in page_text(viewer, LIST)
 
 
 def test_links_lead_to_the_rows(viewer: Client) -> None:

@@ -16,6 +16,9 @@ pytestmark = needs_files  # the shell behaves alike with servers
 KEYS = {"run", "mode", "dry_run", "status", "cause", "cause_code", "cause_kind", "window", "high_water_mark", "orders", "seconds"} | {
     "tables",
     "sources",
+    "accepted",
+    "net_by_month",
+    "net_by_cause",
     "checks",
     "rejects",
 }
@@ -129,15 +132,16 @@ def test_json_of_a_failure(shop: Shop) -> None:
     assert "topsecret" not in result.stdout
 
 
-def test_json_of_failed_blocking_checks(shop: Shop) -> None:
-    """Five of every six order lines are deleted: a blocking check refuses that."""
+def test_json_of_a_braked_run(shop: Shop) -> None:
+    """Five of every six order lines are deleted: the brakes stop that."""
     shop.sql("orders_db", "DELETE FROM order_items WHERE id % 6 <> 0")
     before = shop.warehouse()
     result = shop.run("run_etl", "--json", "--mode", "full")
-    assert_one_line(result, 5, "Blocking checks failed", "share deleted")
+    assert_one_line(result, 5, "Stopped before publishing", "share deleted")
     document = json.loads(result.stdout)
     assert set(document) == KEYS and document["status"] == "failed"
-    assert [check["name"] for check in document["checks"] if not check["passed"]] == ["share deleted"]
+    failed = [check["name"] for check in document["checks"] if not check["passed"]]
+    assert failed[:2] == ["share deleted", "net deleted"] and all("net deleted and rejected in" in name for name in failed[2:])
     assert shop.warehouse() == before and shop.runs()[-1]["cause_kind"] == "data"
 
 

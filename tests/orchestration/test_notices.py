@@ -70,6 +70,8 @@ def test_each_failure_and_the_first_recovery_send_a_notice(
         "status": "failed",
         "cause": "Row 7 is green.",
         "cause_kind": "data",
+        "net_by_month": {},
+        "net_by_cause": [],
         "finished_at": failed[0].finished_at.isoformat() if failed[0].finished_at else "",
     }
     since = Schedule.objects.get(name=DAILY).failing_since

@@ -87,6 +87,18 @@ def test_shop_with_rejected_rows_is_equal(loaded_shop: None, capsys: pytest.Capt
     assert reconcile(capsys, "--start-date", "2026-03-28", "--end-date", "2026-03-29")["days_equal"] == 2
 
 
+def test_paid_order_with_a_negative_id_is_equal(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """SQL's remainder of a negative number is negative, numpy's is not."""
+    order = find_sale()
+    Order.objects.create(
+        id=-3, customer_id=order.customer_id, region_id=order.region_id, status="paid", order_date=order.order_date, total_amount=1
+    )
+    OrderItem.objects.filter(order=order).update(order_id=-3)
+    Payment.objects.filter(order_id=order.pk).update(order_id=-3)
+    run_etl("incremental")
+    assert reconcile(capsys)["equal"]
+
+
 def test_reject_that_was_mended_in_the_source_is_named(loaded_shop: None, capsys: pytest.CaptureFixture[str]) -> None:
     line = find_sale().orderitem_set.order_by("id")[0]
     OrderItem.objects.filter(pk=line.pk).update(unit_price="-1.00")

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -14,14 +13,13 @@ from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext, ngettext_lazy
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.console.runs.actions import (
-    MAX_REASON_LENGTH,
     STARTED,
     Button,
     ConfirmingAdmin,
     ReasonForm,
+    RequiredReasonForm,
     describe_start,
     parse_ids,
     run_address,
@@ -52,17 +50,6 @@ class RejectAction:
     permission: str
     form: type[ReasonForm]
     refusal: Callable[[StandingReject], str]
-
-
-class AcceptForm(ReasonForm):
-    """The reason without which no reject is accepted."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=MAX_REASON_LENGTH,
-        help_text=gettext_lazy("Saved with the reject, together with your name."),
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-    )
 
 
 def refuse_replay(reject: StandingReject) -> str:
@@ -100,7 +87,7 @@ ACCEPT = RejectAction(
     "check",
     "default",
     ACCEPT_PERMISSION,
-    AcceptForm,
+    RequiredReasonForm,
     refuse_accept,
 )
 ACTIONS = (REPLAY, ACCEPT)

@@ -130,9 +130,9 @@ def sum_lines(runs: Sequence[Run]) -> list[Line]:
 
 
 def group_rejects(rejects: Any) -> list[dict[str, Any]]:
-    """Count rejected rows and their runs by table, rule and parameters, with label and reason in the active language."""
+    """Count rejected rows, their UAH and their runs by table, rule and parameters, with label and reason in the active language."""
     found = rejects.values("table", "rule", "params").order_by("table", "rule", "params")
-    counted = found.annotate(rows=Count("pk"), runs=Count("run", distinct=True), first=Min("row_id"))
+    counted = found.annotate(rows=Count("pk"), uah=Sum("amount"), runs=Count("run", distinct=True), first=Min("row_id"))
     return [group | {"label": render_label(group["rule"], gettext)} | {"reason": reason_of(group)} for group in counted]
 
 

@@ -46,6 +46,32 @@ class ActionResult:
     level: int = messages.SUCCESS
 
 
+class ReasonForm(forms.Form):
+    """The reason for an action, which the ledger and the run's history record."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        required=False,
+        max_length=MAX_REASON_LENGTH,
+        help_text=gettext_lazy("Optional. Saved with the run for the audit trail."),
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+
+    def clean_reason(self) -> str:
+        return " ".join(self.cleaned_data["reason"].split())
+
+
+class RequiredReasonForm(ReasonForm):
+    """The reason without which nothing is accepted."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=MAX_REASON_LENGTH,
+        help_text=gettext_lazy("Saved with your name for the audit trail."),
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+
+
 @dataclass(frozen=True)
 class RunAction:
     """An action on a run. `refusal` returns why it makes no sense now, or ""; `perform` takes the run, the user's name and the reason."""
@@ -58,7 +84,7 @@ class RunAction:
     variant: str
     refusal: Callable[[Run], str]
     perform: Callable[[Run, str, str], ActionResult]
-    needs_reason: bool = False
+    form: type[ReasonForm] = ReasonForm
 
     @property
     def permission(self) -> str:
@@ -71,27 +97,6 @@ class Button:
     href: str
     icon: str
     variant: str
-
-
-class ReasonForm(forms.Form):
-    """The reason for an action, which the ledger and the run's history record."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        required=False,
-        max_length=MAX_REASON_LENGTH,
-        help_text=gettext_lazy("Optional. Saved with the run for the audit trail."),
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-    )
-
-    def __init__(self, *args: Any, needs_reason: bool = False, **options: Any):
-        super().__init__(*args, **options)
-        if needs_reason:
-            self.fields["reason"].required = True
-            self.fields["reason"].help_text = _("Saved with the run for the audit trail.")
-
-    def clean_reason(self) -> str:
-        return " ".join(self.cleaned_data["reason"].split())
 
 
 # --- Each action: why it is refused, and what it does ---
@@ -205,7 +210,7 @@ ACCEPT = RunAction(
     "primary",
     refuse_accept,
     perform_accept,
-    needs_reason=True,
+    form=RequiredReasonForm,
 )
 CANCEL = RunAction(
     "cancel",
@@ -310,7 +315,7 @@ class RunActionsAdmin(ConfirmingAdmin):
         if not runs or len(ids) > MAX_RUNS:
             messages.error(request, _("Select between 1 and %d runs.") % MAX_RUNS)
             return redirect(run_address("changelist"))
-        form = ReasonForm(request.POST if is_submitted else None, needs_reason=action.needs_reason)
+        form = action.form(request.POST if is_submitted else None)
         if is_submitted and form.is_valid():
             return self.perform_on_all(request, action, runs, form.cleaned_data["reason"])
         rows = [(run, action.refusal(run)) for run in runs]

@@ -78,7 +78,7 @@ def check_rows(name: str, table: str, lost: int, total: int, limit: int, amount:
     if amount:
         observed = message("rows.uah", rows=observed, amount=format_uah(amount))
     expected = message("share.at_most", share=f"{limit} %", count=total)
-    return Result(message(name), table, lost * 100 <= limit * total, expected, observed)
+    return Result(message(name), table, is_within(lost, total, limit), expected, observed)
 
 
 def count_before(cursor: Any, loaded: Loaded, table: str) -> int:
@@ -120,9 +120,14 @@ def check_months(fact: Fact, revenue: Revenue, present: str) -> Iterator[Result]
 
 def check_money(name: str, fact: Fact, lost: Decimal, before: Decimal, limit: int, orders: int, month: str = "") -> Result:
     """Check a share of money. Of a month, losing FEW_ORDERS is an ordinary day."""
-    passed = (bool(month) and orders <= FEW_ORDERS) or lost * 100 <= limit * before
+    passed = (bool(month) and orders <= FEW_ORDERS) or is_within(lost, before, limit)
     expected = message("share.at_most_uah", share=f"{limit} %", amount=format_uah(before))
     observed = message(
         "brake.worth_of", amount=format_uah(lost), orders=message("orders.one" if orders == 1 else "orders.many", count=orders)
     )
     return Result(message(name, month=month) if month else message(name), fact.table, passed, expected, observed)
+
+
+def is_within(lost: int | Decimal, total: int | Decimal, limit: int) -> bool:
+    """Return True if no more is lost than `limit` percent of the total. Of 100 percent nothing is too much, whatever the total."""
+    return limit == 100 or lost * 100 <= limit * total

@@ -164,7 +164,7 @@ class Sources:
 def add_payments(sales: Orders, payments: Payments) -> Orders:
     mine = np.isin(payments.ids, sales.ids)
     paid = align((payments.captured - payments.refunded)[mine], payments.ids[mine], sales.ids)
-    return Orders(sales.ids, sales.day, sales.numbers | {"paid": paid, "paid_checksum": sales.ids % WEIGHT * paid % MODULUS})
+    return Orders(sales.ids, sales.day, sales.numbers | {"paid": paid, "paid_checksum": np.fmod(sales.ids, WEIGHT) * paid % MODULUS})
 
 
 def star_condition(period: Period | None) -> str:
