@@ -1,40 +1,49 @@
-"""The CSV export of a list: all rows that its filters select, streamed."""
+"""The exports of a list: all rows that its filters select, as CSV or XLSX, in constant memory."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from tempfile import TemporaryFile
+from typing import IO, Any
 
+from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import path, reverse
 from django.utils.translation import get_language, override
+from django.utils.translation import gettext as _
 
 from apps.console.readonly import VIEW_RAW, ReadOnlyAdmin
-from techmarket.spreadsheets import write_csv
+from techmarket.formats import localize_count
+from techmarket.spreadsheets import MAX_XLSX_ROWS, TooManyRows, write_csv, write_xlsx
 
 CHUNK_ROWS = 2_000  # fetched at a time by the export
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 class ExportAdmin(ReadOnlyAdmin):
-    """Adds *Export CSV* to the list. A page names the file's columns and returns the cells of a row."""
+    """Adds *Export CSV* and *Export XLSX* to the list. A page names the file and its columns, and returns the cells of a row."""
 
-    csv_name: str
-    csv_header: tuple[str, ...]
+    export_name: str
+    export_header: tuple[str, ...]
     list_before_template = "console/export.html"
 
-    def csv_cells(self, row: Any, raw: bool) -> Sequence[object]:
+    def export_cells(self, row: Any, raw: bool) -> Sequence[object]:
         """Return the row's cells in the active language. `raw`: the reader may see personal data."""
         raise NotImplementedError
 
     def get_urls(self) -> list[Any]:
-        export = self.admin_site.admin_view(self.export)
-        name = f"{self.opts.app_label}_{self.opts.model_name}_csv"
-        return [path("csv/", export, name=name), *super().get_urls()]
+        answers = {"csv": self.answer_csv, "xlsx": self.answer_xlsx}
+        views = {kind: self.admin_site.admin_view(partial(self.export, answer=answer)) for kind, answer in answers.items()}
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
+        return [*(path(f"{kind}/", view, name=f"{name}_{kind}") for kind, view in views.items()), *super().get_urls()]
 
-    def export(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-        """Stream all rows that the list's filters select, with no more than CHUNK_ROWS in memory."""
+    def export(self, request: HttpRequest, answer: "Callable[[HttpRequest, QuerySet[Model]], HttpResponseBase]") -> HttpResponseBase:
+        """Answer with all rows that the list's filters select."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD"):
@@ -42,13 +51,44 @@ class ExportAdmin(ReadOnlyAdmin):
         try:
             rows = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
-            return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-        lines = write_csv(self.csv_header, self.read_cells(rows, get_language(), request.user.has_perm(VIEW_RAW)))
-        headers = {"Content-Disposition": f'attachment; filename="{self.csv_name}"'}
+            return redirect(self.list_address())
+        return answer(request, rows)
+
+    def answer_csv(self, request: HttpRequest, rows: "QuerySet[Model]") -> StreamingHttpResponse:
+        """Stream the file, with no more than CHUNK_ROWS in memory."""
+        lines = write_csv(self.export_header, self.read_cells(request, rows))
+        headers = {"Content-Disposition": f'attachment; filename="{self.export_name}.csv"'}
         return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
-    def read_cells(self, rows: "QuerySet[Model]", language: str | None, raw: bool) -> Iterator[Sequence[object]]:
+    def answer_xlsx(self, request: HttpRequest, rows: "QuerySet[Model]") -> FileResponse | HttpResponse:
+        """Send the file once it is written, or return to the list where a sheet does not hold the rows."""
+        try:
+            file = self.write_file(request, rows)
+        except TooManyRows:
+            text = _("An XLSX sheet holds at most %s rows. Narrow the filters, or export CSV, which has no limit.")
+            messages.error(request, text % localize_count(MAX_XLSX_ROWS))
+            return redirect(f"{self.list_address()}?{request.GET.urlencode()}")
+        return FileResponse(file, as_attachment=True, filename=f"{self.export_name}.xlsx", content_type=XLSX_TYPE)
+
+    def write_file(self, request: HttpRequest, rows: "QuerySet[Model]") -> IO[bytes]:
+        """Return a temporary file with the rows. Raises TooManyRows: at once, or if rows were added meanwhile."""
+        if rows[MAX_XLSX_ROWS : MAX_XLSX_ROWS + 1].exists():
+            raise TooManyRows
+        with ExitStack() as stack:
+            file = stack.enter_context(TemporaryFile())
+            write_xlsx(self.export_header, self.read_cells(request, rows), file)
+            stack.pop_all()  # the response closes it
+        file.seek(0)
+        return file
+
+    def read_cells(self, request: HttpRequest, rows: "QuerySet[Model]") -> Iterator[Sequence[object]]:
+        return self.render_cells(rows, get_language(), request.user.has_perm(VIEW_RAW))
+
+    def render_cells(self, rows: "QuerySet[Model]", language: str | None, raw: bool) -> Iterator[Sequence[object]]:
         for row in rows.iterator(chunk_size=CHUNK_ROWS):
-            with override(language):  # the response is streamed when the request, and its language, may be over
-                cells = self.csv_cells(row, raw)
+            with override(language):  # CSV is streamed when the request, and its language, may be over
+                cells = self.export_cells(row, raw)
             yield cells
+
+    def list_address(self) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")

@@ -59,10 +59,10 @@ class PaymentMismatchAdmin(ExportAdmin):
     fields = ("order_id", "kind", "day", *AMOUNTS, "difference_amount", "checked_at", "rows")
     readonly_fields = ("difference_amount", "rows")
     empty_text = _("Orders appear here when they are compared with their payments: after each scheduled run, or by `manage.py reconcile`.")
-    csv_name = "payment_mismatches.csv"
-    csv_header = ("list", "order_id", "day", *AMOUNTS, "difference", "checked_at")
+    export_name = "payment_mismatches"
+    export_header = ("list", "order_id", "day", *AMOUNTS, "difference", "checked_at")
 
-    def csv_cells(self, row: PaymentMismatch, raw: bool) -> Sequence[object]:
+    def export_cells(self, row: PaymentMismatch, raw: bool) -> Sequence[object]:
         amounts = (row.net, row.captured, row.refunded, row.difference)
         return row.kind, row.order_id, row.day, *amounts, row.checked_at.isoformat(timespec="seconds")
 

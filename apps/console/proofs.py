@@ -13,13 +13,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, gettext_noop
 
 from apps.console.readonly import ReadOnlyAdmin
-from apps.console.runs.actions import describe_start, run_address, show_result
+from apps.console.runs.actions import STARTED, HistoryAdmin, describe_start, run_address, show_result
 from apps.console.runs.start_form import START_PERMISSION
 from apps.etl.money import uah
-from apps.orchestration.models import DayProof, Mode, PaymentMismatch, Trigger, Verdict
+from apps.orchestration.models import DayProof, Mode, PaymentMismatch, State, Trigger, Verdict
 from apps.orchestration.requests import start_run
 from techmarket.errors import EtlError
 from techmarket.formats import localize_count, localize_uah
@@ -37,6 +37,7 @@ NUMBERS = {
 }
 MONEY = ("gross", "discount", "net", "paid")
 MONTHS = 24  # shown in the calendar
+REPAIRED = gettext_noop("Repair started")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def build_calendar() -> list[tuple[date, list[Day]]]:
 
 
 @admin.register(DayProof)
-class DayProofAdmin(ReadOnlyAdmin):
+class DayProofAdmin(HistoryAdmin, ReadOnlyAdmin):
     list_display = ("day", "verdict", "differing", "net_difference", "paid_difference", "checked_at", "star_as_of")
     list_filter = ("verdict",)
     list_before_template = "console/proofs/calendar.html"
@@ -118,8 +119,11 @@ class DayProofAdmin(ReadOnlyAdmin):
         except EtlError as error:
             messages.error(request, translate(error.message))
             return redirect("admin:orchestration_dayproof_change", proof.pk)
-        show_result(request, result := describe_start(run))
-        return redirect(run_address("change", result.row.pk))
+        self.add_history_entry(request, run, STARTED, reason)
+        if run.state != State.SKIPPED:
+            self.add_history_entry(request, proof, REPAIRED, "")
+        show_result(request, describe_start(run))
+        return redirect(run_address("change", run.pk))
 
 
 def difference(proof: DayProof, name: str) -> str:

@@ -1,6 +1,7 @@
 """The calendar of compared days, a day's page, and its repair."""
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connections
 from django.urls import reverse
 
@@ -64,9 +65,18 @@ def test_repair_reads_exactly_the_orders_that_differ(
     operator.post(address)
     run = Run.objects.latest("pk")
     assert run.orders == different_day.order_ids and run.trigger == Trigger.ADMIN and str(different_day.day) in run.reason
+    assert list_history() == [(f"Started: {run.reason}", str(run.pk)), ("Repair started", str(different_day.day))]
+    assert "Repair started" in page_text(operator, reverse("admin:orchestration_dayproof_history", args=[different_day.pk]))
+    operator.post(address)
+    skipped = Run.objects.latest("pk")
+    assert list_history()[2:] == [(f"Started: {skipped.reason}", str(skipped.pk))], "a run that is skipped repairs nothing"
     broker.deliver_all()
     tasks.reconcile(None)
     assert not DayProof.objects.exclude(verdict=Verdict.EQUAL).exists()
+
+
+def list_history() -> list[tuple[str, str]]:
+    return list(LogEntry.objects.filter(user__username=OPERATOR).order_by("pk").values_list("change_message", "object_id"))
 
 
 @pytest.mark.parametrize(("mode", "days"), [(Mode.INCREMENTAL, RECENT_DAYS), (Mode.FULL, None)])

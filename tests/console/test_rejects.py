@@ -78,7 +78,7 @@ def test_filters(sign_in: SignIn) -> None:
 def test_invalid_filters_are_ignored(sign_in: SignIn, where: dict[str, str]) -> None:
     create_reject()
     client = sign_in(VIEWER)
-    for page in (LIST, FILE):
+    for page in (LIST, FILE, "admin:orchestration_reject_xlsx"):
         assert client.get(reverse(page), where).status_code in (302, 400)
 
 

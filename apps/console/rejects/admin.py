@@ -1,4 +1,4 @@
-"""The pages and the CSV exports of rejected rows. Only users with view_raw see the raw content."""
+"""The pages and the exports of rejected rows. Only users with view_raw see the raw content."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -159,10 +159,10 @@ class StandingRejectAdmin(RejectActionsAdmin, RejectedContentAdmin):
         (_("Raw content"), {"fields": ("content",)}),
     )
     readonly_fields = ("source_row", "rule_label", "reason_text", "content")
-    csv_name = "standing_rejects.csv"
-    csv_header = (*COLUMNS, "raw")
+    export_name = "standing_rejects"
+    export_header = (*COLUMNS, "raw")
 
-    def csv_cells(self, row: StandingReject, raw: bool) -> Sequence[object]:
+    def export_cells(self, row: StandingReject, raw: bool) -> Sequence[object]:
         return [*to_cells(row), spell_raw(row, raw)]
 
 
@@ -178,12 +178,12 @@ class RejectAdmin(RejectedContentAdmin):
         (_("Raw content"), {"fields": ("content",)}),
     )
     readonly_fields = ("source_row", "rule_label", "reason_text", "requested_at", "content")
-    csv_name = "rejects.csv"
-    csv_header = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
+    export_name = "rejects"
+    export_header = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
 
-    def csv_cells(self, row: Reject, raw: bool) -> Sequence[object]:
+    def export_cells(self, row: Reject, raw: bool) -> Sequence[object]:
         requested_at = row.run.created_at.isoformat(timespec="seconds")
-        return str(row.run_id), requested_at, row.table, row.row_id, row.rule, row.reason, spell_raw(row, raw)
+        return row.run_id, requested_at, row.table, row.row_id, row.rule, row.reason, spell_raw(row, raw)
 
     @admin.display(description=_("run"))
     def run_number(self, reject: Reject) -> Any:
