@@ -3,7 +3,7 @@
 Deletions at the source and rejections count, from the first row on. A cancellation by the shop is neither.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -13,8 +13,7 @@ from django.conf import settings
 from apps.etl.checks import Result, count_rows
 from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact
-from apps.etl.load.revenue import Cause, Revenue
-from apps.etl.money import sql_sum
+from apps.etl.load.revenue import LOSSES, Cause, Change, Revenue
 from apps.etl.tables import DIM_DATE, FACT_TABLES, FACTS, FINGERPRINTED, ORDER_FINGERPRINTS, TARGETS
 from techmarket.formats import format_uah
 from techmarket.messages import Message, message
@@ -49,7 +48,7 @@ def apply_brakes(cursor: Any, loaded: Loaded) -> list[Result]:
     for fact in FACTS:
         if fact.holds_revenue:
             revenue = loaded.revenues[fact.table]
-            results += [*check_net(cursor, fact, revenue), *check_months(fact, revenue, loaded.month)]
+            results += [*check_net(fact, revenue), *check_months(fact, revenue, loaded.month)]
     return results
 
 
@@ -67,8 +66,8 @@ def check_deleted(cursor: Any, loaded: Loaded, table: str) -> Result:
     """Compare with the rows that the table had. Of a fact, only lines count that the source has no more."""
     deleted, amount = loaded.written[table].deleted, Decimal()
     if table in loaded.revenues:
-        changes = [change for change in loaded.revenues[table].changes if change.cause == Cause.DELETED]
-        deleted, amount = sum(change.lines for change in changes), -sum((change.net for change in changes), Decimal())
+        changes = loaded.revenues[table].of(Cause.DELETED)
+        deleted, amount = sum(change.lines for change in changes), lost_net(changes)
     total = count_before(cursor, loaded, table) if deleted else 0
     return check_rows("check.share_deleted", table, deleted, total, settings.ETL_MAX_DELETED_PERCENT, amount)
 
@@ -88,34 +87,37 @@ def count_before(cursor: Any, loaded: Loaded, table: str) -> int:
         return int(cursor.fetchone()[0])
     if table not in TARGETS:
         return 0
-    current = "" if table in FACT_TABLES else f" WHERE {TARGETS[table].key} > 0 AND NOT is_deleted AND NOT is_inferred"
-    cursor.execute(f"SELECT COUNT(*) FROM {table}{current}")
-    return int(cursor.fetchone()[0]) + loaded.written[table].deleted - loaded.written[table].inserted
+    rows = loaded.revenues[table].rows if table in loaded.revenues else 0
+    if not rows:
+        current = "" if table in FACT_TABLES else f" WHERE {TARGETS[table].key} > 0 AND NOT is_deleted AND NOT is_inferred"
+        cursor.execute(f"SELECT COUNT(*) FROM {table}{current}")
+        rows = int(cursor.fetchone()[0])
+    return rows + loaded.written[table].deleted - loaded.written[table].inserted
 
 
-def check_net(cursor: Any, fact: Fact, revenue: Revenue) -> Iterator[Result]:
+def check_net(fact: Fact, revenue: Revenue) -> Iterator[Result]:
     """Compare the net revenue that deletions take, and that rejections do, with that of the whole fact."""
     limits = {Cause.DELETED: settings.ETL_MAX_DELETED_PERCENT, Cause.REJECTED: settings.ETL_MAX_REJECTED_PERCENT}
     for cause, limit in limits.items():
-        changes = [change for change in revenue.changes if change.cause == cause]
-        if changes:
-            cursor.execute(f"SELECT {sql_sum(cursor.db.vendor, 'net_amount')} FROM {fact.table}")
-            before = Decimal(cursor.fetchone()[0]) - sum((change.net for change in revenue.changes), Decimal())
-            lost = -sum((change.net for change in changes), Decimal())
-            yield check_money(f"check.net_{cause}", fact, lost, before, limit, sum(change.orders for change in changes))
+        if changes := revenue.of(cause):
+            before = revenue.net + lost_net(revenue.changes)
+            yield check_money(f"check.net_{cause}", fact, lost_net(changes), before, limit, sum(change.orders for change in changes))
 
 
 def check_months(fact: Fact, revenue: Revenue, present: str) -> Iterator[Result]:
     """Compare what deletions and rejections take from a past month, and by how much its payments fall, with what it had."""
     limit = settings.ETL_MAX_MONTH_PERCENT
     for month in sorted(month for month in revenue.after if month < present):
-        losses = [change for change in revenue.changes if change.month == month and change.cause in (Cause.DELETED, Cause.REJECTED)]
-        if losses:
-            lost, orders = -sum((change.net for change in losses), Decimal()), sum(change.orders for change in losses)
-            yield check_money("check.month_lost", fact, lost, revenue.net_before(month), limit, orders, month)
+        if losses := revenue.of(*LOSSES, month=month):
+            orders = sum(change.orders for change in losses)
+            yield check_money("check.month_lost", fact, lost_net(losses), revenue.net_before(month), limit, orders, month)
         for fall in revenue.falls:
             if fall.month == month:
                 yield check_money("check.month_paid", fact, fall.paid, revenue.paid_before(fall), limit, fall.orders, month)
+
+
+def lost_net(changes: Iterable[Change]) -> Decimal:
+    return -sum((change.net for change in changes), Decimal())
 
 
 def check_money(name: str, fact: Fact, lost: Decimal, before: Decimal, limit: int, orders: int, month: str = "") -> Result:

@@ -28,6 +28,9 @@ class Cause(StrEnum):
     REJECTED = "rejected"
 
 
+LOSSES = (Cause.DELETED, Cause.REJECTED)
+
+
 @dataclass(frozen=True)
 class Change:
     """What one cause does to the net revenue of one month, YYYY-MM, in UAH; by how many lines, of how many orders."""
@@ -50,11 +53,19 @@ class Fall:
 
 @dataclass
 class Revenue:
-    """The changes of a load; and by month concerned, net revenue and payments in UAH after it."""
+    """The changes of a load; and by month concerned, net revenue and payments in UAH after it.
+
+    `net`, `rows`: of the whole fact after it, where it loses anything; the brakes ask for them then.
+    """
 
     changes: list[Change] = field(default_factory=list)
     falls: list[Fall] = field(default_factory=list)
     after: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    net: Decimal = Decimal()
+    rows: int = 0
+
+    def of(self, *causes: Cause, month: str = "") -> list[Change]:
+        return [change for change in self.changes if change.cause in causes and month in ("", change.month)]
 
     def net_by_month(self) -> dict[str, tuple[str, str]]:
         """Return UAH before and after, of the months that change."""
@@ -133,17 +144,21 @@ def kopiykas(column: str) -> str:
 
 
 def sum_months(cursor: Any, fact: Fact, revenue: Revenue) -> None:
-    """Fill in `after`, once the fact is written."""
+    """Fill in `after`, once the fact is written; after a loss also `net` and `rows`: all in one scan."""
     named = {change.month for change in revenue.changes} | {fall.month for fall in revenue.falls}
     months = {int(name.replace("-", "")) for name in named}
     if not months:
         return
     net, paid = (sql_sum(cursor.db.vendor, column) for column in ("net_amount", "paid_amount"))
-    between = f"date_key BETWEEN {min(months)}00 AND {max(months)}99"
-    cursor.execute(f"SELECT date_key / 100, {net}, {paid} FROM {fact.table} WHERE {between} GROUP BY 1")
-    sums = {month: (Decimal(net), Decimal(paid)) for month, net, paid in cursor.fetchall()}
+    has_loss = bool(revenue.of(*LOSSES))
+    where = "" if has_loss else f" WHERE date_key BETWEEN {min(months)}00 AND {max(months)}99"
+    cursor.execute(f"SELECT date_key / 100, {net}, {paid}, COUNT(*) FROM {fact.table}{where} GROUP BY 1")
+    rows = cursor.fetchall()
+    sums = {month: (Decimal(net), Decimal(paid)) for month, net, paid, _count in rows}
     nothing = (Decimal("0.00"), Decimal("0.00"))
     revenue.after = {name_month(month): sums.get(month, nothing) for month in months}
+    if has_loss:
+        revenue.net, revenue.rows = sum((net for net, _paid in sums.values()), Decimal()), sum(row[-1] for row in rows)
 
 
 def name_month(month: int) -> str:
