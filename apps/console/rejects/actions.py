@@ -141,16 +141,7 @@ class RejectActionsAdmin(ConfirmingAdmin):
         if is_submitted and possible and form.is_valid():
             perform = self.replay if action is REPLAY else self.accept
             return perform(request, possible, form.cleaned_data["reason"])
-        context = {
-            "title": action.label,
-            "action": action,
-            "question": action.question % len(rejects),
-            "rows": rows,
-            "form": form,
-            "possible": possible,
-            "back": return_address(rejects),
-        }
-        return self.render_page(request, "console/rejects/confirm.html", context)
+        return self.render_confirmation(request, "console/rejects/confirm.html", action, form, rows, return_address(rejects))
 
     def replay(self, request: HttpRequest, rejects: list[StandingReject], reason: str) -> HttpResponse:
         """Start a run of exactly the orders of the rejected rows."""

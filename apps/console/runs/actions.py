@@ -1,6 +1,6 @@
 """The actions on runs: rerun, resume, accept and cancel. A GET asks for confirmation and a reason, only a POST acts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -254,6 +254,21 @@ class ConfirmingAdmin(HistoryAdmin):
         if not (self.has_view_permission(request) and request.user.has_perm(permission)):
             raise PermissionDenied
 
+    def render_confirmation(
+        self, request: HttpRequest, template: str, action: Any, form: forms.Form, rows: Sequence[tuple[Any, str]], back: str
+    ) -> HttpResponse:
+        """Return the page that asks whether `action` is to be taken. `rows`: what it concerns, each with why that is refused, or ""."""
+        context = {
+            "title": action.label,
+            "action": action,
+            "question": action.question % len(rows),
+            "rows": rows,
+            "form": form,
+            "possible": not all(refusal for _row, refusal in rows),
+            "back": back,
+        }
+        return self.render_page(request, template, context)
+
     def render_page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "POST"])
@@ -319,16 +334,7 @@ class RunActionsAdmin(ConfirmingAdmin):
         if is_submitted and form.is_valid():
             return self.perform_on_all(request, action, runs, form.cleaned_data["reason"])
         rows = [(run, action.refusal(run)) for run in runs]
-        context = {
-            "title": action.label,
-            "action": action,
-            "question": action.question % len(runs),
-            "rows": rows,
-            "form": form,
-            "possible": not all(refusal for _run, refusal in rows),
-            "back": return_address(runs),
-        }
-        return self.render_page(request, "console/runs/confirm.html", context)
+        return self.render_confirmation(request, "console/runs/confirm.html", action, form, rows, return_address(runs))
 
     def perform_on_all(self, request: HttpRequest, action: RunAction, runs: list[Run], reason: str) -> HttpResponse:
         results = [self.perform(request, action, run, reason) for run in runs]

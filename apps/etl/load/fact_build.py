@@ -37,7 +37,6 @@ class FactBuild:
         self.run_id = run_id
         self.table = f"{fact.table}_{run_id}"
         self.written = Written()
-        self.revenue = Revenue()
         self.new_revenue = NewRevenue(fact)
         self.old_partitions = self.select_from_catalog(PARTITIONS)
         if self.table in self.old_partitions:  # the control database was created anew and counts its runs from 1 again
@@ -68,8 +67,11 @@ class FactBuild:
             self.cursor.execute(f"ALTER TABLE {self.fact.table} DETACH PARTITION {partition}")
             self.cursor.execute(f"DROP TABLE {partition}")
         self.cursor.execute(f"ALTER TABLE {self.fact.table} ATTACH PARTITION {self.table} {WHOLE_RANGE}")
-        self.revenue = self.new_revenue.revenue()
         return self.written
+
+    @property
+    def revenue(self) -> Revenue:
+        return self.new_revenue.revenue()
 
     def select_from_catalog(self, query: str) -> list[str]:
         self.cursor.execute(query.replace("{table}", self.fact.table))

@@ -36,8 +36,8 @@ class FactLoader:
         run_id: int,
         dimensions: Dimensions,
         scope: str,
-        rejected: Iterable[int] = (),
-        standing: Iterable[int] = (),
+        rejected: Iterable[int],
+        standing: Iterable[int],
     ):
         self.cursor = cursor
         self.fact = fact

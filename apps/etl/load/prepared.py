@@ -28,7 +28,8 @@ class PreparedSlice:
 class FactWriter(Protocol):
     """Writes a fact slice by slice, then brings the fact table in line with them. `revenue`: what that changes, once it has finished."""
 
-    revenue: Revenue
+    @property
+    def revenue(self) -> Revenue: ...
 
     def pack(self, rows: pa.Table) -> list[Block]: ...
 
