@@ -10,7 +10,7 @@ from django.conf import settings
 
 from apps.etl.checks import Result
 from apps.etl.digest import rules_digest
-from apps.etl.extract.survey import Survey, survey_changes, survey_everything, survey_orders
+from apps.etl.extract.survey import Survey, earliest_clock, survey_changes, survey_everything, survey_orders
 from apps.etl.extract.sweep import Sweep, Swept
 from apps.etl.preflight import preflight
 from apps.etl.slices import SEGMENT
@@ -105,13 +105,16 @@ def survey_incremental(run: Run, latest: Load | None, window: ChangeWindow, comp
     """Read what changed in the window, and what a sweep finds in the time that it has. Raises MarkAhead."""
 
     def sweep(orders: Sweep) -> Swept:
+        if latest and not run.window_start:
+            refuse_mark_ahead(latest.high_water_mark, earliest_clock(orders.snapshots))
         return orders.for_seconds(settings.ETL_SWEEP_SECONDS if comparable else 0)
 
-    found = survey_changes(window, sweep, settings.ETL_BATCH_ORDERS)
-    mark = latest.high_water_mark if latest else None
-    if not run.window_start and mark and mark > found.clock + CLOCK_TOLERANCE:
-        raise MarkAhead(message("plan.mark_ahead", mark=f"{mark:%Y-%m-%d %H:%M:%S}", clock=f"{found.clock:%Y-%m-%d %H:%M:%S}"))
-    return found
+    return survey_changes(window, sweep, settings.ETL_BATCH_ORDERS)
+
+
+def refuse_mark_ahead(mark: datetime | None, clock: datetime) -> None:
+    if mark and mark > clock + CLOCK_TOLERANCE:
+        raise MarkAhead(message("plan.mark_ahead", mark=f"{mark:%Y-%m-%d %H:%M:%S}", clock=f"{clock:%Y-%m-%d %H:%M:%S}"))
 
 
 def describe(survey: Survey, why: str, latest: Load | None) -> dict[str, Any]:

@@ -135,7 +135,7 @@ EXAMPLES = {
     "window_end": "2026-03-02 00:00:00.000000",
     "high_water_mark": "2026-03-02 00:00:04.512345",
     "counts": '{"dim_region": {"inserted": 0, "updated": 1}}',
-    "fingerprints": '{"dim_region": [[null, null, "regions 5 9120483; columns 1183"]]}',
+    "fingerprints": '{"dim_region": [[null, null, "regions 5 9120483; columns 1183", 2748839]]}',
     "rules": "cd288315397790cc",
     "sequence": "214",
     "published_at": "2026-03-02 00:00:09.104233",

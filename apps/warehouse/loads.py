@@ -30,7 +30,7 @@ class Load(models.Model):
     fingerprints = models.JSONField(
         _("fingerprints"),
         default=dict,
-        help_text=_("by dimension and slice: fingerprint of the source rows when they were last read"),
+        help_text=_("by dimension and slice: fingerprints of the source rows as they were read and of the rows as they were written"),
     )
     rules = models.CharField(
         _("rules"), max_length=64, default="", help_text=_("digest of the declarations and rules under which all rows were read")

@@ -14,11 +14,13 @@ from apps.demo import shop
 from apps.etl import digest
 from apps.etl.extract import sweep
 from apps.etl.extract.snapshot import open_snapshot
+from apps.etl.extract.sweep import Sweep
 from apps.etl.slices import NO_ID, SEGMENT, inside
 from apps.etl.sums import Sums, segment_bounds, segments_of, sum_by
 from apps.etl.tables import ORDER_ITEMS
 from apps.orchestration.models import Mode, Reject, Run, State, Trigger
 from apps.orchestration.requests import start_run
+from apps.orchestration.results import document
 from apps.orchestration.window import Window
 from apps.orchestration.worker.local import execute_run
 from apps.sources.catalog.models import Product
@@ -27,6 +29,7 @@ from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCustomer, FactSales, Load, OrderFingerprint, Segment
 from techmarket.errors import MarkAhead, StalePlan
 from tests.etl.warehouse_rows import (
+    ZERO,
     age_source_rows,
     assert_balanced,
     assert_warehouse_equals,
@@ -284,6 +287,44 @@ def test_a_full_run_mends_what_another_hand_has_changed(loaded_shop: None, state
     assert count_written_rows(again) == {} and find_found(again) == {}
 
 
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("dim_customer", "UPDATE dim_customer SET last_name = 'Ґалаґан' WHERE customer_id = 1"),
+        ("dim_customer", "UPDATE dim_customer SET is_deleted = TRUE WHERE customer_id = 1"),
+        ("dim_product", "UPDATE dim_product SET price = price + 0.01 WHERE product_id = 1"),
+        ("dim_employee", "UPDATE dim_employee SET region_key = -1 WHERE employee_id = 1"),
+    ],
+)
+def test_a_full_run_reads_the_dimension_that_another_hand_has_changed(loaded_shop: None, table: str, statement: str) -> None:
+    execute("dwh", statement)
+    assert count_written_rows(run_etl("incremental")) == {}
+    assert count_written_rows(run_etl("full")) == {table: ZERO | {"updated": 1}}
+    assert_warehouse_equals(compute_expected())
+    assert all(count.read == 0 for count in run_etl("full").row_counts.filter(table__startswith="dim_"))
+
+
+def test_dimension_with_members_inferred_since_it_was_loaded_is_read_again(loaded_shop: None) -> None:
+    """A load that infers members does not say what the rest of the dimension was; the next full run settles it."""
+    line = sold_orders()[0].orderitem_set.order_by("id")[0]
+    OrderItem.objects.filter(pk=line.pk).update(product_id=777)
+    run_etl("incremental")
+    assert set(read_dimensions(run_etl("full"))) == {"dim_product"}
+    assert read_dimensions(run_etl("full")) == []
+    assert set(read_dimensions(run_etl("full", reread=True))) == {
+        "dim_region",
+        "dim_category",
+        "dim_product",
+        "dim_customer",
+        "dim_employee",
+    }
+
+
+def read_dimensions(run: Run) -> list[str]:
+    counts = run.row_counts.filter(table__startswith="dim_", task__stage="transform", read__gt=0).exclude(table="dim_date")
+    return list(counts.values_list("table", flat=True).distinct())
+
+
 def test_segments_follow_what_runs_write(loaded_shop: None) -> None:
     """Whatever a run writes, deletes or derives, its segments' sums follow; else a full run would read them again."""
     for change in CHANGES:
@@ -291,6 +332,19 @@ def test_segments_follow_what_runs_write(loaded_shop: None) -> None:
         execute("catalog_db", "UPDATE products SET category_id = category_id % 7 + 1 WHERE id < 20")
         run_etl("incremental")
         assert "star" not in find_found(run_etl("full")), change.__name__
+    assert_warehouse_equals(compute_expected())
+
+
+def test_line_that_moved_from_an_order_that_was_not_read_is_one_line(loaded_shop: None, settings: Any) -> None:
+    """Without a sweep only its new order is read: the fact has the line elsewhere, where the run replaces nothing."""
+    settings.ETL_SWEEP_SECONDS = 0
+    move_line()
+    age_source_rows()
+    Order.objects.filter(pk=sold_orders()[-1].pk).update(updated_at=datetime.now(UTC))
+    run = run_etl("incremental")
+    assert find_found(run) == {"window": 1}
+    assert {change["cause"] for change in document(run)["net_by_cause"]} == {"changed"}
+    assert "star" not in find_found(run_etl("full"))
     assert_warehouse_equals(compute_expected())
 
 
@@ -372,6 +426,13 @@ def test_mark_ahead_of_the_clock_is_refused_and_replaced_by_a_full_run(loaded_sh
     assert_warehouse_equals(compute_expected())
     edit_order()
     assert find_found(run_etl("incremental")) == {"window": 1}
+
+
+def test_mark_ahead_is_refused_before_the_sweep(loaded_shop: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Sweep, "for_seconds")
+    set_mark(timedelta(hours=3))
+    with pytest.raises(MarkAhead):
+        run_etl("incremental")
 
 
 def test_window_that_starts_within_the_overlap_leaves_the_mark(loaded_shop: None, settings: Any) -> None:

@@ -17,11 +17,15 @@ def update_changed(cursor: Any, table: str, stage: str, key: str, columns: list[
     return int(cursor.rowcount)
 
 
-def insert_new(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str], where: str = "1 = 1") -> int:
+def insert_new(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str], is_new: str = "") -> int:
+    """Insert the staged rows, `s`, that meet the condition `is_new`; by default those whose key the table lacks. Return how many."""
     names = ", ".join([key, *columns, *extra])
     values = ", ".join([*(f"s.{column}" for column in (key, *columns)), *extra.values()])
-    cursor.execute(
-        f"INSERT INTO {table} ({names}) SELECT {values} FROM {stage} AS s "
-        f"WHERE {where} AND NOT EXISTS (SELECT 1 FROM {table} AS t WHERE t.{key} = s.{key})"
-    )
+    where = is_new or f"NOT EXISTS (SELECT 1 FROM {table} AS t WHERE t.{key} = s.{key})"
+    cursor.execute(f"INSERT INTO {table} ({names}) SELECT {values} FROM {stage} AS s WHERE {where}")
+    return int(cursor.rowcount)
+
+
+def delete(cursor: Any, table: str, where: str) -> int:
+    cursor.execute(f"DELETE FROM {table} WHERE {where}")
     return int(cursor.rowcount)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from apps.etl.load.copying import analyze, copy, create_stage
 from apps.etl.slices import SEGMENT, Bounds, within
+from apps.etl.sums import segments_of
 from apps.etl.tables import ORDER_FINGERPRINTS, ORDER_SOURCES
 
 TABLE, STAGE = ORDER_FINGERPRINTS, f"stage_{ORDER_FINGERPRINTS}"
@@ -22,9 +23,8 @@ INSERT INTO {TABLE} ({", ".join(COLUMNS)}) SELECT {", ".join(COLUMNS)} FROM {STA
 WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS t WHERE t.order_id = s.order_id AND {SAME})
 ON CONFLICT (order_id) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])}
 """
-PROVE = f"""
-INSERT INTO etl_segment (segment, proven_at, star) SELECT DISTINCT order_id / {SEGMENT}, %s, 0 FROM {TABLE} WHERE {{inside}}
-ON CONFLICT (segment) DO UPDATE SET proven_at = excluded.proven_at
+INSERT_SEGMENTS = f"""
+INSERT INTO etl_segment (segment, star) SELECT DISTINCT order_id / {SEGMENT}, 0 FROM {{table}} WHERE TRUE ON CONFLICT (segment) DO NOTHING
 """
 
 
@@ -39,6 +39,7 @@ def load_fingerprints(cursor: Any, batches: Iterable[pa.Table], scope: str) -> N
     analyze(cursor, STAGE)
     cursor.execute(DELETE_VANISHED.format(scope=scope))
     cursor.execute(UPSERT_CHANGED)
+    cursor.execute(INSERT_SEGMENTS.format(table=STAGE))
     return None
 
 
@@ -49,11 +50,12 @@ def fill_empty(cursor: Any, batches: Iterable[pa.Table]) -> None:
         copy(cursor, TABLE, batch)
     cursor.execute(f"ALTER TABLE {TABLE} ADD PRIMARY KEY (order_id)")
     analyze(cursor, TABLE)
+    cursor.execute(INSERT_SEGMENTS.format(table=TABLE))
 
 
 def record_proof(cursor: Any, proven: Iterable[Bounds], as_of: datetime) -> None:
-    """Record that the orders within these ranges are as the sources held them at `as_of`."""
-    for bounds in proven:
-        cursor.execute(
-            PROVE.format(inside=" AND ".join(within("order_id", bounds)) or "1 = 1"), [cursor.db.ops.adapt_datetimefield_value(as_of)]
-        )
+    """Record that the orders within these ranges, which end where a segment does, are as the sources held them at `as_of`."""
+    for low, high in proven:
+        first, after = (None if edge is None else int(segments_of(edge)) for edge in (low, high))
+        where = " AND ".join(["TRUE", *within("segment", (first, after))])
+        cursor.execute(f"UPDATE etl_segment SET proven_at = %s WHERE {where}", [cursor.db.ops.adapt_datetimefield_value(as_of)])

@@ -60,27 +60,27 @@ def update_product_columns(cursor: Any, fact: Fact, product_keys: list[int], run
         return int(cursor.rowcount)
 
 
-def keeps_cost(stored: str, staged: str) -> str:
-    """Return SQL: the staged line keeps the cost that is stored of it. Another product is another cost."""
-    return f"{stored}.product_key = {staged}.product_key AND {stored}.unit_cost IS NOT NULL"
+# What follows from the stored unit cost, and from the staged quantity and net amount.
+COST_COLUMNS = {
+    "unit_cost": "{stored}.unit_cost",
+    "cost_amount": "ROUND({stored}.unit_cost * {staged}.quantity, 2)",
+    "margin_amount": "ROUND({staged}.net_amount - {stored}.unit_cost * {staged}.quantity, 2)",
+}
+# Another product is another cost.
+KEEPS_COST = "{stored}.product_key = {staged}.product_key AND {stored}.unit_cost IS NOT NULL"
 
 
-def cost_columns(stored: str, staged: str) -> dict[str, str]:
-    """Return SQL for the columns that follow from the stored unit cost and the staged quantity and net amount."""
-    cost = f"{stored}.unit_cost * {staged}.quantity"
-    return {
-        "unit_cost": f"{stored}.unit_cost",
-        "cost_amount": f"ROUND({cost}, 2)",
-        "margin_amount": f"ROUND({staged}.net_amount - {cost}, 2)",
-    }
+def kept_costs(stored: str, staged: str) -> dict[str, str]:
+    """Return SQL by column: what follows from the stored unit cost where the staged line keeps it, else what is staged."""
+    query = f"CASE WHEN {KEEPS_COST} THEN {{value}} ELSE {{staged}}.{{column}} END"
+    names = {"stored": stored, "staged": staged}
+    return {column: query.format(value=value.format(**names), column=column, **names) for column, value in COST_COLUMNS.items()}
 
 
 def keep_costs(cursor: Any, table: str, key: str, stored: str, condition: str) -> None:
     """Give the rows of `table` that meet `condition` the unit cost that `stored` has under their key."""
-    assignments = ", ".join(f"{column} = {value}" for column, value in cost_columns("f", table).items())
-    cursor.execute(
-        f"UPDATE {table} SET {assignments} FROM {stored} AS f WHERE f.{key} = {table}.{key} AND {condition} AND {keeps_cost('f', table)}"
-    )
+    assignments = ", ".join(f"{column} = {value}" for column, value in kept_costs("f", table).items())
+    cursor.execute(f"UPDATE {table} SET {assignments} FROM {stored} AS f WHERE f.{key} = {table}.{key} AND {condition}")
 
 
 def departed_costs(fact: Fact) -> str:

@@ -25,8 +25,8 @@ from apps.etl.load.revenue import Revenue, stage_unsold_orders
 from apps.etl.metadata import get_metadata
 from apps.etl.session import Session, SessionId
 from apps.etl.slices import Bounds
-from apps.etl.star import record_star
-from apps.etl.tables import DIMENSIONS, FACTS, ORDER_FINGERPRINTS, TOUCHED_ORDERS
+from apps.etl.star import record_star, sum_dimension
+from apps.etl.tables import DIMENSIONS, FACTS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.window import ChangeWindow
 from apps.warehouse.loads import Load, latest_load
 from techmarket.diagnosis import diagnosed
@@ -130,6 +130,7 @@ def load_all(request: PublishRequest, cursor: Any, published: Published) -> Fact
     record_proof(cursor, request.proven, request.as_of)
     if request.reads_everything or request.changed_star:
         record_star(cursor, None if request.reads_everything else request.changed_star)
+    record_dimensions(cursor, published)
     published.written = dimensions.written | published.written
     return sums
 
@@ -138,8 +139,16 @@ def load_dimension(request: PublishRequest, dimensions: Dimensions, target: Targ
     rejected = request.rejected_ids.get(target.source.table, ()) if target.sources else ()
     for bounds, clean in request.batches(target.table):
         dimensions.load(target, clean, bounds, rejected)
-        published.fingerprints.setdefault(target.table, []).append((*bounds, get_metadata(clean, "fingerprint")))
+        published.fingerprints.setdefault(target.table, []).append(SliceFingerprint(*bounds, get_metadata(clean, "fingerprint")))
         request.report(target.table, clean.num_rows)
+
+
+def record_dimensions(cursor: Any, published: Published) -> None:
+    """Add to the fingerprints of what was loaded those of the rows as they are now, inferred members of the facts among them."""
+    for table, slices in published.fingerprints.items():
+        published.fingerprints[table] = [
+            each._replace(star=sum_dimension(cursor, TARGETS[table], (each.low, each.high))) for each in slices
+        ]
 
 
 def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact: Fact, published: Published) -> dict[str, int]:

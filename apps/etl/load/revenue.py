@@ -79,24 +79,19 @@ class Revenue:
         return self.after[fall.month][1] + fall.paid
 
 
-# Of each line that comes, changes or goes: where and how it was, where and how it will be, and why. Called before anything is written.
+COMPARED = ("date_key", "net_amount", "paid_amount")
+# Of each line that comes, changes or goes: where and how it was, where and how it will be, and why.
 LINES = """
-WITH old AS (
-    SELECT {key} AS line, {order} AS order_id, date_key / 100 AS month, {net} AS net, {paid} AS paid
-    FROM {fact} WHERE {key} IN (SELECT stored FROM {changed} WHERE stored IS NOT NULL)
-), new AS (
-    SELECT {key} AS line, {order} AS order_id, date_key / 100 AS month, {net} AS net, {paid} AS paid
-    FROM {changed} WHERE {key} IS NOT NULL
-), lines AS (
-    SELECT COALESCE(new.order_id, old.order_id) AS order_id, old.month AS old_month, new.month AS new_month,
-        old.net AS old_net, new.net AS new_net, COALESCE(old.paid, 0) AS old_paid, COALESCE(new.paid, 0) AS new_paid,
-        CASE WHEN old.line IS NULL AND new.line IN (SELECT {key} FROM {standing}) THEN 'accepted'
-            WHEN old.line IS NULL THEN 'new'
-            WHEN new.line IS NOT NULL THEN 'changed'
-            WHEN old.line IN (SELECT {key} FROM {rejected}) THEN 'rejected'
-            WHEN old.order_id IN (SELECT order_id FROM {unsold}) THEN 'cancelled'
+WITH lines AS (
+    SELECT COALESCE({order}, old_{order}) AS order_id, old_date_key / 100 AS old_month, date_key / 100 AS new_month,
+        {old_net} AS old_net, {net} AS new_net, COALESCE({old_paid}, 0) AS old_paid, COALESCE({paid}, 0) AS new_paid,
+        CASE WHEN old_{key} IS NULL AND {key} IN (SELECT {key} FROM {standing}) THEN 'accepted'
+            WHEN old_{key} IS NULL THEN 'new'
+            WHEN {key} IS NOT NULL THEN 'changed'
+            WHEN old_{key} IN (SELECT {key} FROM {rejected}) THEN 'rejected'
+            WHEN old_{order} IN (SELECT order_id FROM {unsold}) THEN 'cancelled'
             ELSE 'deleted' END AS cause
-    FROM old FULL JOIN new ON new.line = old.line
+    FROM {changed}
 )
 """
 CHANGES = """
@@ -121,7 +116,7 @@ def stage_unsold_orders(cursor: Any, batches: Iterable[pa.Table], table: str) ->
 
 
 def compare_revenue(cursor: Any, fact: Fact, changed: str, rejected: Iterable[int], standing: Iterable[int]) -> Revenue:
-    """Compare the lines of the `changed` table with the fact, which has not been written yet.
+    """Compare how the lines of the `changed` table will be with how they are.
 
     `rejected`: lines that this run rejects. `standing`: lines that were rejected before it.
     """
@@ -130,8 +125,8 @@ def compare_revenue(cursor: Any, fact: Fact, changed: str, rejected: Iterable[in
         create_stage(cursor, name, fact.table, [fact.key])
         copy(cursor, name, pa.table({fact.key: pa.array(sorted(ids), pa.int64())}))
         analyze(cursor, name)
-    amounts = {"net": kopiykas("net_amount"), "paid": kopiykas("paid_amount")}
-    lines = LINES.format(fact=fact.table, key=fact.key, order=fact.sliced_by, changed=changed, unsold=UNSOLD_ORDERS, **amounts, **names)
+    amounts = {f"{old}{name}": kopiykas(f"{old}{name}_amount") for old in ("old_", "") for name in ("net", "paid")}
+    lines = LINES.format(key=fact.key, order=fact.sliced_by, changed=changed, unsold=UNSOLD_ORDERS, **amounts, **names)
     cursor.execute(lines + CHANGES)
     changes = [Change(name_month(month), cause, uah(int(net)), *counts) for month, cause, net, *counts in cursor.fetchall()]
     cursor.execute(lines + FALLS)

@@ -21,12 +21,14 @@ from apps.etl.declarations import Fact
 from apps.etl.extract.dimensions import extract_dimension
 from apps.etl.extract.facts import extract_fact
 from apps.etl.extract.fingerprints import find_fingerprint
+from apps.etl.extract.sweep import in_warehouse
 from apps.etl.load import PublishRequest, publish
 from apps.etl.load.brakes import Rejected
 from apps.etl.load.revenue import Revenue
 from apps.etl.metadata import get_metadata, set_metadata
 from apps.etl.session import SessionId
 from apps.etl.slices import EVERYTHING, Bounds, inside, whole_number
+from apps.etl.star import sum_dimension
 from apps.etl.tables import ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.registry import transform
 from apps.etl.transform.rows import RejectedRow
@@ -116,11 +118,17 @@ def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | N
 
 
 def known_fingerprint(task: Task) -> str:
-    """Return the slice's fingerprint when it was last published: with the same one it is not read again. A full run reads it anyway."""
-    if task.run.mode == Mode.FULL:
+    """Return the slice's fingerprint when it was last published: with the same one it is not read again.
+
+    A full run reads it also where another hand has changed it in the warehouse.
+    """
+    latest, bounds = latest_load(), (task.low, task.high)
+    known = find_fingerprint(latest.fingerprints, task.subject, bounds) if latest else None
+    if not known or task.run.reads_everything:
         return ""
-    latest = latest_load()
-    return find_fingerprint(latest.fingerprints, task.subject, (task.low, task.high)) if latest else ""
+    if task.run.mode == Mode.FULL and known.star != in_warehouse(sum_dimension, TARGETS[task.subject], bounds):
+        return ""
+    return known.source
 
 
 def batches_of(task: Task) -> list[Batch]:
