@@ -172,7 +172,7 @@ CREATE TABLE "etl_load" (
     "window_end"      timestamp with time zone NULL,  -- exclusive; empty for a full run
     "high_water_mark" timestamp with time zone NULL,  -- changes before this instant, by the sources' clocks, are in the warehouse
     "counts"          jsonb NOT NULL,  -- rows by table: inserted, updated, unchanged, deleted, derived
-    "fingerprints"    jsonb NOT NULL,  -- by dimension and slice: fingerprint of the source rows when they were last read
+    "fingerprints"    jsonb NOT NULL,  -- by dimension and slice: fingerprints of the source rows as they were read and of the rows as they were written
     "rules"           varchar(64) NOT NULL,  -- digest of the declarations and rules under which all rows were read
     "published_at"    timestamp with time zone NOT NULL  -- when the rows were written, by the worker's clock
 );
