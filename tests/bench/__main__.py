@@ -48,7 +48,9 @@ STEPS = (
     Step("incremental, nothing changed", ("incremental",)),
     Step("incremental with a sweep, nothing changed", ("incremental",), sweep_seconds=60),
 )
-IN_SECONDS = ("incremental, nothing changed", "SQLite, demo shop", "reconcile")
+KOPIYKA = "reconcile, one kopiyka moved"
+IN_SECONDS = ("incremental, nothing changed", "SQLite, demo shop", "reconcile", KOPIYKA)
+DIFFERENT = 6  # exit code of `reconcile`
 screen = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 Costs = dict[str, list[Cost]]
 
@@ -132,12 +134,20 @@ def measure_round(round_number: int, costs: Costs, details: dict[str, Any]) -> N
         if has_statement_stats:
             details.setdefault("phases", {})[what] = ours.phase_seconds()
             details.setdefault("wal", {})[what] = ours.wal_mb()
-    record(round_number, costs, "reconcile", reconcile)
+    record(round_number, costs, "reconcile", lambda: harness.manage("reconcile", "--quiet"))
+    record(round_number, costs, KOPIYKA, find_kopiyka)
 
 
-def reconcile() -> Cost:
-    """Compare the whole star with the sources."""
-    return harness.manage("reconcile", "--quiet")
+def find_kopiyka() -> Cost:
+    """Move a kopiyka by hand from one line of an order to another, so that no sum changes, and find both lines."""
+    order, one, other = harness.find_two_lines()
+    harness.move_kopiyka(one, other)
+    cost = harness.manage("reconcile", "--json", code=DIFFERENT)
+    harness.move_kopiyka(other, one)
+    found = [(each["order"], {line["line"] for line in each["lines"]}) for each in json.loads(cost.output)["orders"]]
+    if found != [(order, {one, other})]:
+        raise Failed(f"reconcile found {found} where a kopiyka had moved from line {one} of order {order} to line {other}")
+    return cost
 
 
 def record_run(round_number: int, costs: Costs, step: Step) -> dict[str, Any]:

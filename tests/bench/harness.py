@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(tempfile.mkdtemp(prefix="techmarket-bench-"))
 
 
-def manage(*arguments: str, **env: str) -> Cost:
-    return measure([sys.executable, str(ROOT / "manage.py"), *arguments], os.environ | env, FOLDER / "manage.log")
+def manage(*arguments: str, code: int = 0, **env: str) -> Cost:
+    return measure([sys.executable, str(ROOT / "manage.py"), *arguments], os.environ | env, FOLDER / "manage.log", code=code)
 
 
 # --- The shop ---
@@ -62,6 +62,21 @@ def empty_targets() -> None:
         run_sql(variable, "DROP SCHEMA public CASCADE")
         run_sql(variable, "CREATE SCHEMA public")
     manage("migrate_all", "-v", "0")
+
+
+def find_two_lines() -> tuple[int, int, int]:
+    """Return an order in the middle of the fact, and the ids of two of its lines."""
+    [found] = run_sql(
+        "DWH_URL",
+        "SELECT order_id, MIN(order_item_id), MAX(order_item_id) FROM fact_sales "
+        "WHERE order_id > (SELECT MAX(order_id) / 2 FROM fact_sales) GROUP BY order_id HAVING COUNT(*) > 1 ORDER BY order_id LIMIT 1",
+    )
+    return found[0], found[1], found[2]
+
+
+def move_kopiyka(from_line: int, to_line: int) -> None:
+    for line, change in ((from_line, "- 0.01"), (to_line, "+ 0.01")):
+        run_sql("DWH_URL", f"UPDATE fact_sales SET net_amount = net_amount {change} WHERE order_item_id = {line}")
 
 
 def checkpoint() -> None:

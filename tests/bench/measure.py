@@ -21,8 +21,11 @@ class Cost:
     output: str = ""
 
 
-def measure(command: Sequence[str], env: Mapping[str, str], log: Path, into: Sequence[str] | None = None) -> Cost:
-    """Run `command`, piped into the command `into` where given. Return the cost, with the output of the last of them."""
+def measure(command: Sequence[str], env: Mapping[str, str], log: Path, into: Sequence[str] | None = None, code: int = 0) -> Cost:
+    """Run `command`, piped into the command `into` where given. Return the cost, with the output of the last of them.
+
+    Raises Failed where one of them ends with another exit code than `code`.
+    """
     began = time.monotonic()
     with log.open("wb") as errors:
         first = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
@@ -31,16 +34,16 @@ def measure(command: Sequence[str], env: Mapping[str, str], log: Path, into: Seq
             started.append(subprocess.Popen(into, env=env, stdin=first.stdout, stdout=subprocess.PIPE, stderr=errors))
             first.stdout.close()  # type: ignore[union-attr]  # else it would not notice that the other has ended
         output = started[-1].stdout.read()  # type: ignore[union-attr]
-        used = [wait_for_usage(process, log) for process in started]
+        used = [wait_for_usage(process, log, code) for process in started]
     wall = time.monotonic() - began
     return Cost(wall, sum(cpu for cpu, _ in used), max(rss for _, rss in used), output.decode(errors="replace"))
 
 
-def wait_for_usage(process: "subprocess.Popen[bytes]", log: Path) -> tuple[float, float]:
+def wait_for_usage(process: "subprocess.Popen[bytes]", log: Path, code: int) -> tuple[float, float]:
     """Wait for the process. Return CPU seconds, its children included, and the peak MB of its largest single process. Raises Failed."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if process.returncode != code:
         output = log.read_text(errors="replace").strip().splitlines()[-3:]
         raise Failed(f"{Path(str(process.args[0])).name} ended with {process.returncode}: {' '.join(output)}")  # type: ignore[index]
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6

@@ -37,6 +37,7 @@ TARGETS = (
     Target("incremental, 1 % changed", FLOORS, 0.35, 0.2),
     Target("incremental, nothing changed", "s", 1.5, 0.6),
     Target("reconcile", "s", 15, 10),
+    Target("reconcile, one kopiyka moved", "s", 20, 15),
     Target("peak memory", "MB", 350, 270),
     Target("pandas, in our first loads", "x ours", 10, 17, at_least=True),
     Target("memory of pandas", "x ours", 10, 17, at_least=True),

@@ -1,9 +1,12 @@
 """Compare both sides: totals by day, the orders that differ, down to the line, and orders against their payments."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import cycle
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,7 +26,7 @@ from apps.etl.sums import NOTHING, align
 from apps.etl.tables import ORDERS, PAYMENTS
 from apps.etl.window import ChangeWindow
 
-ORDERS_PER_STEP = 100_000
+ORDERS_PER_STEP = 50_000
 DAYS_BY_ORDER = 62  # of more days that differ, all orders are compared in steps
 SHOWN_ORDERS = 500  # compared line by line
 LISTED_ORDERS = 10_000  # named; more are counted by day
@@ -104,12 +107,11 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
         star = thread.submit(in_thread, read_star_days, star_condition(period))
         steps = list(plan_steps(snapshots[ORDERS.alias], period))
         found.compared = steps[0].orders if period else None
-        for number, step in enumerate(steps):
-            listener(number, len(steps) + 1)
-            sales, payments = sources.read(step)
+        listener(0, len(steps) + 1)
+        for number, (sales, payments) in enumerate(read_in_turn(sources, steps)):
             add_totals(found.source, sales)
             found.findings += find_mismatches(sales, payments)
-        listener(len(steps), len(steps) + 1)
+            listener(number + 1, len(steps) + 1)
         found.star = star.result()
         days = find_differing_days(found)
         if days:
@@ -119,6 +121,26 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
             compare_lines(found, snapshots[ORDERS.alias], rejected)
         listener(len(steps) + 1, len(steps) + 1)
     return found
+
+
+def read_in_turn(sources: "Sources", steps: list[Step]) -> Iterator[tuple[Orders, Payments]]:
+    """Yield what each step reads. Two at a time, since a server adds up a query on one core: 10 s instead of 14 s for a million orders.
+
+    Every second one is read in other snapshots. What changes between the two can only make a day look different, and its orders are
+    then compared in one.
+    """
+    with ExitStack() as stack:
+        readers = [sources]
+        if len(steps) > 1:
+            readers.append(Sources(stack.enter_context(open_order_snapshots()), sources.zone, sources.rejected))
+        threads = stack.enter_context(ThreadPoolExecutor(len(readers)))
+        under_way: deque[Future[tuple[Orders, Payments]]] = deque()
+        for step, reader in zip(steps, cycle(readers), strict=False):
+            if len(under_way) == len(readers):
+                yield under_way.popleft().result()
+            under_way.append(threads.submit(reader.read, step))
+        while under_way:
+            yield under_way.popleft().result()
 
 
 class Sources:
