@@ -17,7 +17,7 @@ def test_fingerprint_is_found_only_for_its_exact_slice() -> None:
     assert find_fingerprint({}, "dim_customer", (8, 15)) is None
 
 
-def test_fingerprint_of_an_earlier_release_says_nothing_of_the_star() -> None:
+def test_fingerprint_of_an_earlier_release_says_nothing_of_the_rows_written() -> None:
     assert find_fingerprint(SLICES, "dim_customer", (15, None)) == (15, None, "c", None)
 
 

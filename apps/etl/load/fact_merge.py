@@ -10,7 +10,7 @@ from apps.etl.declarations import Fact
 from apps.etl.load.copying import Block, analyze, copy_packed, create_stage, pack
 from apps.etl.load.merging import delete, differs, insert_new, update_changed
 from apps.etl.load.prepared import PreparedSlice
-from apps.etl.load.products import COST_COLUMNS, departed_costs, keep_costs, kept_costs, store_departed_costs
+from apps.etl.load.products import COST_COLUMNS, departed_costs, keep_costs, cost_columns, store_departed_costs
 from apps.etl.load.revenue import COMPARED, Revenue, compare_revenue, sum_months
 from apps.etl.money import sql_round
 from apps.etl.slices import Bounds, within
@@ -64,7 +64,7 @@ class FactMerge:
         compared = self.columns
         conditions = []
         if self.fact.has_product_columns:
-            staged |= kept_costs("t", "s")
+            staged |= cost_columns("t", "s")
             compared = [column for column in self.columns if column not in COST_COLUMNS]
             vendor = self.cursor.db.vendor
             conditions = [
@@ -98,7 +98,7 @@ class FactMerge:
     def join_moved(self) -> None:
         """Make one row of the two of a row that moved to another slice's id: it vanished in one slice and was new in the other."""
         key, changed = self.fact.key, self.changed
-        values = self.old | (kept_costs("t", changed) if self.fact.has_product_columns else {})
+        values = self.old | (cost_columns("t", changed) if self.fact.has_product_columns else {})
         self.cursor.execute(
             f"UPDATE {changed} SET {', '.join(f'{column} = {value}' for column, value in values.items())} FROM {self.fact.table} AS t "
             f"WHERE t.{key} = {changed}.{key} AND {changed}.{self.old_key} IS NULL"

@@ -70,7 +70,7 @@ COST_COLUMNS = {
 KEEPS_COST = "{stored}.product_key = {staged}.product_key AND {stored}.unit_cost IS NOT NULL"
 
 
-def kept_costs(stored: str, staged: str) -> dict[str, str]:
+def cost_columns(stored: str, staged: str) -> dict[str, str]:
     """Return SQL by column: what follows from the stored unit cost where the staged line keeps it, else what is staged."""
     query = f"CASE WHEN {KEEPS_COST} THEN {{value}} ELSE {{staged}}.{{column}} END"
     names = {"stored": stored, "staged": staged}
@@ -79,7 +79,7 @@ def kept_costs(stored: str, staged: str) -> dict[str, str]:
 
 def keep_costs(cursor: Any, table: str, key: str, stored: str, condition: str) -> None:
     """Give the rows of `table` that meet `condition` the unit cost that `stored` has under their key."""
-    assignments = ", ".join(f"{column} = {value}" for column, value in kept_costs("f", table).items())
+    assignments = ", ".join(f"{column} = {value}" for column, value in cost_columns("f", table).items())
     cursor.execute(f"UPDATE {table} SET {assignments} FROM {stored} AS f WHERE f.{key} = {table}.{key} AND {condition}")
 
 
