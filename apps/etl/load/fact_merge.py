@@ -10,7 +10,7 @@ from apps.etl.declarations import Fact
 from apps.etl.load.copying import Block, analyze, copy_packed, create_stage, pack
 from apps.etl.load.merging import delete, differs, insert_new, update_changed
 from apps.etl.load.prepared import PreparedSlice
-from apps.etl.load.products import COST_COLUMNS, departed_costs, keep_costs, cost_columns, store_departed_costs
+from apps.etl.load.products import COST_COLUMNS, cost_columns, departed_costs, keep_costs, store_departed_costs
 from apps.etl.load.revenue import COMPARED, Revenue, compare_revenue, sum_months
 from apps.etl.money import sql_round
 from apps.etl.slices import Bounds, within
