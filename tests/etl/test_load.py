@@ -305,7 +305,7 @@ def test_vanished_rows_are_found_without_a_search_per_row(small_shop: None) -> N
         for statement in [*statements_of_a_merge(cursor), vanished_products]:
             cursor.execute(f"{'EXPLAIN' if cursor.db.vendor == 'postgresql' else 'EXPLAIN QUERY PLAN'} {statement}")
             plan = "\n".join(str(row) for row in cursor.fetchall())
-            assert "CORRELATED" not in plan and "SubPlan" not in plan.replace("hashed SubPlan", ""), f"{statement}\n{plan}"
+            assert "CORRELATED" not in plan and "(SubPlan" not in plan, f"{statement}\n{plan}"  # (hashed SubPlan 1) is read once
 
 
 def statements_of_a_merge(cursor: Any) -> list[str]:
