@@ -10,7 +10,7 @@ from apps.etl.declarations import Fact
 from apps.etl.load.copying import Block, analyze, copy_packed, create_stage, pack
 from apps.etl.load.merging import delete, differs, insert_new, update_changed
 from apps.etl.load.prepared import PreparedSlice
-from apps.etl.load.products import COST_COLUMNS, cost_columns, departed_costs, keep_costs, store_departed_costs
+from apps.etl.load.products import cost_columns, departed_costs, keep_costs, store_departed_costs
 from apps.etl.load.revenue import COMPARED, Revenue, compare_revenue, sum_months
 from apps.etl.money import sql_round
 from apps.etl.slices import Bounds, within
@@ -26,8 +26,8 @@ class FactMerge:
     330 MB of the server's memory, or spilled to disk.
 
     A row of the changed table says of one row of the fact how it will be, under the names of the fact's columns; and how it is, as far
-    as that is asked for again, in columns named old_...: reading 50 000 scattered rows anew took 0.8 s. Rows that vanish have only
-    the latter, new ones only the former.
+    as that is asked for again, in columns named old_...: reading that anew took 1.8 of 5 s of a load after 1 % of a million orders had
+    changed. Rows that vanish have only the latter, new ones only the former.
     """
 
     def __init__(self, cursor: Any, fact: Fact, run_id: int, scope: str, rejected: Iterable[int], standing: Iterable[int]):
@@ -64,8 +64,9 @@ class FactMerge:
         compared = self.columns
         conditions = []
         if self.fact.has_product_columns:
-            staged |= cost_columns("t", "s")
-            compared = [column for column in self.columns if column not in COST_COLUMNS]
+            costs = cost_columns("t", "s")
+            staged |= costs
+            compared = [column for column in self.columns if column not in costs]
             vendor = self.cursor.db.vendor
             conditions = [
                 "(t.unit_cost IS NULL AND s.unit_cost IS NOT NULL)",

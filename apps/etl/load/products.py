@@ -60,21 +60,19 @@ def update_product_columns(cursor: Any, fact: Fact, product_keys: list[int], run
         return int(cursor.rowcount)
 
 
-# What follows from the stored unit cost, and from the staged quantity and net amount.
-COST_COLUMNS = {
-    "unit_cost": "{stored}.unit_cost",
-    "cost_amount": "ROUND({stored}.unit_cost * {staged}.quantity, 2)",
-    "margin_amount": "ROUND({staged}.net_amount - {stored}.unit_cost * {staged}.quantity, 2)",
-}
-# Another product is another cost.
-KEEPS_COST = "{stored}.product_key = {staged}.product_key AND {stored}.unit_cost IS NOT NULL"
-
-
 def cost_columns(stored: str, staged: str) -> dict[str, str]:
-    """Return SQL by column: what follows from the stored unit cost where the staged line keeps it, else what is staged."""
-    query = f"CASE WHEN {KEEPS_COST} THEN {{value}} ELSE {{staged}}.{{column}} END"
-    names = {"stored": stored, "staged": staged}
-    return {column: query.format(value=value.format(**names), column=column, **names) for column, value in COST_COLUMNS.items()}
+    """Return SQL by column: what follows from the stored unit cost where the staged line keeps it, else what is staged.
+
+    A line of another product has another cost.
+    """
+    cost = f"{stored}.unit_cost * {staged}.quantity"
+    values = {
+        "unit_cost": f"{stored}.unit_cost",
+        "cost_amount": f"ROUND({cost}, 2)",
+        "margin_amount": f"ROUND({staged}.net_amount - {cost}, 2)",
+    }
+    keeps = f"{stored}.product_key = {staged}.product_key AND {stored}.unit_cost IS NOT NULL"
+    return {column: f"CASE WHEN {keeps} THEN {value} ELSE {staged}.{column} END" for column, value in values.items()}
 
 
 def keep_costs(cursor: Any, table: str, key: str, stored: str, condition: str) -> None:

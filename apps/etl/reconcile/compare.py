@@ -108,7 +108,7 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
         steps = list(plan_steps(snapshots[ORDERS.alias], period))
         found.compared = steps[0].orders if period else None
         listener(0, len(steps) + 1)
-        for number, (sales, payments) in enumerate(read_in_turn(sources, steps)):
+        for number, (sales, payments) in enumerate(read_steps(sources, steps)):
             add_totals(found.source, sales)
             found.findings += find_mismatches(sales, payments)
             listener(number + 1, len(steps) + 1)
@@ -123,8 +123,9 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
     return found
 
 
-def read_in_turn(sources: "Sources", steps: list[Step]) -> Iterator[tuple[Orders, Payments]]:
-    """Yield what each step reads. Two at a time, since a server adds up a query on one core: 10 s instead of 14 s for a million orders.
+def read_steps(sources: "Sources", steps: list[Step]) -> Iterator[tuple[Orders, Payments]]:
+    """Yield what each step reads. Two at a time, since a server adds up a query on one core: on two, shared with the warehouse, a million
+    orders took 13.7 instead of 15.3 s, medians of four pairs.
 
     Every second one is read in other snapshots. What changes between the two can only make a day look different, and its orders are
     then compared in one.
