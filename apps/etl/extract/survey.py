@@ -1,7 +1,7 @@
 """What a run has to read: the sources' clock, the orders that it touches, and every target's slices."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from apps.etl.declarations import Source, Target
 from apps.etl.extract.facts import find_touched
-from apps.etl.extract.snapshot import Snapshot, open_snapshot, open_snapshots
+from apps.etl.extract.snapshot import Snapshot, open_snapshots
 from apps.etl.extract.sweep import Sweep, Swept, find_due, in_warehouse
 from apps.etl.slices import EVERYTHING, Slices, cut
 from apps.etl.sums import NOTHING
@@ -41,11 +41,10 @@ def survey_everything(size: int) -> Survey:
 
 def survey_changes(window: ChangeWindow | None, sweep: Sweeping, size: int) -> Survey:
     """Find the orders that changed in the window, that came due, and that the sweep finds to differ."""
-    with open_table_snapshots() as snapshots:
+    with open_order_snapshots() as snapshots:
         clock = earliest_clock(snapshots)
-        by_alias = {source.alias: snapshot for source, snapshot in snapshots.items()}
         ways = {
-            "window": find_touched(by_alias, window) if window else NOTHING,
+            "window": find_touched(snapshots, window) if window else NOTHING,
             "due": in_warehouse(find_due, clock),
         }
         swept = sweep(Sweep(snapshots, np.unique(np.concatenate(list(ways.values())))))
@@ -71,14 +70,7 @@ def open_order_snapshots() -> AbstractContextManager[Mapping[str, Snapshot]]:
     return open_snapshots(FINGERPRINTED)
 
 
-@contextmanager
-def open_table_snapshots() -> Iterator[Mapping[Source, Snapshot]]:
-    """Open one for each table, so that all of them can be asked at once. An order that changes in between only looks different."""
-    with ExitStack() as stack:
-        yield {source: stack.enter_context(open_snapshot(source.alias)) for source in FINGERPRINTED}
-
-
-def earliest_clock(snapshots: Mapping[Any, Snapshot]) -> datetime:
+def earliest_clock(snapshots: Mapping[str, Snapshot]) -> datetime:
     return min(snapshot.clock for snapshot in snapshots.values())
 
 

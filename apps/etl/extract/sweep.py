@@ -1,7 +1,7 @@
 """The sweep: find the orders whose rows in the sources are not those that were read, whatever their `updated_at` says.
 
-Fingerprints of 1 024 orders are compared in one sum first, and order by order only where these sums differ. All source tables and the
-warehouse are added up at the same time: a million orders in 3.3 s instead of 4.5 s on two cores.
+Fingerprints of 1 024 orders are compared in one sum first, and order by order only where these sums differ. Both source databases and the
+warehouse add up at the same time.
 """
 
 import time
@@ -48,9 +48,9 @@ class Swept:
 
 
 class Sweep:
-    """A sweep in a snapshot of each table. `known`: ascending ids of orders that will be read anyway, and need no finding."""
+    """A sweep in the snapshots of a plan. `known`: ascending ids of orders that will be read anyway, and need no finding."""
 
-    def __init__(self, snapshots: Mapping[Source, Snapshot], known: Any):
+    def __init__(self, snapshots: Mapping[str, Snapshot], known: Any):
         self.snapshots = snapshots
         self.known = known
         self.swept = Swept()
@@ -105,15 +105,18 @@ class Sweep:
         return {column: add_up([each[column] for each in sums]) for column in ORDER_SOURCES}
 
     def sum_sources(self, by_segment: bool, condition: Condition) -> ByColumn:
-        """Return the fingerprints of the rows that meet the condition, from all tables at once."""
+        """Return the fingerprints of the rows that meet the condition, from all databases at once."""
+        with ThreadPoolExecutor(len(ORDER_SOURCES)) as threads:
+            futures = {column: threads.submit(self.sum_rows, sources, by_segment, condition) for column, sources in ORDER_SOURCES.items()}
+            return {column: future.result() for column, future in futures.items()}
 
-        def sum_rows(source: Source) -> Sums:
-            snapshot = self.snapshots[source]
-            return snapshot.sum_fingerprints(source, by_segment, condition(snapshot, source))
-
-        with ThreadPoolExecutor(len(self.snapshots)) as threads:
-            futures = {column: [threads.submit(sum_rows, source) for source in sources] for column, sources in ORDER_SOURCES.items()}
-            return {column: add_up([future.result() for future in each]) for column, each in futures.items()}
+    def sum_rows(self, sources: Iterable[Source], by_segment: bool, condition: Condition) -> Sums:
+        return add_up(
+            [
+                self.snapshots[source.alias].sum_fingerprints(source, by_segment, condition(self.snapshots[source.alias], source))
+                for source in sources
+            ]
+        )
 
 
 def among(snapshot: Snapshot, source: Source, ids: list[int]) -> str:
