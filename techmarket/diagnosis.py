@@ -110,6 +110,8 @@ def diagnose(error: Exception, alias: str) -> EtlError:
     """Return our error for what a driver raised on `alias`; what the tables above do not know becomes Terminal with the driver's words."""
     cause = error.__cause__ if isinstance(error, django.db.Error) and error.__cause__ else error
     kind, code = find_diagnosis(cause)
+    if isinstance(cause, django.db.NotSupportedError):  # Django's own, at connect: it names the versions
+        kind, code = errors.Misconfigured, "database.too_old"
     if kind is errors.SchemaDrift and alias not in settings.SOURCES:
         kind, code = OWN_COLUMN
     return kind(database_message(code, alias, cause))

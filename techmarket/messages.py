@@ -41,6 +41,43 @@ MESSAGES = {
         "{place}: table {table} is stored by {engine}, which has no transactions, so that two reads of one snapshot may differ. Expected: "
         "InnoDB. Run `ALTER TABLE {table} ENGINE=InnoDB` there."
     ),
+    "database.too_old": _("{place}: {detail}. Upgrade the server, or correct {variable}."),
+    "database.encoding": _(
+        "{place} has the encoding {detail}, in which not every text can be stored. Create a database with `ENCODING 'UTF8' TEMPLATE "
+        "template0` and restore a backup there, or correct {variable}."
+    ),
+    "database.no_schema": _(
+        "{place}: user {role} may use no schema of the search path, {path}. Run `GRANT USAGE ON SCHEMA public TO {role}` there, or put the "
+        "schema with the tables into the search path."
+    ),
+    "database.two_schemas": _(
+        "{place}: the tables are in schema {found}, but new ones would be created in {current}, the first of the search path. Run "
+        "`ALTER ROLE {role} IN DATABASE {database} SET search_path = {found}` there for these tables, or `... = {current}` for new ones."
+    ),
+    "database.foreign_table": _(
+        "{place}: {table} means the one in schema {found}, while the other tables are in {schema}. Run `ALTER ROLE {role} IN DATABASE "
+        "{database} SET search_path = {schema}` there."
+    ),
+    "database.missing_rights": _("{place} denies user {role} {rights} on {table}. Run `GRANT {rights} ON {table} TO {role}` there."),
+    "database.no_temporary_tables": _(
+        "{place} denies user {role} temporary tables, which a load needs. Run `GRANT TEMPORARY ON DATABASE {database} TO {role}` there."
+    ),
+    "database.hidden_rows": _(
+        "{place}: row-level security may hide rows of {table} from user {role}. Run `ALTER ROLE {role} BYPASSRLS` there, or `ALTER TABLE "
+        "{table} DISABLE ROW LEVEL SECURITY`."
+    ),
+    "database.loose_collation": _(
+        "{place}: different texts are equal in {table}.{column} under its collation, {collation}, so that changes would go unnoticed. Run "
+        '`ALTER TABLE {table} ALTER {column} TYPE {type} COLLATE "default"` there.'
+    ),
+    "database.small_packets": _(
+        "{place}: max_allowed_packet is {found} bytes, less than a run's queries. Run `SET GLOBAL max_allowed_packet = {needed}` there, "
+        "and set it in the server's configuration."
+    ),
+    "database.cut_results": _(
+        "{place}: sql_select_limit cuts results after {found} rows. Remove it from the server's configuration and its init_connect, and "
+        "run `SET GLOBAL sql_select_limit = 18446744073709551615` there."
+    ),
     "database.too_large": _(
         "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
     ),
@@ -126,6 +163,9 @@ MESSAGES = {
     "check.narrowed": _("narrowed column {column}"),
     "check.on_update": _("ON UPDATE of {column}"),
     "check.indexed": _("index on {column}"),
+    "check.build": _("rights to swap in a new table"),
+    "build.expected": _("owner, with CREATE on the schema"),
+    "build.slow": _("denied; a load into the empty table takes several times as long"),
     "column.unknown": _("no such column"),
     "column.not_loaded": _("{type}; not loaded"),
     "updated_at.sweep_only": _("none; only the sweep finds changes"),

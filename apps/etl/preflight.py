@@ -1,4 +1,4 @@
-"""Check before a run reads anything: databases answer, sources have the columns that tables.py declares, the warehouse takes writes.
+"""Check before a run reads anything: all preconditions of every database, the columns that tables.py declares, the warehouse's tables.
 
 What cannot be read rightly is refused. What can, and is not as the source's model has it, is a warning of the run.
 """
@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connections, models, transaction
 
 from apps.etl.checks import NO_ROWS, Result, count_rows
 from apps.etl.declarations import Column, Kind, Source
 from apps.etl.interrupts import interruptible, kill_query
+from apps.etl.preconditions import WAREHOUSE, check_own_tables, check_server
 from apps.etl.source_schema import FoundColumn, FoundTable, read_table, type_arguments, type_word
 from apps.etl.tables import FINGERPRINTED, SOURCES
 from techmarket.diagnosis import diagnosed, place
-from techmarket.errors import BadData, Misconfigured, ReadOnly, SchemaDrift
+from techmarket.errors import BadData, Misconfigured, SchemaDrift
 from techmarket.messages import message
 
 # Accepted column types by kind, by their first word in MySQL, MariaDB and SQLite.
@@ -41,9 +43,18 @@ Fields = Mapping[str, "models.Field[Any, Any]"]  # by column
 
 
 def preflight() -> list[Result]:
-    """Check all sources and the warehouse. Return warnings; raise Misconfigured or BadData with the cause and the next step."""
-    warnings = [warning for source in SOURCES.values() for warning in check_source(source)]
-    check_warehouse()
+    """Check all databases. Return warnings; raise Misconfigured, AccessDenied or BadData with the cause and the next step."""
+    aliases = dict.fromkeys([*(source.alias for source in SOURCES.values()), *settings.WAREHOUSE])
+    return [warning for alias in aliases for warning in [*check_server(alias), *check_database(alias)]]
+
+
+def check_database(alias: str) -> list[Result]:
+    """Check the tables of one database, after `check_server`. Return warnings."""
+    warnings = [warning for source in SOURCES.values() if source.alias == alias for warning in check_source(source)]
+    if alias in settings.WAREHOUSE:
+        warnings += check_own_tables(alias)
+    if alias == WAREHOUSE:
+        check_warehouse()
     return list(dict.fromkeys(warnings))  # a table that two targets read is looked at twice
 
 
@@ -181,7 +192,3 @@ def check_warehouse() -> None:
         for model in apps.get_app_config("dwh").get_models():
             columns = ", ".join(str(field.column) for field in model._meta.local_concrete_fields)
             cursor.execute(f"SELECT {columns} FROM {model._meta.db_table} WHERE 1 = 0")
-        if cursor.db.vendor == "postgresql":
-            cursor.execute("SHOW transaction_read_only")
-            if cursor.fetchone()[0] == "on":
-                raise ReadOnly(message("database.read_only", place=place("dwh"), variable="DWH_URL"))

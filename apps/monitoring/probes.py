@@ -24,11 +24,11 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from apps.etl.checks import describe_failure
-from apps.etl.preflight import check_source
-from apps.etl.tables import SOURCES
+from apps.etl.preconditions import check_server, own_tables
+from apps.etl.preflight import check_database
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed, place, server
-from techmarket.errors import AccessDenied, EtlError, ReadOnly, Unreachable
+from techmarket.errors import AccessDenied, EtlError, Unreachable
 from techmarket.liveness import read_liveness_time
 from techmarket.migrations import require_migrations
 
@@ -51,9 +51,8 @@ MAY_WRITE_SQL = {
         "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), ''''))"
     ),
     "postgresql": (
-        "SELECT current_setting('transaction_read_only') = 'off' AND COALESCE(bool_and(has_table_privilege(oid, 'INSERT')), "
-        "has_schema_privilege(current_schema(), 'CREATE')) FROM pg_class "
-        "WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace"
+        "SELECT current_setting('transaction_read_only') = 'off' AND COALESCE(bool_and(has_table_privilege("
+        "to_regclass(quote_ident(name)), 'INSERT')), has_schema_privilege(current_schema(), 'CREATE')) FROM unnest(%s::text[]) AS own(name)"
     ),
 }
 
@@ -153,13 +152,14 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
         if detailed:
             answer.version = server(connection)
             answer.latency_ms = measure_latency(connection)
-            answer.rights = "write" if may_write(connection) else "read only"
+            answer.rights = "write" if may_write(connection, alias) else "read only"
+            check_server(alias)
         answer.migrated = False
-        answer.warnings = check_tables(alias)
+        if alias in settings.WAREHOUSE:
+            require_migrations(alias)
+        if detailed:
+            answer.warnings = find_warnings(alias)
         answer.migrated = True
-    if answer.rights == "read only" and alias in settings.WAREHOUSE:
-        user = connection.settings_dict["USER"]
-        raise ReadOnly(f"{answer.place} does not take writes of user {user!r}. Grant them, or correct the server.")
 
 
 def limit_waiting(alias: str) -> BaseDatabaseWrapper:
@@ -187,24 +187,18 @@ def milliseconds_since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 2)
 
 
-def may_write(connection: BaseDatabaseWrapper) -> bool:
+def may_write(connection: BaseDatabaseWrapper, alias: str) -> bool:
     """Return True if the connection's user may insert rows."""
     if connection.vendor == "sqlite":
         return os.access(connection.settings_dict["NAME"], os.W_OK)
     with connection.cursor() as cursor:
-        cursor.execute(MAY_WRITE_SQL[connection.vendor])
+        cursor.execute(MAY_WRITE_SQL[connection.vendor], [own_tables(alias)] if connection.vendor == "postgresql" else None)
         return bool(cursor.fetchone()[0])
 
 
-def check_tables(alias: str) -> list[str]:
-    """Check a source for the columns that a run reads, whoever created them, and our own databases for their migrations.
-
-    Return the warnings.
-    """
-    warnings = [warning for source in SOURCES.values() if source.alias == alias for warning in check_source(source)]
-    if alias in settings.WAREHOUSE:
-        require_migrations(alias)
-    return list(dict.fromkeys(f"{place(alias)}: warning: {describe_failure(warning)}." for warning in warnings))
+def find_warnings(alias: str) -> list[str]:
+    """Check the tables as the preflight does. Return the warnings."""
+    return list(dict.fromkeys(f"{place(alias)}: warning: {describe_failure(warning)}." for warning in check_database(alias)))
 
 
 # --- Broker, workers, beat ---

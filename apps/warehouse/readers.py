@@ -6,11 +6,12 @@ It may read the dimensions, the fact, the KPI views and the age of the data, and
 from typing import Any
 
 from django.apps import AppConfig
-from django.db import connections
+from django.db import connections, transaction
 
 from apps.warehouse.dimensions import Dimension
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpi_sql import VIEWS
+from apps.warehouse.own_schema import fix_schema
 
 READER = "bi_reader"
 AS_OF = "data_as_of"  # view of etl_load: the latest high-water mark and no other column
@@ -24,7 +25,8 @@ def grant_reader(sender: AppConfig, using: str, **kwargs: Any) -> None:
     """
     if using != sender.label or connections[using].vendor != "postgresql":
         return
-    with connections[using].cursor() as cursor:
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        fix_schema(cursor)
         for relation in find_ungranted(cursor, readable_relations(sender)):
             cursor.execute(f"GRANT SELECT ON {relation} TO {READER}")
 

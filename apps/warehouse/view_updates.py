@@ -11,13 +11,15 @@ from django.db import connections, transaction
 
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpi_sql import VIEWS, View
+from apps.warehouse.own_schema import fix_schema
 
 
 def drop_views(sender: AppConfig, using: str, plan: list[Any], **kwargs: Any) -> None:
     """Before a migration of the warehouse's tables. A migrate with nothing to do leaves the views to those who are reading them."""
     if using != sender.label or all(migration.app_label != sender.label for migration, _ in plan):
         return
-    with connections[using].cursor() as cursor:
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        fix_schema(cursor)
         for view in VIEWS:
             cursor.execute(f"DROP VIEW IF EXISTS {view.name}")
 
@@ -27,6 +29,7 @@ def create_views(sender: AppConfig, using: str, **kwargs: Any) -> None:
     if using != sender.label:
         return
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        fix_schema(cursor)
         if FactSales._meta.db_table not in cursor.db.introspection.table_names(cursor):
             return  # migrated back to nothing
         for view in VIEWS:

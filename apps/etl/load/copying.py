@@ -14,6 +14,7 @@ ROWS_PER_BLOCK = 12_000
 # Bytes passed to libpq at once. It moves what it could not send yet to the front of its buffer, again and again: in one piece of 8 MB
 # the same COPY took 1.6 times as long.
 BYTES_PER_PIECE = 262_144
+TEMPORARY_SCHEMA = {"postgresql": "pg_temp", "sqlite": "temp"}
 
 
 Pieces = list[memoryview]
@@ -96,8 +97,8 @@ def copy_binary(cursor: Any, table: str, names: list[str], pieces: Pieces, optio
 
 
 def create_stage(cursor: Any, stage: str, table: str, columns: list[str]) -> None:
-    """Create an empty temporary table with these columns of `table`."""
-    cursor.execute(f"DROP TABLE IF EXISTS {stage}")
+    """Create an empty temporary table with these columns of `table`. A permanent one of this name is another's, and stays."""
+    cursor.execute(f"DROP TABLE IF EXISTS {TEMPORARY_SCHEMA[cursor.db.vendor]}.{stage}")
     cursor.execute(f"CREATE TEMPORARY TABLE {stage} AS SELECT {', '.join(columns)} FROM {table} WHERE 1 = 0")
 
 

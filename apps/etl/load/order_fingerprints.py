@@ -23,6 +23,10 @@ INSERT INTO {TABLE} ({", ".join(COLUMNS)}) SELECT {", ".join(COLUMNS)} FROM {STA
 WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS t WHERE t.order_id = s.order_id AND {SAME})
 ON CONFLICT (order_id) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])}
 """
+EMPTY_TABLES_KEY = f"""
+SELECT quote_ident(conname) FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = conrelid
+WHERE c.oid = '{TABLE}'::regclass AND contype = 'p' AND pg_has_role(relowner, 'USAGE') AND NOT EXISTS (SELECT 1 FROM {TABLE})
+"""
 INSERT_SEGMENTS = f"""
 INSERT INTO etl_segment (segment, star) SELECT DISTINCT order_id / {SEGMENT}, 0 FROM {{table}} WHERE TRUE ON CONFLICT (segment) DO NOTHING
 """
@@ -30,9 +34,8 @@ INSERT INTO etl_segment (segment, star) SELECT DISTINCT order_id / {SEGMENT}, 0 
 
 def load_fingerprints(cursor: Any, batches: Iterable[pa.Table], scope: str) -> None:
     """Replace the fingerprints of the orders in `scope`, SQL, by those in the batches. Unchanged ones are not written."""
-    cursor.execute(f"SELECT NOT EXISTS (SELECT 1 FROM {TABLE})")
-    if cursor.fetchone()[0] and cursor.db.vendor == "postgresql":
-        return fill_empty(cursor, batches)
+    if cursor.db.vendor == "postgresql" and (key := find_droppable_key(cursor)):
+        return fill_empty(cursor, batches, key)
     create_stage(cursor, STAGE, TABLE, COLUMNS)
     for batch in batches:
         copy(cursor, STAGE, batch)
@@ -43,9 +46,16 @@ def load_fingerprints(cursor: Any, batches: Iterable[pa.Table], scope: str) -> N
     return None
 
 
-def fill_empty(cursor: Any, batches: Iterable[pa.Table]) -> None:
+def find_droppable_key(cursor: Any) -> str | None:
+    """Return the name of the table's primary key, if the table is empty and the user owns it."""
+    cursor.execute(EMPTY_TABLES_KEY)
+    row = cursor.fetchone()
+    return str(row[0]) if row else None
+
+
+def fill_empty(cursor: Any, batches: Iterable[pa.Table], key: str) -> None:
     """Index the rows when all are there, in half the time that they take one by one."""
-    cursor.execute(f"ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey")
+    cursor.execute(f"ALTER TABLE {TABLE} DROP CONSTRAINT {key}")
     for batch in batches:
         copy(cursor, TABLE, batch)
     cursor.execute(f"ALTER TABLE {TABLE} ADD PRIMARY KEY (order_id)")

@@ -29,12 +29,14 @@ from apps.etl.star import record_star, sum_dimension
 from apps.etl.tables import DIMENSIONS, FACTS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.window import ChangeWindow
 from apps.warehouse.loads import Load, latest_load
+from apps.warehouse.own_schema import fix_schema
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import BrakesApplied, ChecksRefused, StalePlan, Unbalanced
 from techmarket.messages import Message, message
 
 WAREHOUSE = "dwh"
-# The advisory lock that admits one load at a time, whoever started it. Any number that nothing else in the warehouse uses.
+# The advisory lock that admits one load of this warehouse at a time, whoever started it: any number that nothing else in the database uses.
+# With the oid of etl_load in it, since a database may hold two warehouses in two schemas, and its advisory locks know no schema.
 LOAD_LOCK = 7_301_015
 SHOWN_CHECKS = 3  # failed checks named in the error
 LOCK_TIMEOUT = "5s"
@@ -105,7 +107,8 @@ def publishing_transaction(request: PublishRequest) -> Iterator[Any]:
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")  # sorts a key of two million rows in memory
                 cursor.execute("SET LOCAL jit = off")  # compiling took 10 ms per slice
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+                fix_schema(cursor)
+                cursor.execute("SELECT pg_advisory_xact_lock((%s::bigint << 32) + 'etl_load'::regclass::oid::bigint)", [LOAD_LOCK])
             try:
                 yield cursor
             except Exception:

@@ -8,11 +8,12 @@ from django.core.management import call_command
 from django.core.management.base import CommandParser
 from django.db import connections
 
+from apps.etl.preconditions import check_server
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
 from techmarket.diagnosis import diagnosed, place
 from techmarket.errors import ConnectionLost, Unreachable
-from techmarket.migrations import count_pending_migrations
+from techmarket.migrations import count_pending_migrations, require_own_schema
 
 
 class Command(BaseCommand):
@@ -28,6 +29,8 @@ class Command(BaseCommand):
         for alias in settings.DATABASES:
             with diagnosed(alias):
                 wait_for_database(alias, deadline)
+                check_server(alias)
+                require_own_schema(alias)
                 count = count_pending_migrations(alias)
                 call_command("migrate", database=alias, verbosity=0, interactive=False, skip_checks=True)
             if options["verbosity"]:
