@@ -17,7 +17,7 @@ from apps.etl.interrupts import interruptible, kill_query
 from apps.etl.preconditions import WAREHOUSE, check_own_tables, check_server
 from apps.etl.source_schema import FoundColumn, FoundTable, read_table, type_arguments, type_word
 from apps.etl.tables import FINGERPRINTED, SOURCES
-from techmarket.diagnosis import diagnosed, place
+from techmarket.diagnosis import close, diagnosed, place
 from techmarket.errors import BadData, Misconfigured, SchemaDrift
 from techmarket.messages import message
 
@@ -45,7 +45,10 @@ Fields = Mapping[str, "models.Field[Any, Any]"]  # by column
 def preflight() -> list[Result]:
     """Check all databases. Return warnings; raise Misconfigured, AccessDenied or BadData with the cause and the next step."""
     aliases = dict.fromkeys([*(source.alias for source in SOURCES.values()), *settings.WAREHOUSE])
-    return [warning for alias in aliases for warning in [*check_server(alias), *check_database(alias)]]
+    warnings = [warning for alias in aliases for warning in [*check_server(alias), *check_database(alias)]]
+    for alias in settings.SOURCES:
+        close(alias)  # what follows reads in snapshots: these would be idle until the server ends them
+    return warnings
 
 
 def check_database(alias: str) -> list[Result]:

@@ -8,6 +8,7 @@ print(run.state, api.row_counts(run)["fact_sales"])
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -34,6 +35,8 @@ from apps.orchestration.window import Window, today
 from apps.orchestration.worker.local import execute_run, report_tasks_of_others
 from apps.orchestration.worker.loop import Listener, silent
 from apps.orchestration.worker.recovery import reap
+from techmarket.connections import LOST, close_connections, close_dead_connections
+from techmarket.errors import EtlError
 
 __all__ = [
     "CannotResume",
@@ -53,6 +56,7 @@ __all__ = [
 
 POLL_S = 0.3  # between two queries of the ledger
 REAP_INTERVAL_S = 15.0
+LEDGER_PATIENCE_S = 60.0  # the workers go on without a follower; a server takes a few seconds to restart
 CENT = pa.scalar(Decimal("0.01"), pa.decimal128(2, 2))
 
 
@@ -139,24 +143,33 @@ def texts(rows: Sequence[Mapping[str, object]], name: str) -> pa.Array:
 
 def follow(run: Run, listener: Listener = silent, unclaimed: Callable[[Run], None] | None = None) -> Run:
     """Wait until a run that workers execute has ended. Call `listener` for tasks as they end, `unclaimed` if no worker takes the run."""
-    started = reaped = time.monotonic()
+    started = reaped = answered = time.monotonic()
     reported: set[int] = set()
     while run.is_active:
-        report_tasks_of_others(run, listener, reported)
         now = time.monotonic()
-        if unclaimed and run.state == State.QUEUED and now - started > UNCLAIMED_AFTER_S:
-            unclaimed(run)
-            unclaimed = None
-        if now - reaped > REAP_INTERVAL_S:
-            reap()
-            reaped = now
-        time.sleep(POLL_S)
-        run.refresh_from_db()
+        try:
+            report_tasks_of_others(run, listener, reported)
+            if unclaimed and run.state == State.QUEUED and now - started > UNCLAIMED_AFTER_S:
+                unclaimed(run)
+                unclaimed = None
+            if now - reaped > REAP_INTERVAL_S:
+                reaped = now
+                with suppress(EtlError):  # of the warehouse, which the run's workers will name
+                    reap()
+            time.sleep(POLL_S)
+            run.refresh_from_db()
+            answered = time.monotonic()
+        except LOST:
+            if now - answered > LEDGER_PATIENCE_S:
+                raise
+            close_connections()
+            time.sleep(POLL_S)
     return run
 
 
 def last(mode: str | None = None, state: str | None = None) -> Run | None:
     """Return the latest run, of this mode and in this state where given."""
+    close_dead_connections()
     filters = {"mode": mode, "state": state}
     return Run.objects.filter(**{name: value for name, value in filters.items() if value}).first()
 

@@ -22,6 +22,7 @@ from apps.orchestration.models import MAX_MISMATCHES, DayProof, PaymentMismatch,
 from apps.orchestration.standing import find_orders, standing_rejects
 from apps.orchestration.window import Window, shop_date, today
 from apps.warehouse.loads import latest_load
+from techmarket.connections import close_dead_connections
 from techmarket.errors import PublishedMeanwhile
 from techmarket.messages import message
 
@@ -56,6 +57,7 @@ def prove(window: Window, listener: Listener = lambda done, steps: None) -> Proo
         rejects = list(standing_rejects().filter(subject=FACT_SALES.table))
         mark = before.high_water_mark if before else None
         found = compare(settings.SHOP_TIME_ZONE, period, to_rejected(rejects), mark, listener)
+        close_dead_connections()  # idle for as long as the comparison took
         after = latest_load()
         if (before and before.sequence) == (after and after.sequence):
             days = list(build_proofs(found, period, mark))

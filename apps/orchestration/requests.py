@@ -14,6 +14,7 @@ from apps.orchestration.worker.delivery import send_ready_tasks
 from apps.orchestration.worker.heartbeat import worker_name
 from apps.orchestration.worker.recovery import reap
 from apps.warehouse.loads import Load, latest_load
+from techmarket.connections import close_connections, close_dead_connections
 from techmarket.errors import Usage
 from techmarket.messages import Message, message
 from techmarket.version import code_version
@@ -51,6 +52,7 @@ def start_run(
     window.check_mode(mode)
     if reread and mode != Mode.FULL:
         raise Usage(_("Only a full run rereads everything."))
+    close_connections()  # a process may have been idle for hours since its last run
     reap()
     fields: dict[str, Any] = {
         "mode": mode,
@@ -112,6 +114,7 @@ def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
 
     If no task of it is being executed it has ended on return, otherwise it ends within ten seconds.
     """
+    close_dead_connections()
     run = Run.objects.filter(pk=number).first()
     if run is None or not run.request_cancel(requested_by, reason):
         return None
@@ -140,6 +143,7 @@ def resume_run(number: int, queue: bool = False, accepted_by: str = "", because:
 
     `accepted_by`: who accepts what the brakes found, and `because` of what; the run publishes then.
     """
+    close_connections()
     reap()
     run = Run.objects.filter(pk=number).first()
     if run is None:

@@ -9,7 +9,7 @@ from typing import Self
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -66,7 +66,7 @@ class Heartbeat:
                     since_write = 0.0
                     self.write()
                 self.cause = self.cause or self.listen()
-            except DatabaseError:
+            except Error:
                 connection.close()  # the next beat tries a new one; if none succeeds, the reaper is right to act
             if self.cause:
                 interrupt()

@@ -20,7 +20,8 @@ from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat, wo
 from apps.orchestration.worker.landing import check_rows, land, save_revenue
 from apps.orchestration.worker.stages import STAGES, Landed
 from techmarket.commands import signals_heeded
-from techmarket.diagnosis import close, diagnosed
+from techmarket.connections import LOST, close_connections, close_dead_connections
+from techmarket.diagnosis import close, database_message, diagnosed
 from techmarket.errors import ChecksRefused, ClaimLost, EtlError, RowsMoved, Unreachable
 
 log = structlog.get_logger()
@@ -63,15 +64,44 @@ class Worker:
         sleep(self.idle_s, self.heartbeat)
 
     def work(self) -> None:
+        """Execute tasks until there are none. A lost connection to the ledger between two of them costs an attempt of the worker's own."""
+        lost = 0
         while True:
-            self.heartbeat.check()
-            task = self.choose_task()
-            if task and execute_task(task, self.heartbeat, self.listener):
-                self.after(task)
-            elif self.is_done():
+            try:
+                if not self.take_turn():
+                    return
+            except LOST as error:
+                lost += 1
+                if lost >= settings.ETL_ATTEMPTS:
+                    raise
+                log.warning("the control database closed a connection", attempt=lost, cause=str(error))
+                self.wait_for_ledger()
+
+    def take_turn(self) -> bool:
+        """Execute a task or wait for one. Return False where there is none left."""
+        self.heartbeat.check()
+        task = self.choose_task()
+        if task and execute_task(task, self.heartbeat, self.listener):
+            self.after(task)
+        elif self.is_done():
+            return False
+        else:
+            self.wait()
+        return True
+
+    def wait_for_ledger(self) -> None:
+        """Queue the task again in which the ledger was lost, as soon as it answers. Gives up when the reaper would act."""
+        until = time.monotonic() + settings.ETL_LOST_AFTER_SECONDS
+        while True:
+            close_connections()
+            try:
+                for task in self.run.tasks.filter(state=State.RUNNING, worker=worker_name()):
+                    task.requeue(database_message("database.connection_lost", "default", ""))
                 return
-            else:
-                self.wait()
+            except LOST:
+                if time.monotonic() > until:
+                    raise
+            sleep(LISTEN_INTERVAL_S, self.heartbeat)
 
 
 def sleep(seconds: float, heartbeat: Heartbeat) -> None:
@@ -104,9 +134,11 @@ def attempt_task(task: Task, heartbeat: Heartbeat, listener: Listener) -> None:
 
     try:
         with signals_heeded(), diagnosed("default"):
+            close_dead_connections()
             landed = STAGES[task.stage](task, report)
             if task.stage != Stage.LOAD:  # a load has checked before its commit; now it is too late to end it
                 heartbeat.check()
+            close_dead_connections()  # the ledger's was idle for as long as the stage took
             land(task, landed)
     except KeyboardInterrupt as error:
         close("default")
@@ -114,7 +146,7 @@ def attempt_task(task: Task, heartbeat: Heartbeat, listener: Listener) -> None:
         raise
     except Exception as error:
         heartbeat.claim = None
-        connections["default"].close_if_unusable_or_obsolete()
+        close_connections()  # every alias: with a dead one the next attempts would fail alike
         record_failure(task, find_cause(error, heartbeat))
     else:
         log_success(task, landed)

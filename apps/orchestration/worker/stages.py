@@ -39,6 +39,7 @@ from apps.orchestration.moved import refuse_moved_rows
 from apps.orchestration.planning import Plan, plan_run
 from apps.orchestration.standing import standing_rejects
 from apps.warehouse.loads import Load, latest_load
+from techmarket.connections import close_dead_connections
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import ClaimLost
 from techmarket.messages import Message, message
@@ -228,6 +229,7 @@ def record_session(task: Task, name: SessionId | None) -> None:
 @contextmanager
 def hold_claim(task: Task) -> Iterator[None]:
     """Lock the task's row while the warehouse commits: others wait, and a worker that lost the claim cannot commit. Raises ClaimLost."""
+    close_dead_connections()  # the ledger's was idle during the load
     with transaction.atomic(), connections["default"].cursor() as cursor:
         if cursor.db.vendor == "postgresql":  # a worker that is stopped or cut off here must not block the reaper for ever
             cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{COMMIT_TIMEOUT_S}s"])

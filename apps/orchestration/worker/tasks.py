@@ -2,10 +2,10 @@
 
 from celery import shared_task
 from celery.signals import worker_process_init
-from django.db import close_old_connections
 
 from apps.orchestration import outcome, schedules
 from apps.orchestration.worker import recovery
+from techmarket.connections import close_connections
 
 
 @shared_task(name="techmarket.plan")
@@ -56,7 +56,7 @@ def reconcile(days: int | None) -> None:
 def execute(task_id: int) -> None:
     from apps.orchestration.worker.celery import execute_delivered_task  # beat imports this module, and needs no pandas
 
-    close_old_connections()
+    close_connections()
     execute_delivered_task(task_id)
 
 
