@@ -12,7 +12,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 
 from apps.etl.checks import Result
 from apps.etl.tables import FACTS
@@ -54,7 +54,9 @@ def check_own_tables(alias: str) -> list[Result]:
 def check_all(preconditions: Collection[Precondition], alias: str) -> list[Result]:
     vendor = connections[alias].vendor
     warnings: list[Result] = []
-    with diagnosed(alias), connections[alias].cursor() as cursor:
+    with diagnosed(alias), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        if vendor == "postgresql":
+            cursor.execute("SET LOCAL lock_timeout = '5s'")  # a table may be locked by DDL
         for each in preconditions:
             if alias in each.aliases and each.vendor in ("", vendor):
                 warnings += each.check(cursor, alias)
