@@ -12,7 +12,7 @@ def open_connections() -> list[BaseDatabaseWrapper]:
 
 
 def close_connections() -> None:
-    """Close them all, without asking: between two attempts and between two runs. The next use of each opens a new one."""
+    """Close them all, dead or not: between two attempts and between two runs. The next use of each opens a new one."""
     for connection in open_connections():
         connection.close()
 

@@ -72,20 +72,20 @@ def select(alias: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def assert_refused(kind: type[EtlError], *parts: str) -> None:
-    """Assert that the preflight and ping give the same sentence, with these parts, and that a run writes nothing."""
+    """Assert that the preflight and ping give the same text, with these parts, and that a run writes nothing."""
     before: Any = warehouse_rows.read_warehouse()
     with pytest.raises(kind) as refusal:
         preflight()
-    sentence = str(refusal.value)
-    assert "\n" not in sentence and sentence.endswith(".")
+    text = str(refusal.value)
+    assert "\n" not in text and text.endswith(".")
     for part in parts:
-        assert part in sentence, sentence
+        assert part in text, text
     with pytest.raises(SystemExit) as stopped:
         call_command("ping", "--databases", "--json")
     assert stopped.value.code == 4
     with pytest.raises(kind):
         run_etl()
-    assert str(Run.objects.latest("pk").cause) == sentence
+    assert str(Run.objects.latest("pk").cause) == text
     assert warehouse_rows.read_warehouse() == before
 
 
@@ -207,7 +207,7 @@ def test_catalogue_of_mysql_is_asked_for_the_very_table(mysql: None) -> None:
         assert preflight() == []
 
 
-# --- Preconditions: the same sentence in the preflight and in ping ---
+# --- Preconditions: the same text in the preflight and in ping ---
 
 
 @pytest.fixture
