@@ -193,7 +193,7 @@ def test_load_does_not_wait_for_that_of_another_warehouse(small_shop: None, post
     other.close()
 
 
-def test_catalogue_of_mysql_is_asked_for_the_very_table(mysql: None) -> None:
+def test_catalogue_of_mysql_finds_the_very_table(mysql: None) -> None:
     """Names that differ in case or accents only, here and in another database, have other columns and another engine."""
     if select("orders_db", "SELECT @@lower_case_table_names") != [(0,)]:
         pytest.skip("the server takes these names for one")
