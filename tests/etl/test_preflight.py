@@ -95,7 +95,10 @@ def test_updated_at_that_is_missing_is_named(table: str) -> None:
 
 def test_a_missing_table_is_named() -> None:
     rename_table = ("ALTER TABLE payments RENAME TO payments_away", "ALTER TABLE payments_away RENAME TO payments")
-    with altered_tables("payments_db", rename_table), pytest.raises(SchemaDrift, match=r"payments_db.*payments.*Restore it in the source database"):
+    with (
+        altered_tables("payments_db", rename_table),
+        pytest.raises(SchemaDrift, match=r"payments_db.*payments.*Restore it in the source database"),
+    ):
         preflight()
     preflight()
 
