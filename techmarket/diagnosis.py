@@ -1,95 +1,54 @@
 """Turn what a database driver raises into one of our errors: the thing, the cause, the next step, and no secret."""
 
+import inspect
 import sqlite3
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import django.db
 import MySQLdb
+import MySQLdb.connections
 import psycopg
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import pq
 
 from techmarket import errors
+from techmarket.driver_errors import (
+    BAD_PASSWORD,
+    CANCELLED,
+    LOST,
+    MISSING,
+    MISSING_TABLE,
+    MYSQL,
+    MYSQL_CONNECTING,
+    NO_PASSWORD,
+    NO_SESSION,
+    OPTION,
+    OTHER,
+    PASSWORD_OR_PLAIN,
+    POSTGRES,
+    POSTGRES_CONNECTING,
+    REACHED,
+    SQLITE,
+    SQLITE_ERROR,
+    TLS,
+    TOO_OLD,
+    UNKNOWN_HOST,
+    UNREACHABLE,
+    Diagnosis,
+)
 from techmarket.errors import EtlError
 from techmarket.messages import Message, message
+from techmarket.pending import can_migrate
+from techmarket.postgres_login import ask_refusal
 
 MIGRATE = "Run `manage.py migrate_all`."
-Diagnosis = tuple[type[EtlError], str]  # the error, and the code of its message
-
-OPTION: Diagnosis = (errors.Misconfigured, "database.bad_option")
-TLS: Diagnosis = (errors.Misconfigured, "database.no_encryption")
-NO_CONNECTION: Diagnosis = (errors.Transient, "database.no_free_connection")
-UNREACHABLE: Diagnosis = (errors.Unreachable, "database.unreachable")
-LOST: Diagnosis = (errors.ConnectionLost, "database.connection_lost")
-OTHER: Diagnosis = (errors.Terminal, "database.other")
-# In our own two databases migrations decide which columns there are, not the declaration of a source.
-OWN_COLUMN: Diagnosis = (errors.NotMigrated, "database.missing_own_column")
-MYSQL: dict[int, Diagnosis] = {
-    1044: (errors.AccessDenied, "database.not_granted"),
-    1045: (errors.AccessDenied, "database.bad_password"),
-    1129: (errors.AccessDenied, "database.host_blocked"),
-    1130: (errors.AccessDenied, "database.host_refused"),
-    1142: (errors.AccessDenied, "database.table_denied"),
-    1143: (errors.AccessDenied, "database.column_denied"),
-    1698: (errors.AccessDenied, "database.user_refused"),
-    1049: (errors.Misconfigured, "database.missing"),
-    1146: (errors.NotMigrated, "database.missing_table"),
-    1054: (errors.SchemaDrift, "database.missing_column"),
-    1412: (errors.Transient, "database.table_changed"),
-    1205: (errors.LockTimeout, "database.lock_timeout"),
-    1213: (errors.Transient, "database.deadlock"),
-    1021: (errors.NoSpace, "database.disk_full"),
-    1040: NO_CONNECTION,
-    1203: NO_CONNECTION,
-    1226: NO_CONNECTION,
-    1969: (errors.Transient, "database.statement_timeout"),
-    3024: (errors.Transient, "database.statement_timeout"),
-    2026: TLS,
-    2002: UNREACHABLE,
-    2003: UNREACHABLE,
-    2005: (errors.Unreachable, "database.unknown_host"),
-}
-SQLITE: dict[str, Diagnosis] = {
-    "unable to open": (errors.Unreachable, "database.file_unwritable"),
-    "not a database": (errors.Unreachable, "database.file_foreign"),
-    "malformed": (errors.Unreachable, "database.file_damaged"),
-    "no such table": (errors.NotMigrated, "database.missing_table"),
-    "no such column": (errors.SchemaDrift, "database.missing_column"),
-    "readonly": (errors.ReadOnly, "database.file_read_only"),
-    "locked": (errors.LockTimeout, "database.file_locked"),
-    "disk I/O": (errors.Terminal, "database.disk_error"),
-    "full": (errors.NoSpace, "database.disk_full"),
-}
-POSTGRES: dict[str, Diagnosis] = {
-    "28": (errors.AccessDenied, "database.bad_password"),
-    "3D000": (errors.Misconfigured, "database.missing"),
-    "42P01": (errors.NotMigrated, "database.missing_table"),
-    "3F000": (errors.NotMigrated, "database.missing_schema"),
-    "42703": OWN_COLUMN,
-    "42501": (errors.AccessDenied, "database.denied"),
-    "25006": (errors.ReadOnly, "database.read_only"),
-    "53300": NO_CONNECTION,
-    "53": (errors.NoSpace, "database.full"),
-    "55P03": (errors.LockTimeout, "database.warehouse_locked"),
-    "40": (errors.Transient, "database.transient"),
-    "57014": (errors.Transient, "database.statement_cancelled"),
-    "57": (errors.ConnectionLost, "database.restarting"),
-    "08": LOST,
-}
-MYSQL_LOST = (2006, 2013, 2027, 2055, 1053, 1317, 1927)
-# Looked up in this order, by phrases of libpq and psycopg.
-WITHOUT_STATE: list[tuple[Diagnosis, tuple[str, ...]]] = [
-    (POSTGRES["28"], ("authentication failed", "no password supplied", "no pg_hba.conf entry", 'role "', "permission denied for database")),
-    (POSTGRES["3D000"], ("does not exist",)),
-    (POSTGRES["53300"], ("too many clients", "too many connections", "connection slots")),
-    (POSTGRES["57"], ("starting up", "shutting down", "recovery mode")),
-    (MYSQL[2005], ("resolve host", "translate host")),
-    (TLS, ("does not support SSL", "certificate", "SSL error")),
-    (OPTION, ("invalid",)),
-    (UNREACHABLE, ("connection failed", "timeout")),
-]
+TLS_MODES = ("require", "verify-ca", "verify-full")
+# An error that passed through one of these was raised while a connection was opened.
+CONNECTING = (MySQLdb.connections.Connection.__init__.__code__, inspect.unwrap(psycopg.Connection.connect).__code__)
 
 
 def place(alias: str) -> str:
@@ -107,17 +66,56 @@ def server(connection: BaseDatabaseWrapper) -> str:
 
 
 def diagnose(error: Exception, alias: str) -> EtlError:
-    """Return our error for what a driver raised on `alias`; what the tables above do not know becomes Terminal with the driver's words."""
+    """Return our error for what a driver raised on `alias`; what the tables do not know becomes Terminal with the driver's words."""
     cause = error.__cause__ if isinstance(error, django.db.Error) and error.__cause__ else error
-    kind, code = find_diagnosis(cause)
-    if isinstance(cause, django.db.NotSupportedError):  # Django's own, at connect: it names the versions
-        kind, code = errors.Misconfigured, "database.too_old"
-    if kind is errors.SchemaDrift and alias not in settings.SOURCES:
-        kind, code = OWN_COLUMN
+    found = find_diagnosis(cause)
+    if found in MISSING:
+        found = find_missing(found, alias)
+    elif found == BAD_PASSWORD:
+        found = refine_bad_password(alias)
+    elif found == CANCELLED and (limit := read_statement_timeout(cause, alias)):
+        return errors.SessionLimit(database_message("database.statement_limit", alias, cause, limit=limit))
+    kind, code = found
     return kind(database_message(code, alias, cause))
 
 
-def database_message(code: str, alias: str, cause: object) -> Message:
+def missing_table(alias: str, table: str) -> EtlError:
+    """Return the error for a table that the database lacks."""
+    kind, code = find_missing(MISSING_TABLE, alias)
+    return kind(database_message(code, alias, table))
+
+
+def find_missing(diagnosis: Diagnosis, alias: str) -> Diagnosis:
+    """Return who can restore what is missing: a migration only where one has not been applied yet."""
+    migrate, restore_source, restore = MISSING[diagnosis]
+    if can_migrate(alias):
+        return migrate
+    return restore_source if alias in settings.SOURCES else restore
+
+
+def refine_bad_password(alias: str) -> Diagnosis:
+    """MySQL says 1045 for an account that requires TLS, too, and for a password that was not given."""
+    config = settings.DATABASES[alias]
+    if not config.get("PASSWORD"):
+        return NO_PASSWORD
+    has_tls = any(name.startswith("ssl") for name in config.get("OPTIONS", {}))
+    return BAD_PASSWORD if has_tls or alias not in settings.SOURCES else PASSWORD_OR_PLAIN
+
+
+def read_statement_timeout(cause: BaseException, alias: str) -> str:
+    """Return PostgreSQL's statement_timeout as a session of ours has it, empty for none: one SQLSTATE stands for it and for a cancel."""
+    if not isinstance(cause, psycopg.Error):
+        return ""
+    try:
+        with closing(connections[alias].copy()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('statement_timeout')")
+            limit = str(cursor.fetchone()[0])
+    except django.db.Error:
+        return ""
+    return "" if limit == "0" else limit
+
+
+def database_message(code: str, alias: str, cause: object, **more: str) -> Message:
     config = settings.DATABASES[alias]
     # The control database may fail after the warehouse has committed: there we promise nothing.
     published = "" if alias == "default" else message("database.nothing_published")
@@ -129,31 +127,85 @@ def database_message(code: str, alias: str, cause: object) -> Message:
         variable=settings.VARIABLES[alias],
         detail=first_line(cause) if isinstance(cause, BaseException) else str(cause),
         published=published,
+        **more,
     )
 
 
 def find_diagnosis(cause: BaseException) -> Diagnosis:
     if isinstance(cause, MySQLdb.Error):
-        code = cause.args[0] if cause.args else 0
-        if code in MYSQL_LOST:
-            return UNREACHABLE if "handshake" in str(cause) or "initial communication" in str(cause) else LOST
-        return MYSQL.get(code, OTHER)
+        return find_mysql(cause)
     if isinstance(cause, sqlite3.Error):
-        return next((found for phrase, found in SQLITE.items() if phrase in str(cause)), OTHER)
+        return find_sqlite(cause)
     if isinstance(cause, psycopg.Error):
-        if cause.sqlstate:
-            return next((found for state, found in POSTGRES.items() if cause.sqlstate.startswith(state)), OTHER)
-        return find_without_state(str(cause))
+        return find_postgres(cause)
+    if isinstance(cause, django.db.NotSupportedError):  # Django's own, at connect: it names the versions
+        return TOO_OLD
     return OTHER
 
 
-def find_without_state(text: str) -> Diagnosis:
-    """libpq gives no SQLSTATE for what failed before a session began, nor for a connection that broke."""
-    return next((found for found, phrases in WITHOUT_STATE if any(phrase in text for phrase in phrases)), LOST)
+def find_mysql(cause: MySQLdb.Error) -> Diagnosis:
+    code = cause.args[0] if cause.args else 0
+    if is_connecting(cause) and code in MYSQL_CONNECTING:
+        return MYSQL_CONNECTING[code]
+    return MYSQL.get(code, OTHER)
+
+
+def find_sqlite(cause: sqlite3.Error) -> Diagnosis:
+    name = getattr(cause, "sqlite_errorname", "")
+    if name == "SQLITE_ERROR":
+        return next((found for phrase, found in SQLITE_ERROR.items() if phrase in str(cause)), OTHER)
+    return next((SQLITE[each] for each in (name, primary_name(name)) if each in SQLITE), OTHER)
+
+
+def primary_name(name: str) -> str:
+    """SQLITE_IOERR of SQLITE_IOERR_READ."""
+    return "_".join(name.split("_")[:2])
+
+
+def find_postgres(cause: psycopg.Error) -> Diagnosis:
+    if is_connecting(cause):
+        return find_refused_login(cause)
+    if cause.sqlstate:
+        return find_state(cause.sqlstate, POSTGRES)
+    # psycopg itself has found these: a session that broke, or a mistake in how it is called.
+    return LOST if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) else OTHER
+
+
+def find_refused_login(cause: psycopg.Error) -> Diagnosis:
+    """Decide by the SQLSTATE of a login that is tried again, or by how far it came: libpq gives nothing but words for the first one."""
+    if isinstance(cause, psycopg.errors.ConnectionTimeout):
+        return UNREACHABLE
+    if not isinstance(cause, psycopg.OperationalError):
+        return OPTION  # psycopg refuses the address
+    if cause.pgconn is None:
+        return UNKNOWN_HOST  # psycopg resolves names itself, before libpq has begun
+    refusal = ask_refusal(cause.pgconn)
+    if refusal.sqlstate:
+        return find_state(refusal.sqlstate, POSTGRES_CONNECTING, POSTGRES)
+    if refusal.needs_password:
+        return NO_PASSWORD
+    if refusal.reached == pq.ConnStatus.SSL_STARTUP and refusal.sslmode in TLS_MODES:
+        return TLS
+    if refusal.reached == pq.ConnStatus.BAD and refusal.is_socket:
+        return UNREACHABLE
+    return REACHED.get(refusal.reached, NO_SESSION)
+
+
+def find_state(sqlstate: str, *tables: dict[str, Diagnosis]) -> Diagnosis:
+    """Look for the whole SQLSTATE in each table, then for its class."""
+    return next((table[key] for key in (sqlstate, sqlstate[:2]) for table in tables if key in table), OTHER)
+
+
+def is_connecting(cause: BaseException) -> bool:
+    """Return True if the driver raised it while it opened a connection."""
+    frames = traceback.walk_tb(cause.__traceback__)
+    return any(frame.f_code in CONNECTING for frame, _ in frames)
 
 
 def first_line(cause: BaseException) -> str:
     text = str(cause.args[1]) if isinstance(cause, MySQLdb.Error) and len(cause.args) > 1 else str(cause)
+    if is_connecting(cause) and isinstance(cause, psycopg.Error):
+        text = text.rpartition(" failed: ")[2]  # libpq repeats where it connects to
     return text.strip().splitlines()[0].rstrip(".") if text.strip() else type(cause).__name__
 
 

@@ -73,8 +73,18 @@ class NotMigrated(Misconfigured):
     """A table is missing. Run `manage.py migrate_all`."""
 
 
+class Incomplete(NotMigrated):
+    """A table or column that migrations had created is gone. Restore it, or a backup."""
+
+
 class SchemaDrift(Misconfigured):
     """A source's columns are not those that the declarations in apps/etl/tables.py name."""
+
+
+class SessionLimit(Misconfigured):
+    """A limit of the server for statements or sessions ended the work; nothing was published. Raise it, then run it again."""
+
+    transient = True  # it may have been a slow moment
 
 
 class ReadOnly(Misconfigured):

@@ -18,24 +18,71 @@ MESSAGES = {
     # --- What a database driver reported: techmarket/diagnosis.py ---
     "database.control": _("control database ({where})"),
     "database.nothing_published": _("; nothing was published"),
+    # No answer, or no session.
     "database.unreachable": _("{place} does not answer. Start it, or correct {variable}."),
-    "database.unknown_host": _("{place}: the host's name is unknown. Correct {variable}."),
+    "database.unknown_host": _(
+        "{place}: the host's name is unknown: no container or service of that name runs, or the name is wrong. "
+        "Start it, or correct {variable}."
+    ),
+    "database.no_session": _("{place} takes a connection and gives no session: {detail}. Check the server there, or correct {variable}."),
+    "database.answers_again": _("{place} refused a connection a moment ago and takes it now{published}. Run it again."),
     "database.connection_lost": _("{place} closed the connection{published}. Run it again."),
+    "database.session_ended": _("{place} has ended the session, as a stop or an administrator does{published}. Run it again."),
     "database.restarting": _("{place} is stopping or starting{published}. Run it again."),
-    "database.no_free_connection": _("{place} has no free connection{published}. Run it again later."),
+    "database.offline": _("{place} is in offline mode{published}. Run it again when its administrator has ended that (offline_mode)."),
+    "database.no_free_connection": _(
+        "{place} has no free connection: {detail}{published}. Run it again later, or raise the limit there "
+        "(max_connections, or that of the user or the database)."
+    ),
+    "database.user_limit": _(
+        "{place}: user {user} has reached a limit of its account: {detail}{published}. Run it again later, or raise the limit there."
+    ),
     "database.missing": _("{place} has no database {name}. Create it, or correct {variable}."),
+    "database.closed": _("{place} takes no connections to database {name}. Allow them (ALTER DATABASE), or correct {variable}."),
+    "database.bad_option": _("{place}: the driver refuses an option in {variable}: {detail}. Correct it."),
+    "database.option_refused": _("{place} refuses an option in {variable}: {detail}. Correct it."),
+    "database.no_encryption": _("{place}: no encrypted connection: {detail}. Correct the server or {variable}."),
+    "database.encryption_wanted": _("{place} takes encrypted connections alone. Ask for TLS in {variable}."),
+    # The login.
     "database.bad_password": _("{place} refuses user {user} or its password. Correct {variable}."),
+    "database.bad_password_or_plain": _(
+        "{place} refuses user {user} or its password. Correct {variable}; if this user must connect with TLS, ask for it there."
+    ),
+    "database.no_password": _("{place} wants a password for user {user}, and {variable} has none. Add it."),
     "database.user_refused": _("{place} refuses user {user}. Correct {variable}."),
+    "database.login_refused": _(
+        "{place} does not let user {user} log in: {detail}. Allow it there (LOGIN, `pg_hba.conf`), or correct {variable}."
+    ),
+    "database.connect_denied": _("{place} denies user {user} this database: {detail}. Grant it CONNECT there, or correct {variable}."),
+    "database.account_locked": _("{place}: the account of user {user} is locked. Unlock it there (ALTER USER), or correct {variable}."),
+    "database.password_expired": _(
+        "{place}: the password of user {user} has expired. Set another one there (ALTER USER), and write it into {variable}."
+    ),
+    "database.login_method": _(
+        "{place}: user {user} cannot log in by the method of its account: {detail}. Ask for TLS in {variable}, or give the user "
+        "another method there (ALTER USER)."
+    ),
     "database.host_refused": _("{place} refuses user {user} from this host. Allow it, or correct {variable}."),
-    "database.host_blocked": _("{place} has blocked this host after failed attempts. Run FLUSH HOSTS there."),
+    "database.host_blocked": _(
+        "{place} has blocked this host after failed attempts. "
+        "Run `TRUNCATE TABLE performance_schema.host_cache` there (MariaDB: `FLUSH HOSTS`)."
+    ),
+    # Rights.
     "database.not_granted": _("{place} denies user {user} access to this database. Grant it SELECT there."),
     "database.table_denied": _("{place} denies user {user} a table: {detail}. Grant it there."),
     "database.column_denied": _("{place} denies user {user} a column: {detail}. Grant it there."),
     "database.denied": _("{place} denies user {user} this: {detail}. Grant it."),
+    # Tables, columns and values.
     "database.missing_table": _("{place} lacks a table: {detail}. Run `manage.py migrate_all`."),
-    "database.missing_schema": _("{place} lacks a schema: {detail}. Run `manage.py migrate_all`."),
+    "database.missing_schema": _("{place} lacks a schema: {detail}. Create it there, or correct {variable}."),
     "database.missing_own_column": _("{place} lacks a column: {detail}. Run `manage.py migrate_all`."),
+    "database.lost_table": _("{place} has lost a table: {detail}. Restore it there, or restore a backup into an empty database."),
+    "database.lost_column": _("{place} has lost a column: {detail}. Restore it there, or restore a backup into an empty database."),
+    "database.missing_source_table": _("{place} lacks a table: {detail}. Restore it in the source database, or correct {variable}."),
     "database.missing_column": _("{place} lacks a column: {detail}. Restore it in the source database."),
+    "database.bad_view": _(
+        "{place}: a view or a generated column cannot be read: {detail}. Correct it or its definer in the source database."
+    ),
     "database.other_type": _("{place}: {column} is {found}, not {expected}. Restore the column's type in the source database."),
     "database.no_transactions": _(
         "{place}: table {table} is stored by {engine}, which has no transactions, so that two reads of one snapshot may differ. Expected: "
@@ -81,18 +128,58 @@ MESSAGES = {
     "database.too_large": _(
         "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
     ),
+    "database.bad_value": _("{place} refuses a value: {detail}{published}. Correct the row that has it, then run it again."),
+    "database.encoding": _(
+        "{place} cannot hold a character: {detail}{published}. Create the database anew with ENCODING 'UTF8', or correct {variable}."
+    ),
+    # What passes, and what a limit ends.
     "database.table_changed": _("{place}: a table was altered while it was read{published}. Run it again."),
     "database.lock_timeout": _("{place}: timed out waiting for a lock{published}. Run it again."),
     "database.warehouse_locked": _("{place}: another session holds a lock on the warehouse{published}. Run it again when it has ended."),
+    "database.in_use": _("{place}: another session uses what is to be changed: {detail}{published}. Run it again when it has ended."),
     "database.deadlock": _("{place}: deadlock{published}. Run it again."),
-    "database.statement_timeout": _("{place}: the statement took longer than the server allows{published}. Run it again."),
+    "database.statement_timeout": _(
+        "{place}: the statement took longer than the server allows{published}. "
+        "Raise max_execution_time there (MariaDB: max_statement_time), then run it again."
+    ),
+    "database.statement_limit": _(
+        "{place}: the statement was cancelled: it took longer than statement_timeout, {limit}, or somebody cancelled it{published}. "
+        "Raise statement_timeout for user {user} there, then run it again."
+    ),
     "database.statement_cancelled": _("{place}: the statement was cancelled{published}. Run it again."),
+    "database.transaction_timeout": _(
+        "{place}: the transaction took longer than transaction_timeout{published}. Set it to 0 for user {user} there, then run it again."
+    ),
+    "database.idle_in_transaction": _(
+        "{place} ended a session that waited in a transaction{published}. Set idle_in_transaction_session_timeout to 0 for user {user} "
+        "there, then run it again."
+    ),
+    "database.idle_session": _(
+        "{place} ended a session that was idle{published}. Set idle_session_timeout to 0 for user {user} there, then run it again."
+    ),
+    "database.idle_too_long": _("{place} ended a session that was idle{published}. Raise wait_timeout there, then run it again."),
     "database.transient": _("{place}: {detail}{published}. Run it again."),
+    "database.no_memory": _("{place} lacks memory: {detail}{published}. Give the server more, or run it again when it has less to do."),
+    "database.server_limit": _("{place}: a limit of the server is reached: {detail}{published}. Raise it there, then run it again."),
+    "database.unsupported": _(
+        "{place} does not support what is needed: {detail}{published}. Compare the server's version and settings with those in "
+        "`docs/DATABASES.md`, or correct {variable}."
+    ),
+    "database.pooler": _(
+        "{place}: a pooler has mixed up sessions: {detail}{published}. Name the server itself, or a pooler in session mode, in {variable}."
+    ),
+    # Disks and files.
     "database.disk_full": _("{place}: the disk is full{published}. Free space there, then run it again."),
     "database.full": _("{place} is full: {detail}{published}. Free space there, then run it again."),
-    "database.bad_option": _("{place}: the driver refuses an option in {variable}: {detail}. Correct it."),
-    "database.no_encryption": _("{place}: no encrypted connection: {detail}. Correct the server or {variable}."),
+    "database.storage_error": _(
+        "{place} cannot read or write its files: {detail}{published}. Read the server's log, mend the disk, then run it again."
+    ),
+    "database.damaged": _("{place}: stored data is damaged: {detail}{published}. Repair it there or restore a backup, then run it again."),
+    "database.internal": _("{place} reports a fault of its own: {detail}{published}. Read the server's log there, then run it again."),
     "database.read_only": _("{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}."),
+    "database.read_only_server": _(
+        "{place} takes no writes: {detail}{published}. Correct the server's option, or name one that takes writes in {variable}."
+    ),
     "database.file_unwritable": _("{place} cannot be opened for writing. Make the file and its folder writable, or correct {variable}."),
     "database.file_read_only": _("{place} is read-only. Make the file and its folder writable for this user."),
     "database.file_foreign": _("{place} is not an SQLite file. Correct {variable}."),

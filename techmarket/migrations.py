@@ -1,26 +1,17 @@
 """Migrations that a database still lacks."""
 
 from django.db import connections
-from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from techmarket.diagnosis import MIGRATE, place
 from techmarket.errors import Misconfigured, NotMigrated
 from techmarket.messages import message
-from techmarket.routers import find_database
+from techmarket.pending import count_pending_migrations
 
 OTHER_SCHEMA = """
 SELECT relnamespace::regnamespace::text, quote_ident(current_schema()), quote_ident(current_user), quote_ident(current_database())
 FROM pg_class WHERE oid = to_regclass(%s) AND relnamespace <> quote_ident(current_schema())::regnamespace
 """
-
-
-def count_pending_migrations(alias: str) -> int:
-    """Return the number of unapplied migrations of the apps whose tables belong in this database."""
-    executor = MigrationExecutor(connections[alias])
-    leaves = executor.loader.graph.leaf_nodes()
-    apps = {label for label, _ in leaves if find_database(label) == alias}
-    return sum(1 for migration, _ in executor.migration_plan(leaves) if migration.app_label in apps)
 
 
 def require_migrations(alias: str) -> None:

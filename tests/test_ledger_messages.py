@@ -16,7 +16,7 @@ from techmarket.messages import MESSAGES, Message, load, message, store, transla
 # The same in every language: identifiers of the code, SQL, signals, units and file formats.
 NAMES = re.compile(
     r"[a-z]+(_[a-z]+)+|`manage\.py [a-z_]+( --[a-z-]+( ([a-z]+|[0-9]+|\"[^\"]+\"))?)*`|\b(TechMarket|SQLite|id)\b|[A-Z]{3,}"
-    r"|\b(net|sku|email|id|ID|InnoDB|ON)\b"
+    r"|`[^`]+`|\b(net|sku|email|id|ID|InnoDB|MariaDB|UTF8|ON)\b"
 )
 
 
@@ -73,7 +73,7 @@ def test_causes() -> None:
     run = api.start_run("full", Trigger.CLI, "olena")
     skipped = Run.objects.get(pk=api.start_run("full", Trigger.API, "petro").pk)
     assert ukrainian(skipped.cause).startswith(f"Пропущено через запуск {run.pk} (olena), у черзі від ")
-    lost = diagnose(psycopg.OperationalError("connection failed: timeout"), "dwh").message
+    lost = diagnose(psycopg.errors.ConnectionTimeout("connection timeout expired"), "dwh").message
     assert re.fullmatch(r"dwh \(.*\): немає відповіді\. Запустіть сервер або виправте DWH_URL\.", ukrainian(lost))
     deadlock = diagnose(psycopg.errors.DeadlockDetected("deadlock detected"), "dwh").message
     assert re.fullmatch(r"dwh \(.*\): deadlock detected; нічого не опубліковано\. Повторіть запуск\.", ukrainian(deadlock))

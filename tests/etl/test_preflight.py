@@ -16,7 +16,7 @@ from apps.orchestration.results import document
 from apps.orchestration.window import Window
 from apps.sources.orders.models import OrderItem, Region
 from apps.sources.payments.models import Payment
-from techmarket.errors import BadData, Misconfigured, NotMigrated, SchemaDrift
+from techmarket.errors import BadData, Misconfigured, SchemaDrift
 from tests.etl import warehouse_rows
 from tests.etl.warehouse_rows import age_source_rows, assert_balanced, assert_warehouse_equals, compute_expected, execute, run_etl
 
@@ -95,7 +95,10 @@ def test_updated_at_that_is_missing_is_named(table: str) -> None:
 
 def test_a_missing_table_is_named() -> None:
     rename_table = ("ALTER TABLE payments RENAME TO payments_away", "ALTER TABLE payments_away RENAME TO payments")
-    with altered_tables("payments_db", rename_table), pytest.raises(NotMigrated, match=r"payments_db.*payments.*migrate_all"):
+    with (
+        altered_tables("payments_db", rename_table),
+        pytest.raises(SchemaDrift, match=r"payments_db.*payments.*Restore it in the source database"),
+    ):
         preflight()
     preflight()
 

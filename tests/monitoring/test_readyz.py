@@ -11,7 +11,7 @@ from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
 
 from apps.monitoring import probes
-from techmarket.migrations import count_pending_migrations
+from techmarket.pending import count_pending_migrations
 
 in_process = pytest.mark.django_db(transaction=True, databases="__all__")
 KUBELET = {"SERVER_NAME": "10.1.2.3", "SERVER_PORT": "8000", "REMOTE_ADDR": "10.1.0.1"}

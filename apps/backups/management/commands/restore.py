@@ -13,7 +13,7 @@ from apps.backups.terminal import print_manifest, show_progress
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop
 from techmarket.diagnosis import MIGRATE, diagnosed
-from techmarket.migrations import count_pending_migrations
+from techmarket.pending import count_pending_migrations
 
 
 class Command(BaseCommand):

@@ -14,8 +14,8 @@ from apps.demo import changes, faults, shop
 from apps.demo.bulk import ALIASES, get_models
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
-from techmarket.diagnosis import MIGRATE, diagnose, diagnosed, place
-from techmarket.errors import Cancelled, NotMigrated, Terminal, Usage
+from techmarket.diagnosis import diagnose, diagnosed, missing_table
+from techmarket.errors import Cancelled, Terminal, Usage
 
 DEFAULT_ORDERS, MAX_ORDERS = 600, 20_000_000
 DEFAULT_SEED, MAX_SEED = 42, 2**63 - 1
@@ -104,12 +104,12 @@ def refuse_conflicting_options(options: dict[str, Any]) -> None:
 
 
 def refuse_missing_tables() -> None:
-    """Connect to all four servers, then raise NotMigrated for the first missing table."""
+    """Connect to all four servers, then raise an error for the first missing table."""
     found = {alias: list_tables(alias) for alias in ALIASES}
     for alias, tables in found.items():
         missing = {model._meta.db_table for model in get_models(alias)} - tables
         if missing:
-            raise NotMigrated(f"{place(alias)} lacks a table: {min(missing)}. {MIGRATE}")
+            raise missing_table(alias, min(missing))
 
 
 def list_tables(alias: str) -> set[str]:

@@ -12,12 +12,13 @@ from apps.etl.preconditions import check_server
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
 from techmarket.diagnosis import diagnosed, place
-from techmarket.errors import ConnectionLost, Unreachable
-from techmarket.migrations import count_pending_migrations, require_own_schema
+from techmarket.errors import Transient, Unreachable
+from techmarket.migrations import require_own_schema
+from techmarket.pending import count_pending_migrations, is_ours
 
 
 class Command(BaseCommand):
-    help = "Migrate all six databases; wait for servers that are still starting."
+    help = "Migrate the control database, the warehouse and the demo shop's sources; wait for servers that are still starting."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -29,26 +30,33 @@ class Command(BaseCommand):
         for alias in settings.DATABASES:
             with diagnosed(alias):
                 wait_for_database(alias, deadline)
-                check_server(alias)
-                require_own_schema(alias)
-                count = count_pending_migrations(alias)
-                call_command("migrate", database=alias, verbosity=0, interactive=False, skip_checks=True)
+                done = migrate(alias)
             if options["verbosity"]:
-                done = f"{count} migration{'' if count == 1 else 's'} applied" if count else "nothing to do"
                 self.stdout.write(f"{place(alias)}: {done}")
+
+
+def migrate(alias: str) -> str:
+    """Apply what is pending and return what was done. A shop's own tables are left alone: they belong to whoever runs the shop."""
+    if not is_ours(alias):
+        return "left unchanged: its tables are not TechMarket's"
+    check_server(alias)
+    require_own_schema(alias)
+    count = count_pending_migrations(alias)
+    call_command("migrate", database=alias, verbosity=0, interactive=False, skip_checks=True)
+    return f"{count} migration{'' if count == 1 else 's'} applied" if count else "nothing to do"
 
 
 def wait_for_database(alias: str, deadline: float) -> None:
     """Wait until the database accepts a connection; `deadline` is a time of time.monotonic().
 
-    Raises Unreachable or ConnectionLost at the deadline, and at once where the server refuses the user or has no such database.
+    Raises Unreachable or Transient at the deadline, and at once where the server refuses the user or has no such database.
     """
     while True:
         try:
             with diagnosed(alias):
                 connections[alias].ensure_connection()
             return
-        except (Unreachable, ConnectionLost):
+        except (Unreachable, Transient):
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
