@@ -6,7 +6,6 @@ from celery import Celery
 from celery.signals import heartbeat_sent, setup_logging
 from django.conf import settings
 
-from techmarket import logs
 from techmarket.environment import load_settings_or_exit
 from techmarket.liveness import touch_liveness_file
 
@@ -29,5 +28,7 @@ def record_worker_alive(**kwargs: object) -> None:
 @setup_logging.connect
 def configure_logging(loglevel: int | None = None, **kwargs: object) -> None:
     """Replace Celery's own logging, whose lines are neither JSON nor masked."""
+    from techmarket import logs  # not above: Celery misreports a package that is missing before load_settings_or_exit()
+
     logging.config.dictConfig(settings.LOGGING)
     logs.set_levels(settings.RUN_LOGGERS, loglevel or logging.INFO)
