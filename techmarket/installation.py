@@ -29,6 +29,9 @@ def is_incomplete(error: ImportError) -> bool:
 
 
 def explain_import_error(error: ImportError) -> str:
+    module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    if error.name and (module + ".").startswith(error.name + "."):
+        return f"DJANGO_SETTINGS_MODULE: there is no module {module!r} here; it belongs to another project. Unset it."
     return f"{sys.executable} lacks a package that TechMarket needs: {error}. {next_step()}"
 
 
