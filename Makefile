@@ -157,10 +157,12 @@ OVERLAY = dev
 
 k8s-deploy: ## apply k8s/overlays/dev, or OVERLAY=production, and wait for the rollout
 	@command -v kubectl >/dev/null || { echo "make k8s-deploy: kubectl is not installed" >&2; exit 1; }
-	-kubectl delete job migrate --namespace techmarket --ignore-not-found
+	kubectl delete job migrate --namespace techmarket --ignore-not-found
 	kubectl apply -k k8s/overlays/$(OVERLAY)
 	kubectl wait --namespace techmarket --for=condition=complete job/migrate --timeout=10m
 	kubectl rollout status --namespace techmarket deployment/web --timeout=5m
+	kubectl rollout status --namespace techmarket deployment/worker --timeout=5m
+	kubectl rollout status --namespace techmarket deployment/beat --timeout=5m
 
 k8s-clean: ## delete the namespace techmarket with all its data (CONFIRM=yes)
 	@command -v kubectl >/dev/null || { echo "make k8s-clean: kubectl is not installed" >&2; exit 1; }
