@@ -8,15 +8,18 @@ if [ -z "${CODE_VERSION:-}" ] && [ -e .git ]; then
     CODE_VERSION=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || :)
     export CODE_VERSION
 fi
-# A clone under umask 077: the users of the containers could not read the files that Compose mounts, which hold no secret.
-chmod -R go+rX deploy/mysql deploy/postgres deploy/prometheus deploy/grafana deploy/airflow 2>/dev/null ||
-    echo "compose: the files in deploy/ belong to another user; if a container cannot read them, run: chmod -R go+rX deploy" >&2
 # Compose names the project after the folder, and no character of a Cyrillic name remains.
-case "$(basename "$PWD")" in
+case "${PWD##*/}" in
     *[A-Za-z0-9]*) ;;
     *) export COMPOSE_PROJECT_NAME="${COMPOSE_PROJECT_NAME:-techmarket}" ;;
 esac
-if docker compose version >/dev/null 2>&1; then exec docker compose "$@"; fi
-if command -v docker-compose >/dev/null; then exec docker-compose "$@"; fi
-echo "compose: neither \`docker compose\` nor \`docker-compose\` is installed; install one, or run without containers: make demo, make run" >&2
-exit 1
+if docker compose version >/dev/null 2>&1; then set -- docker compose "$@"
+elif command -v docker-compose >/dev/null; then set -- docker-compose "$@"
+else
+    echo "compose: neither \`docker compose\` nor \`docker-compose\` is installed; install one, or run without containers: make demo, make run" >&2
+    exit 1
+fi
+# A clone under umask 077: the users of the containers could not read the files that Compose mounts, which hold no secret.
+chmod -R go+rX deploy/mysql deploy/postgres deploy/prometheus deploy/grafana deploy/airflow 2>/dev/null ||
+    echo "compose: the files in deploy/ belong to another user; if a container cannot read them, run: chmod -R go+rX deploy" >&2
+exec "$@"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 OLDEST_PYTHON = (3, 12)
@@ -42,8 +43,6 @@ def next_step() -> str:
 
 
 def stop(text: str) -> NoReturn:
-    try:
+    with suppress(OSError):  # nobody reads it any more; the exit code remains
         print(" ".join(text.split()), file=sys.stderr)
-    except OSError:
-        pass  # nobody reads it any more; the exit code remains
     sys.exit(INCOMPLETE_EXIT_CODE)
