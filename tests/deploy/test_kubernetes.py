@@ -367,7 +367,7 @@ def test_no_ingress_class_is_assumed() -> None:
     assert "ingressClassName" not in find("Ingress", "web")["spec"]
 
 
-def test_names_are_asked_wherever_a_cluster_answers_them() -> None:
+def test_dns_of_every_known_cluster_is_reachable() -> None:
     (rule,) = find("NetworkPolicy", "names")["spec"]["egress"]
     assert {"kube-system", "openshift-dns"} == {*rule["to"][0]["namespaceSelector"]["matchExpressions"][0]["values"]}
     assert rule["to"][1]["ipBlock"]["cidr"] == "169.254.20.10/32"
