@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+from techmarket.installation import stop_if_incomplete  # refuses a Python that cannot run TechMarket
+
 CANCELLED = 130
 
 
@@ -16,6 +18,9 @@ def main() -> None:
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     try:
         execute_command()
+    except ImportError as error:
+        stop_if_incomplete(error)
+        raise
     except KeyboardInterrupt:
         print("Cancelled.", file=sys.stderr)
         sys.exit(CANCELLED)

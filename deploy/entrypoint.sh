@@ -1,7 +1,8 @@
 #!/bin/sh
 # Start a container in one role: web, worker, beat, migrate, or manage COMMAND. Only migrate applies migrations; the others wait for them.
 set -eu
-cd "$(dirname "$0")/.."
+unset CDPATH
+cd -- "$(dirname -- "$0")/.."
 role=${1:-web}
 [ $# = 0 ] || shift
 

@@ -32,7 +32,8 @@ def find_problem(folder: Path) -> str:
 def check_web() -> str:
     url = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/healthz"
     try:
-        with urllib.request.urlopen(url, timeout=REQUEST_TIMEOUT_S):
+        # Without the proxy of HTTP_PROXY, which has another 127.0.0.1.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=REQUEST_TIMEOUT_S):
             return ""
     except (urllib.error.URLError, OSError) as error:
         return f"{url}: {error}"

@@ -2,7 +2,9 @@
 # Create .venv: `deploy/setup.sh` with the packages to run TechMarket, `deploy/setup.sh dev` with those for development too.
 # Does nothing where the packages are up to date. PYTHON names an interpreter instead of the newest one found, VENV another folder.
 set -eu
-cd "$(dirname "$0")/.."
+unset CDPATH PYTHONHOME
+export PIP_USER=no # a pip.conf may set it, and no environment accepts it
+cd -- "$(dirname -- "$0")/.."
 venv=${VENV:-.venv}
 case "${1:-}" in
     "") files="requirements.txt" ;;
@@ -10,21 +12,46 @@ case "${1:-}" in
     *) echo "usage: deploy/setup.sh [dev]" >&2; exit 2 ;;
 esac
 
+# Exits with 1 where a package of the requirements is missing, of another version, or cannot be loaded: mysqlclient without its library.
+probe_packages='
+import re, sys
+from importlib.metadata import PackageNotFoundError, version
+try:
+    import MySQLdb
+    for path in sys.argv[1:]:
+        for name, wanted in re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==(\S+) \\$", open(path, encoding="utf-8").read(), re.MULTILINE):
+            if version(name) != wanted: sys.exit(1)
+except (ImportError, PackageNotFoundError):
+    sys.exit(1)
+'
+is_complete() { "$venv/bin/python" -c "$probe_packages" $files 2>/dev/null; }
+
 # The folder keeps a copy of each requirements file that is installed in it.
 is_ready() {
-    "$venv/bin/python" -c "" 2>/dev/null || return 1
     for file in $files; do cmp -s "$file" "$venv/$file" || return 1; done
+    is_complete
 }
 if is_ready; then exit 0; fi
-
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-trap 'exit 130' INT TERM HUP
 
 stop() {
     printf 'setup: %s\n' "$*" >&2
     exit 1
 }
+
+# --- A folder that can be written ---
+if [ -d "$venv" ]; then
+    [ -w "$venv" ] || stop "$venv cannot be written by $(id -un 2>/dev/null || id -u); remove it, or name another folder: make setup VENV=/path/to/venv"
+elif [ -e "$venv" ] || [ -L "$venv" ]; then
+    stop "$venv is a file or a broken link; remove it and run this again"
+elif mkdir -p "$venv" 2>/dev/null; then
+    rmdir "$venv"
+else
+    stop "$venv cannot be created; name a folder that can be: make setup VENV=/path/to/venv"
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT TERM HUP
 
 # run_step STEP COMMAND...: one line for the step, and the end of the output where it fails.
 run_step() {
@@ -102,7 +129,8 @@ make_venv() {
     run_step "creating $venv with Python $version ($python)" "$python" -m venv --clear "$venv"
 }
 
-"$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+# Its Python may be gone, too old, or without pip.
+[ -n "$("$venv/bin/python" -c "$probe" 2>/dev/null)" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
 
 # --- mysqlclient has no wheel for Linux and macOS, so pip compiles it ---
 python=$venv/bin/python
@@ -118,8 +146,10 @@ fi
     need_package "python$version-dev" python3-devel python3-dev "python@$version"
 [ -z "$missing" ] || install_missing "packages to compile mysqlclient are missing"
 
+broken=
+is_complete || broken=1
 for file in $files; do
-    if ! cmp -s "$file" "$venv/$file"; then
+    if [ -n "$broken" ] || ! cmp -s "$file" "$venv/$file"; then
         run_step "installing $file" "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --require-hashes -r "$file"
         cp "$file" "$venv/$file"
     fi

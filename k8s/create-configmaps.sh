@@ -1,7 +1,8 @@
 #!/bin/sh
 # Create ConfigMaps with the scripts of deploy/ that databases run at their first start, as Compose mounts them. May be run again.
 set -eu
-cd "$(dirname "$0")/.."
+unset CDPATH
+cd -- "$(dirname -- "$0")/.."
 apply() {
     kubectl create configmap "$1" --namespace techmarket --from-file="$2" --dry-run=client --output yaml | kubectl apply -f -
 }

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
+from techmarket.installation import explain_import_error, is_incomplete
 from techmarket.messages import message
 from techmarket.version import package_version
 
@@ -81,6 +82,8 @@ def describe_error(error: BaseException) -> tuple[str, ExitCode]:
         return str(error), next(code for kind, code in CODES.items() if isinstance(error, kind))
     if isinstance(error, KeyboardInterrupt):
         return "Cancelled.", ExitCode.CANCELLED
+    if isinstance(error, ImportError) and is_incomplete(error):
+        return explain_import_error(error), ExitCode.CONFIGURATION
     return f"Unexpected {type(error).__name__}: {error}. This is a bug; -v 3 shows the traceback.", ExitCode.FAILED
 
 

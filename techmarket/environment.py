@@ -6,6 +6,7 @@ import re
 import sys
 import zoneinfo
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,12 +16,15 @@ import environ
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from techmarket.installation import stop_if_incomplete
+
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
     "mysql": "django.db.backends.mysql",
     "sqlite": "django.db.backends.sqlite3",
     "postgres": "django.db.backends.postgresql",
 }
+DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
 SCHEMES = {"mysql": "mysql", "sqlite": "sqlite", "postgres": "postgres", "postgresql": "postgres"}
 # The passwords in docker-compose.yml and in k8s/overlays/dev, which are public.
@@ -47,9 +51,14 @@ def load_settings_or_exit() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
     try:
         settings.INSTALLED_APPS  # noqa: B018
+        for driver in DRIVERS:
+            import_module(driver)
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_SETTINGS_EXIT_CODE)
+    except ImportError as error:
+        stop_if_incomplete(error)
+        raise
 
 
 def set_up_django() -> None:

@@ -6,9 +6,10 @@ import time
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from techmarket.errors import AccessDenied, EtlError, Misconfigured, Unreachable
+from techmarket.outbound import open_url
 
 TIMEOUT_S = 60  # Metabase tries a database's address itself before it answers
 OLDEST_VERSION = 50  # from v0.50 on, cards are saved with their dashboard, and archived objects go to the trash
@@ -33,7 +34,7 @@ class Metabase:
         data = None if body is None else json.dumps(body).encode()
         try:
             request = Request(f"{self.url}/api/{path}", data, headers, method=method)  # noqa: S310  settings.py accepts http and https only
-            with urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+            with open_url(request, TIMEOUT_S) as response:
                 body_text = response.read()
             return json.loads(body_text) if body_text else None
         except HTTPError as error:

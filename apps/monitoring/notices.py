@@ -3,7 +3,7 @@
 import json
 from http.client import HTTPException
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import structlog
 from django.conf import settings
@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from apps.orchestration.models import Run, Schedule, State, Trigger
+from techmarket.outbound import open_url
 
 log = structlog.get_logger()
 RECEIVER_TIMEOUT_S = 5.0
@@ -57,6 +58,6 @@ def send_notice(notice: dict[str, Any]) -> None:
     body = json.dumps(notice, ensure_ascii=False).encode()
     try:
         request = Request(settings.NOTIFY_URL, body, {"Content-Type": "application/json"})  # noqa: S310  settings.py accepts only http(s)
-        urlopen(request, timeout=RECEIVER_TIMEOUT_S).close()  # noqa: S310
+        open_url(request, RECEIVER_TIMEOUT_S).close()
     except (OSError, HTTPException, ValueError) as error:
         log.warning("NOTIFY_URL does not accept the notice", run=notice["run"], error=type(error).__name__)

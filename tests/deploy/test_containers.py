@@ -3,12 +3,8 @@
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django_celery_beat.schedulers import DatabaseScheduler
@@ -123,23 +119,6 @@ def test_silent_worker_with_a_reachable_broker_is_unhealthy(container: Path) -> 
     result = run_healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
     assert (result.returncode, result.stdout) == (1, "worker has sent no sign of life for 500 s\n")
     assert run_healthcheck(touch_sign(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
-
-
-class HealthzHandler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/healthz" else 404)
-        self.end_headers()
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def web_port() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), HealthzHandler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield str(server.server_port)
-        server.shutdown()
 
 
 def test_healthcheck_of_web_requests_healthz(container: Path, web_port: str) -> None:

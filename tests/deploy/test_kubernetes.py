@@ -1,5 +1,6 @@
 """The Kubernetes manifests: valid, without privileges, with limits and probes, and in production without public passwords."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from techmarket.environment import SEED_PASSWORDS
-from techmarket.settings import VARIABLES
+from techmarket.settings import CELERY_TASK_TIME_LIMIT, VARIABLES
+from techmarket.version import package_version
 from tests.conftest import ROOT
 
 K8S = ROOT / "k8s"
@@ -47,7 +49,7 @@ def documents(text: str) -> list[Object]:
 @cache
 def read_manifests() -> list[Object]:
     """Return all objects of the development version, as `kubectl apply` creates them file by file."""
-    return [each for path in MANIFESTS if "overlays" not in path.parts for each in documents(path.read_text())]
+    return [each for path in MANIFESTS if not {"overlays", "components"} & {*path.parts} for each in documents(path.read_text())]
 
 
 @cache
@@ -78,7 +80,8 @@ PODS = dict(iterate_pods(read_manifests()))
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(K8S)))
 def test_manifest_is_valid(path: Path) -> None:
     for document in documents(path.read_text()):
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        if document["kind"] != "HTTPRoute":  # no part of Kubernetes itself
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
 @needs_kubectl
@@ -94,7 +97,7 @@ def test_files_of_a_kustomization_exist(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     named = [*content.get("resources", []), *(patch["path"] for patch in content.get("patches", []) if "path" in patch)]
     named += [file for maps in content.get("configMapGenerator", []) for file in maps["files"]]
-    assert named and [name for name in named if not (path.parent / name).exists()] == []
+    assert (named or content.get("patches")) and [name for name in named if not (path.parent / name).exists()] == []
 
 
 def test_every_manifest_belongs_to_a_kustomization() -> None:
@@ -316,3 +319,106 @@ def test_only_the_autoscaler_sets_the_number_of_workers() -> None:
     worker = next(each["spec"] for each in read_manifests() if identity(each) == ("Deployment", "worker"))
     scaler = next(each["spec"] for each in read_manifests() if identity(each) == ("HorizontalPodAutoscaler", "worker"))
     assert "replicas" not in worker and scaler["scaleTargetRef"]["name"] == "worker"
+
+
+# --- As a platform team tries it ---
+
+
+def find(kind: str, name: str) -> Object:
+    return next(each for each in read_manifests() if identity(each) == (kind, name))
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "beat", "migrate", "backup"])
+def test_loaded_image_is_used(name: str) -> None:
+    """With the tag latest a cluster would pull, and kind and minikube have nothing to pull from."""
+    (container,) = PODS[name]["containers"]
+    assert (container["image"], container["imagePullPolicy"]) == (f"techmarket:{package_version()}", "IfNotPresent")
+    for language in ("", ".uk"):
+        assert f"kind load docker-image {container['image']}" in (ROOT / f"docs/KUBERNETES{language}.md").read_text()
+
+
+def test_guide_creates_the_first_account() -> None:
+    for language in ("", ".uk"):
+        guide = (ROOT / f"docs/KUBERNETES{language}.md").read_text()
+        assert guide.index("manage.py createsuperuser") < guide.index("svc/web 8000")
+
+
+def test_migration_can_be_replaced_and_does_not_expire() -> None:
+    job = find("Job", "migrate")
+    assert job["metadata"]["annotations"] == {
+        "argocd.argoproj.io/hook": "Sync",
+        "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+        "kustomize.toolkit.fluxcd.io/force": "enabled",
+    }
+    assert "ttlSecondsAfterFinished" not in job["spec"]
+
+
+def test_one_busy_core_starts_no_other_worker() -> None:
+    (metric,) = find("HorizontalPodAutoscaler", "worker")["spec"]["metrics"]
+    target = metric["resource"]["target"]
+    assert target["type"] == "AverageValue" and 1000 < int(target["averageValue"].removesuffix("m")) < 2000
+
+
+def test_rollout_lets_the_longest_task_end() -> None:
+    assert PODS["worker"]["terminationGracePeriodSeconds"] >= CELERY_TASK_TIME_LIMIT
+
+
+def test_no_ingress_class_is_assumed() -> None:
+    assert "ingressClassName" not in find("Ingress", "web")["spec"]
+
+
+def test_dns_of_every_known_cluster_is_reachable() -> None:
+    (rule,) = find("NetworkPolicy", "names")["spec"]["egress"]
+    assert {"kube-system", "openshift-dns"} == {*rule["to"][0]["namespaceSelector"]["matchExpressions"][0]["values"]}
+    assert rule["to"][1]["ipBlock"]["cidr"] == "169.254.20.10/32"
+    assert {(port["port"], port["protocol"]) for port in rule["ports"]} == {(port, kind) for port in (53, 5353) for kind in ("UDP", "TCP")}
+
+
+def render_component(name: str, base: str, folder: Path) -> list[Object]:
+    """Render k8s/`base` with one component, from a copy of what kustomize reads."""
+    shutil.copytree(K8S, folder / "k8s")
+    shutil.copytree(ROOT / "deploy", folder / "deploy")
+    overlay = folder / "k8s" / "overlays" / "tested"
+    overlay.mkdir()
+    content = {"kind": "Kustomization", "resources": [f"../../{base}"], "components": [f"../../components/{name}"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    result = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return documents(result.stdout)
+
+
+@needs_kubectl
+def test_openshift_assigns_the_user_ids(tmp_path: Path) -> None:
+    pods = dict(iterate_pods(render_component("openshift", "overlays/production", tmp_path)))
+    assert pods.keys() == PODS.keys()
+    for spec in pods.values():
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
+        assert spec["securityContext"]["runAsNonRoot"] is True
+
+
+@needs_kubectl
+def test_gateway_replaces_the_ingress(tmp_path: Path) -> None:
+    rendered = {identity(each): each for each in render_component("gateway", "base", tmp_path)}
+    assert ("Ingress", "web") not in rendered
+    (rule,) = rendered[("HTTPRoute", "web")]["spec"]["rules"]
+    assert {(match["path"]["type"], match["path"]["value"]) for match in rule["matches"]} == {("Exact", "/")} | {
+        ("PathPrefix", path) for path in ("/admin/", "/language/", "/static/")
+    }
+
+
+def test_metabase_and_its_seeding_reach_what_they_need() -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in documents((K8S / "components/metabase/policies.yaml").read_text())}
+    (entry,) = policies["metabase-to-warehouse"]["ingress"]
+    assert entry["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "metabase"} and entry["ports"] == [{"port": 5432}]
+    (way,) = policies["to-metabase"]["egress"]
+    assert way["to"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "metabase"} and way["ports"] == [{"port": 3000}]
+
+
+@pytest.mark.parametrize("broken", ["", "web", "worker", "beat"])
+def test_deployment_waits_for_every_rollout(broken: str, tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\ncase "$*" in *rollout*deployment/{broken or "none"}*) exit 1 ;; esac\n')
+    kubectl.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": "", "MAKELEVEL": ""}
+    result = subprocess.run(["make", "k8s-deploy"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert (result.returncode != 0) == bool(broken), result.stderr
