@@ -225,7 +225,7 @@ POSTGRES: dict[str, Diagnosis] = {
     "0P": DENIED,  # SET ROLE to a role that is not there
     "22": BAD_VALUE,
     "22021": BAD_VALUE,  # a byte that is no character of the encoding
-    "22P05": (errors.Misconfigured, "database.encoding"),
+    "22P05": (errors.Misconfigured, "database.unencodable"),
     "23": OTHER,  # constraints: another program writes there
     "25": OTHER,
     "25006": (errors.ReadOnly, "database.read_only"),

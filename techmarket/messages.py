@@ -129,7 +129,7 @@ MESSAGES = {
         "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
     ),
     "database.bad_value": _("{place} refuses a value: {detail}{published}. Correct the row that has it, then run it again."),
-    "database.encoding": _(
+    "database.unencodable": _(
         "{place} cannot hold a character: {detail}{published}. Create the database anew with ENCODING 'UTF8', or correct {variable}."
     ),
     # What passes, and what a limit ends.
