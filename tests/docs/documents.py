@@ -26,6 +26,14 @@ class Command:
         return f"{self.document.relative_to(ROOT)}: {self.text}"
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A command and the output that the document prints below it: none if the document leaves it out."""
+
+    command: Command
+    output: tuple[str, ...]
+
+
 def read_prose(path: Path) -> str:
     """Return the document without its fenced blocks."""
     return FENCE.sub("", path.read_text(encoding="utf-8"))
@@ -72,6 +80,17 @@ def find_commands(path: Path) -> Iterator[Command]:
             continue
         typed = re.findall(r"^\$ (.+)$", block, re.MULTILINE) or split_commands(dedent(block))
         yield from (Command(path, re.sub(r"\s+# .*$", "", line)) for line in typed)
+
+
+def find_samples(path: Path) -> list[Sample]:
+    """Return the commands after a `$` in the document's order, each with the output that is printed below it, if any."""
+    samples = []
+    for language, block in FENCE.findall(path.read_text(encoding="utf-8")):
+        if language in SHELLS:
+            for part in re.split(r"^\$ ", dedent(block), flags=re.MULTILINE)[1:]:
+                command, *output = part.splitlines()
+                samples.append(Sample(Command(path, re.sub(r"\s+# .*$", "", command)), tuple(output)))
+    return samples
 
 
 def split_commands(block: str) -> list[str]:

@@ -35,7 +35,7 @@ class Command(BaseCommand):
             return
         console.print(build_chart(months))
         console.print(summarize(totals))
-        console.print("Open the admin: `manage.py createsuperuser` once, then `manage.py runserver`, then http://127.0.0.1:8000/")
+        console.print("Open the admin: `manage.py createsuperuser` once, then `make run`, then http://127.0.0.1:8000/")
 
 
 def check_region(region: str | None) -> None:
