@@ -54,6 +54,10 @@ MESSAGES = {
     "database.disk_full": _("{place}: the disk is full{published}. Free space there, then run it again."),
     "database.full": _("{place} is full: {detail}{published}. Free space there, then run it again."),
     "database.bad_option": _("{place}: the driver refuses an option in {variable}: {detail}. Correct it."),
+    "database.other_setting": _(
+        "{place}: the session's {setting} is {found} where {expected} was set. A proxy or pooler does not pass it on: let it do so, or "
+        "name the server itself in {variable}."
+    ),
     "database.no_encryption": _("{place}: no encrypted connection: {detail}. Correct the server or {variable}."),
     "database.read_only": _("{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}."),
     "database.file_unwritable": _("{place} cannot be opened for writing. Make the file and its folder writable, or correct {variable}."),
