@@ -55,7 +55,8 @@ def place(alias: str) -> str:
     """Return how a message names a database: its alias and where it is, without user or password."""
     config = settings.DATABASES[alias]
     is_file = config["ENGINE"].endswith("sqlite3")
-    where = str(config["NAME"]) if is_file else f"{config['HOST']}:{config.get('PORT') or 'default port'}"
+    by_path = is_file or config["HOST"].startswith("/")  # a socket
+    where = str(config["NAME" if is_file else "HOST"]) if by_path else f"{config['HOST']}:{config.get('PORT') or 'default port'}"
     return message("database.control", where=where) if alias == "default" else f"{alias} ({where})"
 
 

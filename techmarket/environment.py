@@ -7,16 +7,19 @@ import sys
 import zoneinfo
 from collections.abc import Mapping
 from importlib import import_module
+from itertools import combinations
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import django
 import environ
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from techmarket.env_file import read_text_file
 from techmarket.installation import stop_if_incomplete
+from techmarket.options import decode, parse_options
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
@@ -26,6 +29,8 @@ ENGINES = {
 }
 DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
+SOCKETS = {"mysql": "/run/mysqld/mysqld.sock", "postgres": "/run/postgresql"}  # for examples
+USUAL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
 SCHEMES = {"mysql": "mysql", "sqlite": "sqlite", "postgres": "postgres", "postgresql": "postgres"}
 # The passwords in docker-compose.yml and in k8s/overlays/dev, which are public.
 SEED_PASSWORDS = {
@@ -78,21 +83,27 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str]):
         self.values = values
+        self.names: set[str] = set()  # of those that have been read
 
     def text(self, name: str, default: str, example: str) -> str:
+        self.names.add(name)
         path = self.values.get(f"{name}_FILE")
         if path is None:
-            return self.values.get(name, default).strip()
+            value = self.values.get(name, default).strip()
+            if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+                raise invalid(name, "the value is not UTF-8", example)
+            return value
         if name in self.values:
             raise invalid(name, f"both {name} and {name}_FILE are set; keep one", example)
         try:
-            value = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
+            value = read_text_file(Path(path)).strip()
+        except ValueError as error:
             # Without the path: somebody may have set NAME_FILE to the secret itself.
-            cause = f"cannot read that file ({type(error).__name__})"
-            raise invalid(f"{name}_FILE", cause, f"/run/secrets/{name.lower()}") from None
+            raise invalid(f"{name}_FILE", f"cannot read that file: {error}", f"/run/secrets/{name.lower()}") from None
         if not value:
             raise invalid(f"{name}_FILE", "that file is empty", f"/run/secrets/{name.lower()}")
+        if "\n" in value or "\r" in value:
+            raise invalid(f"{name}_FILE", "that file has several lines; it must hold the value alone", f"/run/secrets/{name.lower()}")
         return value
 
     def folder(self, name: str, default: Path, example: str) -> Path:
@@ -164,15 +175,48 @@ class Environment:
             raise invalid(name, "the port is not a number from 1 to 65535, or the password is not percent-encoded", example) from None
         if port == 0:
             raise invalid(name, "the port is not a number from 1 to 65535", example)
-        if kind == "sqlite" and (address.netloc or not address.path.strip("/")):
-            raise invalid(name, "the address of a SQLite file has three slashes and then its path", f"sqlite:///{embedded}")
-        if kind != "sqlite" and (address.fragment or "@" in address.path + address.query or "/" in address.path[1:]):
+        if kind == "sqlite":
+            return {"ENGINE": ENGINES[kind]} | self.sqlite_file(name, address, f"sqlite://{quote(str(embedded))}")
+        if address.fragment or "@" in address.path + address.query or "/" in address.path[1:]:
             # Else the rest of a password after its / ? or # would be read as the database's name, and shown in messages.
             raise invalid(name, "the password is not percent-encoded, or the database's name has a /, @ or #", example)
-        database: dict[str, Any] = dict(environ.Env.db_url_config(url))
-        if not database.get("NAME") or (kind != "sqlite" and not database.get("HOST")):
+        return {"ENGINE": ENGINES[kind]} | self.server(name, kind, address, example)
+
+    def sqlite_file(self, name: str, address: SplitResult, example: str) -> dict[str, Any]:
+        if address.netloc or not address.path.strip("/"):
+            raise invalid(name, "the address of a SQLite file has three slashes and then its path", example)
+        if address.fragment:
+            raise invalid(name, "a # in a path is written as %23", example)
+        try:
+            path, options = decode(address.path[1:]), parse_options(address.query, "sqlite")
+        except ValueError as error:
+            raise invalid(name, f"the path or an option is wrong: {error}", example) from None
+        if not Path(path).is_absolute():  # else each program would open a file in its own folder
+            raise invalid(name, "the path of a SQLite file is not absolute; four slashes begin one that is", example)
+        return {"NAME": path, "OPTIONS": options}
+
+    def server(self, name: str, kind: str, address: SplitResult, example: str) -> dict[str, Any]:
+        """Return the settings for a server, reached at a host or at a socket of this machine."""
+        over_socket = f"{kind}://user:password@/name?socket={SOCKETS[kind]}"
+        try:
+            options = parse_options(address.query, kind)
+        except ValueError as error:
+            raise invalid(name, str(error), over_socket if "socket" in str(error) else example) from None
+        try:
+            database: dict[str, Any] = dict(environ.Env.db_url_config(address._replace(scheme=kind, query="").geturl()))
+            database |= {key.upper(): decode(getattr(address, key) or "") for key in ("username", "password")}
+            database |= {"USER": database.pop("USERNAME"), "NAME": decode(address.path[1:]), "OPTIONS": options}
+        except ValueError as error:
+            raise invalid(name, f"the user, the password or the name {error}", example) from None
+        socket = options.pop("socket", "")
+        if "/" in unquote(database["HOST"]) or (socket and database["HOST"]):
+            raise invalid(name, "a socket is given by ?socket= alone, without a host", over_socket)
+        database["HOST"] = socket or database["HOST"]
+        if not database["NAME"] or not database["HOST"]:
             raise invalid(name, "the address names no host or no database", example)
-        return database | {"ENGINE": ENGINES[kind]}
+        if kind == "mysql" and database["HOST"] == "localhost" and database["PORT"]:
+            database["HOST"] = "127.0.0.1"  # for localhost the driver takes the default socket, and drops the port
+        return database
 
 
 def invalid(name: str, cause: str, example: str) -> ImproperlyConfigured:
@@ -182,24 +226,46 @@ def invalid(name: str, cause: str, example: str) -> ImproperlyConfigured:
 
 def refuse_shared_databases(databases: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str]) -> None:
     """Raise ImproperlyConfigured if two aliases have one database: it would mix a source with the warehouse, or two services."""
-    seen: dict[tuple[str, ...], str] = {}
-    for alias, database in databases.items():
-        address = normalize_address(database)
-        if address in seen:
-            raise invalid(
-                variables[alias], f"the same database as {variables[seen[address]]}; each needs its own", "another name or server"
-            )
-        seen[address] = alias
+    for first, second in combinations(databases, 2):
+        if is_same_database(databases[first], databases[second]):
+            cause = f"the same database as {variables[first]}; each needs its own"
+            raise invalid(variables[second], cause, "another name or server")
 
 
-def normalize_address(database: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the same tuple for every spelling of one database: localhost or 127.0.0.1, default port or none, a file by two paths."""
-    engine, name = database["ENGINE"], database["NAME"]
-    if engine == ENGINES["sqlite"]:
-        return engine, str(Path(name).resolve())
-    host = str(database.get("HOST", "")).lower()
-    port = database.get("PORT") or DEFAULT_PORTS[engine]
-    return engine, "127.0.0.1" if host in ("localhost", "::1") else host, str(port), name
+def is_same_database(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return True for two spellings of one database.
+
+    Those are localhost or 127.0.0.1, default port or none, a file by two paths, and a socket for the port of this machine.
+    """
+    if one["ENGINE"] != other["ENGINE"]:
+        return False
+    if one["ENGINE"] == ENGINES["sqlite"]:
+        return file_identity(one["NAME"]) == file_identity(other["NAME"])
+    return one["NAME"] == other["NAME"] and not server_addresses(one).isdisjoint(server_addresses(other))
+
+
+def file_identity(name: str) -> tuple[Any, ...]:
+    try:
+        found = Path(name).stat()
+        return found.st_dev, found.st_ino
+    except OSError:
+        return (str(Path(name).resolve()),)
+
+
+def server_addresses(database: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the addresses by which a server may be known: host and port, or socket.
+
+    PostgreSQL's socket has its port in its name. MySQL's has none: only one in a usual place is taken for that of the default port.
+    """
+    host, port = str(database["HOST"]), str(database.get("PORT") or DEFAULT_PORTS[database["ENGINE"]])
+    if not host.startswith("/"):
+        host = host.lower().rstrip(".")
+        return {("local" if host in ("localhost", "::1") or host.startswith("127.") else host, port)}
+    if database["ENGINE"] == ENGINES["postgres"]:
+        return {("local", port)}
+    path = str(Path(host).resolve())
+    usual = {str(Path(each).resolve()) for each in USUAL_SOCKETS}
+    return {(path, "")} | ({("local", port)} if path in usual else set())
 
 
 def refuse_insecure_settings(

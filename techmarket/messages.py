@@ -176,6 +176,10 @@ MESSAGES = {
     ),
     "database.damaged": _("{place}: stored data is damaged: {detail}{published}. Repair it there or restore a backup, then run it again."),
     "database.internal": _("{place} reports a fault of its own: {detail}{published}. Read the server's log there, then run it again."),
+    "database.other_setting": _(
+        "{place}: the session's {setting} is {found} where {expected} was set. A proxy or pooler does not pass it on: let it do so, or "
+        "name the server itself in {variable}."
+    ),
     "database.read_only": _("{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}."),
     "database.read_only_server": _(
         "{place} takes no writes: {detail}{published}. Correct the server's option, or name one that takes writes in {variable}."

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import environ
+from psycopg import IsolationLevel
 
 from techmarket import logs
+from techmarket.env_file import read_env_file, refuse_misspelled
 from techmarket.environment import (
     DEVELOPMENT_PASSWORD,
     SEED_PASSWORDS,
@@ -22,12 +23,13 @@ from techmarket.environment import (
     refuse_shared_databases,
     refuse_weak_token,
 )
+from techmarket.sessions import MYSQL_INIT_COMMAND
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENV_FILE = Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
-if "ENV_FILE" in os.environ and not (ENV_FILE.exists() and os.access(ENV_FILE, os.R_OK)):
-    raise invalid("ENV_FILE", "cannot read that file", "/etc/techmarket/env")
-environ.Env.read_env(ENV_FILE)
+env_file = read_env_file(ENV_FILE, required="ENV_FILE" in os.environ)
+for name, value in env_file.items():
+    os.environ.setdefault(name, value)
 env = Environment(os.environ)
 
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
@@ -45,18 +47,10 @@ for origin in CSRF_TRUSTED_ORIGINS:
 SOURCES = {"auth_db": "AUTH_DB_URL", "catalog_db": "CATALOG_DB_URL", "orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"}
 WAREHOUSE = {"default": "CONTROL_DB_URL", "dwh": "DWH_URL"}
 VARIABLES = WAREHOUSE | SOURCES
-OPTIONS: dict[str, dict[str, Any]] = {
-    "django.db.backends.sqlite3": {
-        "timeout": 30,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    },
-    "django.db.backends.mysql": {
-        "charset": "utf8mb4",
-        "init_command": "SET time_zone='+00:00', sql_mode='STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
-        "connect_timeout": 10,
-        "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600),
-    },
+# A URL may change these.
+DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
+    "django.db.backends.sqlite3": {"timeout": 30},
+    "django.db.backends.mysql": {"connect_timeout": 10},
     "django.db.backends.postgresql": {
         "connect_timeout": 5,
         "application_name": "techmarket",
@@ -65,6 +59,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "keepalives_count": 3,
     },
 }
+# These no URL changes, for a run rests on them: techmarket/options.py, techmarket/sessions.py.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "django.db.backends.sqlite3": {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+    "django.db.backends.mysql": {
+        "charset": "utf8mb4",
+        "init_command": MYSQL_INIT_COMMAND,
+        "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600),
+    },
+    # Sent with each BEGIN, so that behind a pooler, too, no default of the server or the role decides.
+    "django.db.backends.postgresql": {"isolation_level": IsolationLevel.READ_COMMITTED},
+}
 
 
 def configure_database(alias: str) -> dict[str, Any]:
@@ -72,7 +80,7 @@ def configure_database(alias: str) -> dict[str, Any]:
     file = "control" if alias == "default" else alias.removesuffix("_db")
     servers = "mysql" if alias in SOURCES else "postgres"
     config = env.database(VARIABLES[alias], VAR_DIR / f"{file}.sqlite3", servers)
-    config["OPTIONS"] = OPTIONS[config["ENGINE"]] | config.get("OPTIONS", {})
+    config["OPTIONS"] = DEFAULT_OPTIONS[config["ENGINE"]] | config.get("OPTIONS", {}) | OPTIONS[config["ENGINE"]]
     if config["ENGINE"].endswith("sqlite3"):
         config["TEST"] = {"NAME": str(VAR_DIR / "test" / f"{file}.sqlite3")}
     if config["ENGINE"].endswith("mysql"):
@@ -85,6 +93,8 @@ DATABASE_ROUTERS = ["techmarket.routers.LabelRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 refuse_shared_databases(DATABASES, VARIABLES)
 DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres")  # not in DATABASES: only Metabase connects with it
+if str(DWH_BI.get("HOST", "")).startswith("/"):
+    raise invalid("DWH_BI_URL", "Metabase cannot connect by a socket", "postgres://bi_reader:password@dwh.example.com:5432/dwh")
 if not DEBUG:
     refuse_insecure_settings(SECRET_KEY, ALLOWED_HOSTS, DATABASES | {"bi": DWH_BI}, VARIABLES | {"bi": "DWH_BI_URL"})
 if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):
@@ -206,6 +216,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_celery_beat",
+    "techmarket",
     "apps.sources",
     "apps.sources.auth",
     "apps.sources.catalog",
@@ -285,3 +296,5 @@ if env.flag("BEHIND_TLS_PROXY", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
+
+refuse_misspelled(env_file, env.names, ENV_FILE)

@@ -341,3 +341,221 @@ def test_uncommented_example_changes_nothing(run_cli: Cli, tmp_path: Path) -> No
     (tmp_path / "env").write_text(uncommented)
     result = run_cli("check", env={"ENV_FILE": str(tmp_path / "env")})
     assert result.returncode == 0, result.stderr
+
+
+# --- Options of an address ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        *(
+            ("mysql", f"{name}={SECRET}")
+            for name in ("charset", "init_command", "sql_mode", "conv", "use_unicode", "autocommit", "cursorclass")
+        ),
+        *(("mysql", f"{name}=/x") for name in ("read_default_file", "unix_socket", "local_infile", "isolation_level", "user", "passwd")),
+        *(("postgres", f"{name}=x") for name in ("options", "client_encoding", "assume_role", "pool", "server_side_binding", "service")),
+        *(("postgres", f"{name}=true") for name in ("isolation_level", "host", "autocommit", "atomic_requests", "conn_max_age", "foo")),
+        *(("sqlite", f"{name}=1") for name in ("mode", "cache", "uri", "isolation_level", "transaction_mode", "init_command", "foo")),
+    ],
+)
+def test_option_is_refused_by_name(kind: str, query: str) -> None:
+    url = "sqlite:////data/dwh.sqlite3" if kind == "sqlite" else f"{kind}://user:pw@127.0.0.1/dwh"
+    with pytest.raises(ImproperlyConfigured) as error:
+        database(f"{url}?{query}", "mysql" if kind == "mysql" else "postgres")
+    assert_refused(error, "DWH_URL")
+    assert f"the option {query.partition('=')[0]} is refused: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "connect_timeout=abc",
+            "connect_timeout=99999999",
+            "connect_timeout=0",
+            "connect_timeout=",
+            "connect_timeout",
+            "connect_timeout=-1",
+        ),
+        *("connect_timeout=5&connect_timeout=5", "connect_timeout=%35%", "connect_timeout=%FF", "&", "=5", "a%20b=5"),
+        *("connect_timeout=５", "connect_timeout=5&", "socket=run/mysqld.sock", "socket=/run/a%00b"),
+    ],
+)
+def test_invalid_option(query: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        database(f"mysql://user:{quote(SECRET)}@127.0.0.1/dwh?{query}", "mysql")
+    assert_refused(error, "DWH_URL")
+
+
+def test_options_that_may_be_given() -> None:
+    assert database("mysql://u:p@h/dwh?connect_timeout=%35", "mysql")["OPTIONS"] == {"connect_timeout": 5}
+    options = "application_name=etl-2&keepalives_idle=30&connect_timeout=7"
+    assert database(f"postgres://u:p@h/dwh?{options}")["OPTIONS"] == {
+        "application_name": "etl-2",
+        "keepalives_idle": 30,
+        "connect_timeout": 7,
+    }
+
+
+def test_no_address_overrides_what_a_run_rests_on() -> None:
+    from techmarket.options import ALLOWED, TLS
+    from techmarket.settings import OPTIONS
+
+    allowed = {name for options in (*ALLOWED.values(), *TLS.values()) for name in options}
+    assert allowed.isdisjoint(name for options in OPTIONS.values() for name in options)
+
+
+# --- Paths and sockets ---
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/a#b.sqlite3", "/data/a?b&c=d", "/data/%20/x", "/data/a b", "/data/a+b", "/data/крамниця", "/data/a@b"]
+)
+def test_path_of_a_file_is_percent_encoded(path: str) -> None:
+    assert database(Path(path).as_uri().replace("file://", "sqlite:///", 1))["NAME"] == path
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////data/a#b", "sqlite:////data/a?b", "sqlite:////data/100%/b", "sqlite:///data/b", "sqlite:////%FF"]
+)
+def test_path_that_would_be_another_file(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        database(url)
+    assert_refused(error, "DWH_URL")
+
+
+@pytest.mark.parametrize(("kind", "socket"), [("mysql", "/run/mysqld/mysqld.sock"), ("postgres", "/run/postgresql")])
+def test_socket(kind: str, socket: str) -> None:
+    config = database(f"{kind}://user:pw@/dwh?socket={socket}", kind)
+    assert (config["HOST"], config["NAME"], config["USER"], config["OPTIONS"]) == (socket, "dwh", "user", {})
+    assert database(f"{kind}:///dwh?socket={quote(socket, safe='')}", kind)["HOST"] == socket
+    for url in (
+        f"u:p@h/dwh?socket={socket}",
+        f"u:p@{quote(socket, safe='')}/dwh",
+        f"u:p@/dwh?host={socket}",
+        f"u:p@/dwh?unix_socket={socket}",
+    ):
+        with pytest.raises(ImproperlyConfigured) as error:
+            database(f"{kind}://{url}", kind)
+        assert_refused(error, "DWH_URL")
+        assert "?socket=" in str(error.value)
+
+
+def test_localhost_with_a_port_is_that_port() -> None:
+    """MySQL's client takes the default socket for localhost, whatever the port."""
+    assert database("mysql://u:p@localhost:3307/shop", "mysql")["HOST"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "same"),
+    [
+        ("mysql", "/shop?socket=/run/mysqld/mysqld.sock", "localhost/shop", True),
+        ("mysql", "/shop?socket=/run/mysqld/mysqld.sock", "/shop?socket=/run/mysqld/../mysqld/mysqld.sock", True),
+        ("mysql", "/shop?socket=/srv/a.sock", "/shop?socket=/srv/b.sock", False),
+        ("mysql", "/shop?socket=/run/mysqld/mysqld.sock", "127.0.0.1:3307/shop", False),
+        ("postgres", "/shop?socket=/run/postgresql", "localhost/shop", True),
+        ("postgres", ":5433/shop?socket=/run/postgresql", "127.0.0.2:5433/shop", True),
+        ("postgres", ":5433/shop?socket=/run/postgresql", "localhost/shop", False),
+    ],
+)
+def test_socket_and_port_may_be_one_server(kind: str, one: str, other: str, same: bool) -> None:
+    from techmarket.environment import is_same_database
+
+    assert is_same_database(database(f"{kind}://u:p@{one}", kind), database(f"{kind}://u:p@{other}", kind)) is same
+
+
+# --- The settings file ---
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\n# comment\n  # another\nA=1\nexport B=x=y#z\n", {"A": "1", "B": "x=y#z"}),
+        (b"A=1\r\nB='it is # so'\r\n", {"A": "1", "B": "it is # so"}),
+        (rb'A="a\"b\\c\n"', {"A": r'a"b\c\n'}),
+        ("A=Ніна\u2028 \n".encode(), {"A": "Ніна"}),
+        (b"A=\nB= \n", {"A": "", "B": ""}),
+    ],
+)
+def test_settings_file(tmp_path: Path, content: bytes, expected: dict[str, str]) -> None:
+    from techmarket.env_file import read_env_file
+
+    (tmp_path / "env").write_bytes(content)
+    assert read_env_file(tmp_path / "env", required=True) == expected
+    assert read_env_file(tmp_path / "none", required=False) == {}
+
+
+LINES = {
+    f"DEBUG ={SECRET}": "line 2 has a space",
+    f"DEBUG= {SECRET}": "line 2 has a space",
+    f" DEBUG={SECRET}": "line 2 begins with a space",
+    f"{SECRET}": "line 2 is not NAME=value",
+    f"KEY: {SECRET}": "line 2 is not NAME=value",
+    f"set KEY={SECRET}": "line 2 is not NAME=value",
+    f"1KEY={SECRET}": "line 2 is not NAME=value",
+    f"KEY='{SECRET}": "line 2 has no '",
+    f'KEY="{SECRET}': 'line 2 has no "',
+    f"KEY='{SECRET}' x": "line 2 has no '",
+    f"KEY=“{SECRET}”": "line 2 has another quotation mark",
+    f"KEY={SECRET} # comment": "line 2 has a # after a space",
+    f"KEY={SECRET}\x07": "line 2 has a control character",
+    f"A={SECRET}": "A is set twice, here and in line 1",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_line_that_is_refused(run_cli: Cli, tmp_path: Path, line: str) -> None:
+    (tmp_path / "env").write_text(f"A=1\n{line}\nDEBUG=False\n")
+    assert_file_refused(run_cli, tmp_path / "env", LINES[line])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1251"])
+def test_encoding_that_is_refused(run_cli: Cli, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "env").write_bytes("DEBUG=False\nKEY=Пароль\n".encode(encoding))
+    assert_file_refused(run_cli, tmp_path / "env", "Save it as UTF-8")
+
+
+def test_settings_file_that_cannot_be_read(run_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path in (tmp_path, tmp_path / "link", Path("/dev/zero")):
+        assert_file_refused(run_cli, path, "ENV_FILE: cannot read")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("CONTOL_DB_URL", "CONTROL_DB_URL"), ("debug", "DEBUG"), ("SECRETKEY_FILE", "SECRET_KEY_FILE"), ("DWH_ULR", "DWH_URL")],
+)
+def test_misspelled_name(run_cli: Cli, tmp_path: Path, name: str, meant: str) -> None:
+    (tmp_path / "env").write_text(f"{name}={SECRET}\n")
+    assert_file_refused(run_cli, tmp_path / "env", f"no setting {name}, and {meant} is")
+
+
+def test_names_of_compose_are_no_misspellings() -> None:
+    from techmarket.env_file import refuse_misspelled
+
+    text = "".join(path.read_text() for path in (*ROOT.glob("docker-compose*.yml"), ROOT / "Makefile"))
+    names = set(re.findall(r"\$\{([A-Z_]+)", text))
+    assert len(names) > 20
+    refuse_misspelled(names, documented(), ROOT / ".env")
+
+
+def assert_file_refused(run_cli: Cli, path: Path, part: str) -> None:
+    result = run_cli("check", env={"ENV_FILE": str(path)})
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (BAD_SETTINGS_EXIT_CODE, "", 1), result.stderr
+    assert part in result.stderr and "Example: " in result.stderr
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfkey", "Пароль".encode("cp1251"), "key".encode("utf-16"), b"one\ntwo\n", b"a\0b"])
+def test_file_of_a_value_is_read_strictly(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"SECRET_KEY_FILE": str(tmp_path / "key")}).text("SECRET_KEY", "", "x")
+    assert_refused(error, "SECRET_KEY_FILE")
+
+
+def test_value_that_is_not_utf_8() -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"SECRET_KEY": "\udcff"}).text("SECRET_KEY", "", "x")
+    assert_refused(error, "SECRET_KEY")

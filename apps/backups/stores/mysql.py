@@ -53,7 +53,11 @@ class MySQL(ServerStore):
         options, is_mariadb = self.settings["OPTIONS"], "MariaDB" in client.version
         tls = options.get("ssl") or {}
         arguments = [f"--defaults-file={options['read_default_file']}" if options.get("read_default_file") else "--no-defaults"]
-        arguments += [f"--host={self.settings['HOST']}", f"--user={self.settings['USER']}", "--default-character-set=utf8mb4"]
+        arguments += [
+            f"--{'socket' if self.settings['HOST'].startswith('/') else 'host'}={self.settings['HOST']}",
+            f"--user={self.settings['USER']}",
+            "--default-character-set=utf8mb4",
+        ]
         arguments += [f"--port={self.settings['PORT']}"] if self.settings.get("PORT") else []
         arguments += [f"--ssl-{name}={tls[name]}" for name in ("ca", "cert", "key") if tls.get(name)]
         arguments += ["--loose-skip-ssl-verify-server-cert"] if is_mariadb and not tls.get("ca") else []

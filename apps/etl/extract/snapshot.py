@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-import MySQLdb
 import MySQLdb.cursors
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from apps.etl.sums import NOTHING, Sums, add_up, hash_values, to_columns
 from apps.etl.tables import SNAPSHOT_ORDER
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Misconfigured
+from techmarket.sessions import open_mysql
 
 # 50 000 rows of seven columns are about 20 MB of Python objects for a moment.
 ROWS_PER_FETCH = 50_000
@@ -167,13 +168,7 @@ class MySQLSnapshot(SqlSnapshot):
     @classmethod
     @contextmanager
     def opened(cls, alias: str) -> Iterator["MySQLSnapshot"]:
-        with diagnosed(alias):
-            parameters = connections[alias].get_connection_params() | {
-                "conv": dict(cls.as_integers),
-                "use_unicode": False,
-                "cursorclass": MySQLdb.cursors.SSCursor,
-            }
-            connection = MySQLdb.connect(**parameters)
+        connection = open_mysql(alias, conv=dict(cls.as_integers), use_unicode=False, cursorclass=MySQLdb.cursors.SSCursor)
         try:
             with interruptible(partial(kill_query, alias, connection.thread_id())):
                 yield cls(alias, connection)
@@ -241,9 +236,9 @@ class SQLiteSnapshot(SqlSnapshot):
     @classmethod
     @contextmanager
     def opened(cls, alias: str) -> Iterator["SQLiteSnapshot"]:
-        path = connections[alias].settings_dict["NAME"]
+        address = Path(connections[alias].settings_dict["NAME"]).absolute().as_uri()  # a path may have a # or a ?
         with diagnosed(alias):
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         try:
             with interruptible(connection.interrupt):
                 yield cls(alias, connection)

@@ -1,0 +1,125 @@
+"""The options that a database's URL may have, by the kind of server. Any other is refused by name: it might change what a run rests on.
+
+What a run rests on is set in techmarket/sessions.py and in OPTIONS of settings.py, which no URL overrides.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+Parse = Callable[[str], Any]
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
+SET_HERE = "it is set by TechMarket, whose results depend on it"
+SOCKET = "write ?socket=/run/mysqld/mysqld.sock, or ?socket=/run/postgresql"
+
+
+def number(low: int, high: int) -> Parse:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError(f"is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def choice(*choices: str) -> Parse:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"is not one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", text):  # PostgreSQL cuts a longer one and replaces other letters
+        raise ValueError("is not of 1 to 63 letters, digits, _, . and -")
+    return text
+
+
+def path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError("is not an absolute path")
+    return text
+
+
+SECONDS = number(1, 600)
+# `socket` becomes the host, in environment.py.
+ALLOWED: dict[str, dict[str, Parse]] = {
+    "sqlite": {"timeout": SECONDS},
+    "mysql": {"connect_timeout": SECONDS, "socket": path},
+    "postgres": {
+        "application_name": name,
+        "channel_binding": choice("disable", "prefer", "require"),
+        "connect_timeout": SECONDS,
+        "gssencmode": choice("disable", "prefer", "require"),
+        "keepalives": number(0, 1),
+        "keepalives_count": number(1, 100),
+        "keepalives_idle": number(1, 7200),
+        "keepalives_interval": number(1, 7200),
+        "passfile": path,
+        "socket": path,
+        "target_session_attrs": choice("any", "read-write", "primary"),
+        "tcp_user_timeout": number(0, 3_600_000),
+    },
+}
+# Options of TLS, checked elsewhere.
+TLS: dict[str, dict[str, Parse]] = {"postgres": dict.fromkeys(("sslmode", "sslrootcert", "sslcert", "sslkey"), str)}
+# Why a driver's option is refused, where the list of those that are allowed says too little.
+REFUSED = dict.fromkeys(
+    (
+        *("autocommit", "charset", "client_encoding", "client_flag", "collation", "conv", "cursorclass", "cursor_factory", "datestyle"),
+        *("init_command", "isolation_level", "multi_statements", "options", "pool", "prepare_threshold", "server_side_binding", "sql_mode"),
+        *("time_zone", "timezone", "transaction_mode", "use_unicode", "assume_role", "binary_prefix"),
+    ),
+    SET_HERE,
+) | {
+    "host": SOCKET,
+    "hostaddr": SOCKET,
+    "unix_socket": SOCKET,
+    "local_infile": "a source could read files of this machine with it",
+    "read_default_file": "such a file may set anything; write its host, user and password in the URL",
+    "read_default_group": "such a file may set anything; write its host, user and password in the URL",
+    "read_timeout": "set SOURCE_READ_TIMEOUT",
+    "service": "such a file may set anything; write its host, user and password in the URL",
+}
+
+
+def parse_options(query: str, kind: str) -> dict[str, Any]:
+    """Return the options of a URL for "mysql", "postgres" or "sqlite". Raises ValueError with the cause, which shows no value."""
+    options: dict[str, Any] = {}
+    for pair in query.split("&") if query else []:
+        key, equals, text = pair.partition("=")
+        if not NAME.fullmatch(key):
+            raise ValueError("after the ? is something that is no option; in a password or a path write ? as %3F, # as %23 and % as %25")
+        if key in options:
+            raise ValueError(f"the option {key} is given twice")
+        options[key] = parse_option(kind, key, text if equals else "")
+    return options
+
+
+def parse_option(kind: str, key: str, text: str) -> Any:
+    allowed: Mapping[str, Parse] = ALLOWED[kind] | TLS.get(kind, {})
+    if key not in allowed:
+        reason = REFUSED.get(key.lower()) or f"use {', '.join(sorted(allowed))}, or none"
+        raise ValueError(f"the option {key} is refused: {reason}")
+    if not text:
+        raise ValueError(f"the option {key} has no value")
+    try:
+        return allowed[key](decode(text, plus=True))
+    except ValueError as error:
+        raise ValueError(f"the option {key} {error}") from None
+
+
+def decode(text: str, plus: bool = False) -> str:
+    """Decode %XX. Raises ValueError where a % means nothing, or where the bytes are not UTF-8."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise ValueError("has a % that is not percent-encoded; write it as %25")
+    try:
+        decoded = unquote_plus(text if plus else text.replace("+", "%2B"), errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 where it is percent-encoded") from None
+    if not decoded.isprintable():
+        raise ValueError("has a control character")
+    return decoded
