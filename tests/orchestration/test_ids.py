@@ -28,7 +28,8 @@ def test_whole_numbers_that_a_bigint_holds_are_ids(text: str, number: int) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["+7", " 7", "7 ", "7\n", "7.0", "1e3", "1_000", "0x10", "１２", "²", "٣", "--7", "-", str(2**63), str(-(2**63) - 1), "9" * 5_000]
+    "text",
+    ["+7", " 7", "7 ", "7\n", "7.0", "1e3", "1_000", "0x10", "１２", "²", "٣", "--7", "-", str(2**63), str(-(2**63) - 1), "9" * 5_000],
 )
 def test_anything_else_is_none(text: str) -> None:
     assert parse_integer(text) is None and whole_number(text) == NO_ID

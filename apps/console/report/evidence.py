@@ -159,4 +159,9 @@ def read_kpis(start: date | None, end: date | None) -> dict[str, Any]:
     found = build_report(start, end) if days else None
     if not found or not found.totals.orders:
         return {"as_of": as_of, "sales": None}
-    return {"as_of": as_of, "sales": days, "numbers": list(list_numbers(found)), "figures": figures(found, Period(start, end))}
+    return {
+        "as_of": as_of,
+        "sales": days,
+        "numbers": list(list_numbers(found, Period(start, end))),
+        "figures": figures(found, Period(start, end)),
+    }
