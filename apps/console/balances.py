@@ -25,7 +25,7 @@ def describe_balances(query: QueryDict) -> dict[str, Any]:
             form = Filters(query, find_dates())
             if not form.is_valid():
                 return context | {"form": form}
-            chosen = {name: form.cleaned_data[name] or None for name in ("start", "end", "region")}
+            chosen: dict[str, Any] = {name: form.cleaned_data[name] or None for name in ("start", "end", "region")}
             orders, sums = list_balances(side, SHOWN_ORDERS, **chosen), read_balances(**chosen)
     except EtlError as error:
         return context | {"unreachable": translate(error.message)}

@@ -6,7 +6,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.paginator import Paginator
 from django.db import DataError, OperationalError
 from django.db.models import CharField, DecimalField, Field, ForeignKey, Model, TextField
 from django.db.models.functions import Cast
@@ -61,7 +63,8 @@ class ReadOnlyAdmin(ModelAdmin):
         """Show the first rows, or that of the page, as texts; none where the address has a query, which is then what cannot be asked."""
         match = request.resolver_match
         key = match.kwargs.get("object_id") if match else None
-        names, rows = [], []
+        names: list[str] = []
+        rows: list[list[str]] = []
         if not request.GET:
             with suppress(*UNREADABLE_ERRORS):
                 names, rows = self.read_stored_rows(request, key)
@@ -90,6 +93,11 @@ class ReadOnlyAdmin(ModelAdmin):
         ]
         return [str(field.verbose_name) for field in fields], rows
 
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **options: Any) -> Any:
+        """Return a paginator that counts the few entries of a history, also where the list does not count its rows."""
+        paginator = Paginator if queryset.model is LogEntry else self.paginator
+        return paginator(queryset, per_page, *args, **options)
+
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         return False
 
@@ -103,11 +111,18 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model | None:
         row: Model | None = super().get_object(request, object_id, from_field)
+        if row is None and is_change_page(request) and self.is_stored(request, object_id):
+            raise ValueError(object_id)  # Django takes a row with a value that it cannot read for none
         if row is not None and not request.user.has_perm(VIEW_RAW):
             for key in foreign_keys(self.model):
                 mask_personal_data(related_row(row, key))
             mask_personal_data(row)
         return row
+
+    def is_stored(self, request: HttpRequest, key: str) -> bool:
+        with suppress(*UNREADABLE_ERRORS):
+            return bool(self.get_queryset(request).filter(pk=key).exists())
+        return False
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page = super().get_changelist_instance(request)
@@ -135,6 +150,10 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def may_query(self, request: HttpRequest, lookup: Any) -> bool:
         return request.user.has_perm(VIEW_RAW) or str(lookup).split("__")[0] not in personal_columns(self.model)
+
+
+def is_change_page(request: HttpRequest) -> bool:
+    return bool(request.resolver_match and str(request.resolver_match.url_name).endswith("_change"))
 
 
 def mark(field: "Field[Any, Any]", text: str) -> str:

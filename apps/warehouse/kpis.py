@@ -1,4 +1,7 @@
-"""The KPIs by month and in total, and the orders that owe money or are owed it, read from the views of kpi_sql.py. Money is UAH; days and months are those of the shop's calendar."""
+"""The KPIs by month and in total, and the orders that owe money or are owed it, read from the views of kpi_sql.py.
+
+Money is UAH; days and months are those of the shop's calendar.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db import connections
+from django.template.loader import render_to_string
 from django.urls import reverse
 
-from apps.console.groups import OPERATOR
+from apps.console.groups import OPERATOR, VIEWER
 from apps.console.readonly import ReadOnlyAdmin
 from apps.demo import shop
 from apps.sources.orders.models import Order
@@ -77,3 +79,21 @@ def test_dates_that_only_postgresql_has_are_shown_as_stored(transactional_db: No
             [value],
         )
     assert f"⚠ {value}" in page_text(sign_in(OPERATOR), reverse("admin:orchestration_paymentmismatch_changelist"))
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 500])
+def test_error_page_says_what_to_do(code: int) -> None:
+    page = render_to_string(f"{code}.html")
+    assert "TechMarket" in page and 'href="/admin/"' in page and "Traceback" not in page
+
+
+def test_history_of_a_large_list_counts_its_entries(transactional_db: None, sign_in: SignIn) -> None:
+    shop.generate(20, 7)
+    for page in (admin.site._registry[model] for model in MODELS):
+        paginator = page.get_paginator(None, LogEntry.objects.all(), 100)  # type: ignore[arg-type]
+        assert paginator.count == 0, page
+
+
+def test_forbidden_page_is_ours(transactional_db: None, sign_in: SignIn) -> None:
+    answer = sign_in(VIEWER).get(reverse("admin:auth_user_changelist"))
+    assert answer.status_code == 403 and b"ask an administrator" in answer.content

@@ -50,7 +50,8 @@ class Period:
 
     def balances(self, side: Side) -> str:
         """Return the address of the list of its orders that are paid less, or more, than their net."""
-        chosen = {"side": side.value, "start": self.start or "", "end": self.end or "", "region": self.region_code}
+        days = {"start": str(self.start or ""), "end": str(self.end or "")}
+        chosen = {"side": side.value, "region": self.region_code} | days
         return f"{reverse('admin:dwh_factsales_balances')}?{urlencode(chosen)}"
 
     def month_facts(self, year: int, month: int) -> str:

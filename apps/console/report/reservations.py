@@ -18,7 +18,7 @@ SHOWN = 10
 def list_reservations(
     start: date, end: date, writers: Collection[int], runs: Sequence[Run], failed: Sequence[Run], as_of: Load | None
 ) -> list[str]:
-    """Return the sentences. `writers`: the runs that wrote the sales; `failed`: those since that did not; `runs`: both, as in the ledger."""
+    """Return the sentences. `writers`: the runs that wrote the sales; `failed`: those since that failed; `runs`: both, of the ledger."""
     wrote = [run for run in runs if run.pk in writers]
     return [*judge_runs(writers, wrote), *judge_age(end, failed, as_of), *judge_days(start, end, as_of), *judge_rows(start, end)]
 
