@@ -78,7 +78,7 @@ def test_terminal_lists_both(balances: dict[int, Decimal], capsys: pytest.Captur
 @pytest.mark.parametrize(
     "query", [{"start": "99999-01-01"}, {"end": "x"}, {"region": "'"}, {"side": "\0"}, {"start": "2026-05-05", "end": "2026-01-01"}]
 )
-def test_filters_that_cannot_be_asked_are_said(transactional_db: None, sign_in: SignIn, query: dict[str, Any]) -> None:
+def test_filters_without_an_answer_show_a_message(transactional_db: None, sign_in: SignIn, query: dict[str, Any]) -> None:
     assert sign_in(VIEWER).get(ADDRESS, query).status_code == 200
 
 

@@ -47,8 +47,8 @@ class Command(BaseCommand):
             raise Terminal(f"{file} cannot be written: {error.strerror}.") from None
         if options["verbosity"]:
             self.stdout.write(str(file))
-            for sentence in evidence.reservations:
-                self.stderr.write(sentence)
+            for reservation in evidence.reservations:
+                self.stderr.write(reservation)
 
 
 def read_evidence(options: dict[str, Any]) -> Evidence:
