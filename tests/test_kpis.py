@@ -106,7 +106,12 @@ def test_kpis_of_a_loaded_warehouse(facts: list[Fact], capsys: pytest.CaptureFix
         f"Total: net {format_uah(all_totals.net)} UAH, margin {all_totals.margin_percent} %, {format_count(all_totals.orders)} orders"
         in out
     )
-    assert f"outstanding {format_uah(all_totals.net - all_totals.paid)} UAH." in out
+    balances: dict[int, Decimal] = defaultdict(Decimal)
+    for _day, _region, order, net, _margin, paid in facts:
+        balances[order] += net - paid
+    owing, owed = ([sign * each for each in balances.values() if sign * each > 0] for sign in (1, -1))
+    assert f"Outstanding: {format_uah(sum(owing, Decimal(0)))} UAH of {format_count(len(owing))} orders;" in out
+    assert f"overpaid: {format_uah(sum(owed, Decimal(0)))} UAH of {format_count(len(owed))} orders." in out
     for month in read_months():
         assert f"{month} {format_uah(month.net)} {format_uah(month.margin)} {month.orders}" in out
     call_command("kpis", "--region", "KV")

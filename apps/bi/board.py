@@ -29,6 +29,9 @@ LAYOUT = {
     "by_product": (0, 18, 12, 8),
     "by_category": (12, 18, 12, 8),
     "by_manager": (0, 26, 24, 7),
+    "outstanding": (0, 33, 6, 4),
+    "overpaid": (0, 37, 6, 4),
+    "balances": (6, 33, 18, 8),
 }
 
 

@@ -24,7 +24,9 @@ MEASURES = {
     "orders": "coalesce(sum(orders), 0)",
     "average_order": "coalesce(round(sum(net_amount) / nullif(sum(orders), 0), 2), 0)",
     "margin_percent": "coalesce(round(sum(margin_amount) * 100 / nullif(sum(net_amount), 0), 1), 0)",
-    "paid_percent": "coalesce(round(sum(paid_amount) * 100 / nullif(sum(net_amount), 0), 1), 0)",
+    "paid_percent": "coalesce(round((sum(net_amount) - sum(outstanding_amount)) * 100 / nullif(sum(net_amount), 0), 1), 0)",
+    "outstanding": "coalesce(sum(outstanding_amount), 0)",
+    "overpaid": "coalesce(sum(overpaid_amount), 0)",
 }
 COLUMN_TITLES = {
     "revenue": _("Revenue, UAH"),
@@ -39,7 +41,23 @@ COLUMN_TITLES = {
     "product": _("Product"),
     "category": _("Category"),
     "manager": _("Manager"),
+    "outstanding": _("Outstanding, UAH"),
+    "overpaid": _("Overpaid, UAH"),
+    "order_id": _("Order"),
+    "day": _("Day"),
+    "net": _("Net, UAH"),
+    "paid": _("Paid, UAH"),
 }
+SIDES = ("outstanding", "overpaid")
+# The orders of both sides, the largest balance first: what one was paid too much settles no other.
+BALANCES = f"""\
+SELECT order_id, min(date) AS day, min(region) AS region, sum(net_amount) AS net, sum(paid_amount) AS paid,
+    greatest(sum(net_amount) - sum(paid_amount), 0) AS outstanding, greatest(sum(paid_amount) - sum(net_amount), 0) AS overpaid
+FROM kpi_lines
+{WHERE}
+GROUP BY order_id
+HAVING sum(net_amount) <> sum(paid_amount)
+ORDER BY abs(sum(net_amount) - sum(paid_amount)) DESC, order_id"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,9 @@ def questions() -> list[Question]:
         total("average_order", _("Average order, UAH")),
         percentage("margin_percent", _("Margin of revenue, %")),
         percentage("paid_percent", _("Paid of revenue, %")),
+        total("outstanding", _("Outstanding, UAH")),
+        total("overpaid", _("Overpaid, UAH")),
+        Question("balances", _("Orders outstanding or overpaid"), BALANCES, ("order_id", "day", "region", "net", "paid", *SIDES), "table"),
         Question(
             "by_month",
             _("Revenue, gross, discount and margin by month"),

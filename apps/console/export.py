@@ -17,7 +17,7 @@ from django.urls import path, reverse
 from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
-from apps.console.readonly import VIEW_RAW, ReadOnlyAdmin
+from apps.console.readonly import UNREADABLE_ERRORS, VIEW_RAW, ReadOnlyAdmin
 from techmarket.formats import localize_count
 from techmarket.spreadsheets import MAX_XLSX_ROWS, TooManyRows, write_csv, write_xlsx
 
@@ -52,6 +52,8 @@ class ExportAdmin(ReadOnlyAdmin):
             rows = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             return redirect(self.list_address())
+        except UNREADABLE_ERRORS:
+            return redirect(f"{self.list_address()}?{request.GET.urlencode()}")  # which says what is wrong
         return answer(request, rows)
 
     def answer_csv(self, request: HttpRequest, rows: "QuerySet[Model]") -> StreamingHttpResponse:

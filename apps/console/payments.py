@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Max, Min, Sum
+from django.db.models import Count, F, Max, Min, Q, Sum
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.formats import number_format
@@ -22,18 +22,18 @@ AMOUNTS = ("net", "captured", "refunded")
 
 @dataclass(frozen=True)
 class MismatchList:
-    """One of the lists: its name, the number of its orders, and their sums in UAH."""
+    """One of the lists: its name, the number of its orders, and their sums in UAH.
+
+    `outstanding`, `overpaid`: of the orders that were paid less, and more, than was sold. They are never set off against each other.
+    """
 
     kind: Mismatch
     orders: int
     net: Decimal
     captured: Decimal
     refunded: Decimal
-
-    @property
-    def difference(self) -> Decimal:
-        """UAH that were paid more than sold, negative where less."""
-        return self.captured - self.refunded - self.net
+    outstanding: Decimal
+    overpaid: Decimal
 
     @property
     def is_full(self) -> bool:
@@ -42,10 +42,15 @@ class MismatchList:
 
 
 def sum_lists() -> Iterator[MismatchList]:
-    rows = PaymentMismatch.objects.order_by().values_list("kind").annotate(Count("pk"), *(Sum(name) for name in AMOUNTS))
+    paid = F("captured") - F("refunded")
+    sides = {
+        "outstanding": Sum(F("net") - paid, filter=Q(net__gt=paid), default=Decimal(0)),
+        "overpaid": Sum(paid - F("net"), filter=Q(net__lt=paid), default=Decimal(0)),
+    }
+    rows = PaymentMismatch.objects.order_by().values_list("kind").annotate(Count("pk"), *(Sum(name) for name in AMOUNTS), **sides)
     found = {kind: (orders, *(round(Decimal(amount), 2) for amount in amounts)) for kind, orders, *amounts in rows}
     for kind in Mismatch:
-        yield MismatchList(kind, *found.get(kind, (0, Decimal(0), Decimal(0), Decimal(0))))
+        yield MismatchList(kind, *found.get(kind, (0, *[Decimal(0)] * 5)))
 
 
 @admin.register(PaymentMismatch)

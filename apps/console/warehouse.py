@@ -3,12 +3,16 @@
 from typing import Any
 
 from django.apps import apps
-from django.urls import reverse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
+from apps.console.balances import describe_balances
 from apps.console.readonly import ReadOnlyAdmin, register_read_only
 from apps.warehouse.facts import FactSales, LineCost
 from apps.warehouse.fingerprints import OrderFingerprint
@@ -32,6 +36,16 @@ class LargeTableAdmin(ReadOnlyAdmin):
 class FactAdmin(LargeTableAdmin):
     fieldsets = ((_("Lineage"), {"fields": ("origin",)}), (_("Row"), {"fields": FACT_COLUMNS}))
     readonly_fields = ("origin",)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.list_balances)
+        return [path("balances/", view, name="dwh_factsales_balances"), *super().get_urls()]
+
+    def list_balances(self, request: HttpRequest) -> HttpResponse:
+        """List the orders that are paid less, or more, than their net."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return render(request, "console/balances.html", self.admin_site.each_context(request) | describe_balances(request.GET))
 
     def origin(self, fact: FactSales) -> SafeString:
         """Return links to the source rows and to the run that wrote the fact."""

@@ -9,15 +9,27 @@ Bounds = tuple[int | None, int | None]  # from, included; to, excluded; None: op
 Slices = tuple[Bounds, ...]
 
 EVERYTHING: Bounds = (None, None)
+SMALLEST_ID, LARGEST_ID = -(2**63), 2**63 - 1
+INTEGER = re.compile("-?0*[0-9]{1,19}")
 # The id by which rows are sliced that name none: NULL, or on SQLite what is no whole number. They belong to the first slice.
 NO_ID = -(2**62)
 # Orders whose fingerprints are compared in one sum: id / SEGMENT, divided towards zero.
 SEGMENT = 1_024
 
 
+def parse_integer(text: str) -> int | None:
+    """Return the whole number that the text spells, as a cast to bigint takes it; None where it spells none that a bigint holds.
+
+    Python's own `int` also takes spaces, underscores and the digits of every script.
+    """
+    number = int(text) if INTEGER.fullmatch(text) else None
+    return number if number is not None and SMALLEST_ID <= number <= LARGEST_ID else None
+
+
 def whole_number(text: str | None) -> int:
-    """Return the number that the text spells, NO_ID where it spells none that a bigint holds."""
-    return int(text) if text and re.fullmatch("-?[0-9]{1,18}", text) else NO_ID
+    """Return the id that the text spells, NO_ID where it spells none."""
+    number = parse_integer(text) if text else None
+    return NO_ID if number is None else number
 
 
 def cut(ids: Iterable[int]) -> Slices:
@@ -34,7 +46,7 @@ def within(column: str, bounds: Bounds) -> list[str]:
 def inside(ids: Any, bounds: Bounds) -> Any:
     """Return which of an array of ids lie within `bounds`, as a mask."""
     low, high = bounds
-    return (ids >= (NO_ID if low is None else low)) & ((ids < high) if high is not None else True)
+    return (ids >= (SMALLEST_ID if low is None else low)) & ((ids < high) if high is not None else True)
 
 
 def overlap(one: Bounds, other: Bounds) -> bool:

@@ -88,4 +88,4 @@ def type_arguments(kind: str) -> tuple[int, ...]:
     """Return 12 and 2 of `decimal(12,2) unsigned`; nothing where they are no numbers, as those of an ENUM."""
     inner = kind.partition("(")[2].partition(")")[0]
     parts = [part.strip() for part in inner.split(",")]
-    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
+    return tuple(map(int, parts)) if all(part.isascii() and part.isdecimal() for part in parts) else ()

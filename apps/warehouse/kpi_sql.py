@@ -10,9 +10,13 @@ orders and revenue by region           kpi_orders  orders, net_amount by region
 results by manager                     kpi_orders  net_amount, orders by manager
 payment methods                        kpi_orders  net_amount, orders by payment_method
 top products, revenue by category      kpi_lines   net_amount, margin_amount by product, by category
+outstanding, overpaid                  kpi_orders  outstanding_amount, overpaid_amount, and the orders of each
 average order                          either      net_amount / orders
-margin %, paid %                       either      margin_amount, paid_amount / net_amount
+margin %                               either      margin_amount / net_amount
+paid %                                 kpi_orders  (net_amount - outstanding_amount) / net_amount
 =====================================  ==========  ====================================================
+
+What one order was paid too much settles no other order's debt: net_amount - paid_amount must not be summed over orders.
 
 Money is UAH. It is exact on PostgreSQL; SQLite sums floats, so a reader rounds what it has summed there to the kopiyka.
 apps/warehouse/view_updates.py creates the views after every migration.
@@ -56,10 +60,11 @@ FILTERS = {
     "region": "name of the region where it was sold",
 }
 
-# Orders are counted once per row, so that they can be summed; names are joined afterwards, so that they are not sorted with the lines
-# (2.5 million lines, one year of three: 3.1 s instead of 4.3 s, and 3.7 s without a view; the best of two or three runs on a busy
-# two-core machine, as all times here). PostgreSQL applies a condition on date_key, date, year, month, region_key, employee_key or
-# payment_method before the grouping, because the inner query groups by them; one on a name is applied after it.
+# Grouped by order first, since each order has its own balance; that costs as much as counting distinct orders did. Names are joined
+# afterwards, so that they are not sorted with the lines (2.5 million lines, one year of three: 3.1 s instead of 4.3 s, and 3.7 s without
+# a view; the best of two or three runs on a busy two-core machine, as all times here). PostgreSQL applies a condition on date_key, date,
+# year, month, region_key, employee_key or payment_method before the grouping, because both inner queries group by them; one on a name is
+# applied after it. Rounded, because SQLite's sums of an order that is paid differ in the last bits.
 KPI_ORDERS = View(
     name="kpi_orders",
     comment=(
@@ -77,6 +82,10 @@ KPI_ORDERS = View(
         "net_amount": "net revenue: gross - discount, UAH",
         "margin_amount": "net - cost of the lines whose cost is known, UAH",
         "paid_amount": "captured - refunded payments, UAH",
+        "outstanding_amount": "net - paid of the orders that are paid less than their net, UAH",
+        "outstanding_orders": "number of these orders",
+        "overpaid_amount": "paid - net of the orders that are paid more than their net, UAH",
+        "overpaid_orders": "number of these orders",
     },
     query="""\
 SELECT
@@ -95,25 +104,50 @@ SELECT
     s.discount_amount,
     s.net_amount,
     s.margin_amount,
-    s.paid_amount
+    s.paid_amount,
+    s.outstanding_amount,
+    s.outstanding_orders,
+    s.overpaid_amount,
+    s.overpaid_orders
 FROM (
     SELECT
-        f.date_key,
-        d.date,
-        d.year,
-        d.month,
-        f.region_key,
-        f.employee_key,
-        f.payment_method,
-        CAST(count(DISTINCT f.order_id) AS integer) AS orders,
-        round(sum(f.gross_amount), 2) AS gross_amount,
-        round(sum(f.discount_amount), 2) AS discount_amount,
-        round(sum(f.net_amount), 2) AS net_amount,
-        coalesce(round(sum(f.margin_amount), 2), 0) AS margin_amount,
-        round(sum(f.paid_amount), 2) AS paid_amount
-    FROM fact_sales AS f
-    JOIN dim_date AS d ON d.date_key = f.date_key
-    GROUP BY f.date_key, d.date_key, d.date, d.year, d.month, f.region_key, f.employee_key, f.payment_method
+        o.date_key,
+        o.date,
+        o.year,
+        o.month,
+        o.region_key,
+        o.employee_key,
+        o.payment_method,
+        CAST(count(*) AS integer) AS orders,
+        round(sum(o.gross_amount), 2) AS gross_amount,
+        round(sum(o.discount_amount), 2) AS discount_amount,
+        round(sum(o.net_amount), 2) AS net_amount,
+        coalesce(round(sum(o.margin_amount), 2), 0) AS margin_amount,
+        round(sum(o.paid_amount), 2) AS paid_amount,
+        round(sum(CASE WHEN o.balance > 0 THEN o.balance ELSE 0 END), 2) AS outstanding_amount,
+        CAST(count(CASE WHEN o.balance > 0 THEN 1 END) AS integer) AS outstanding_orders,
+        round(sum(CASE WHEN o.balance < 0 THEN -o.balance ELSE 0 END), 2) AS overpaid_amount,
+        CAST(count(CASE WHEN o.balance < 0 THEN 1 END) AS integer) AS overpaid_orders
+    FROM (
+        SELECT
+            f.date_key,
+            d.date,
+            d.year,
+            d.month,
+            f.region_key,
+            f.employee_key,
+            f.payment_method,
+            sum(f.gross_amount) AS gross_amount,
+            sum(f.discount_amount) AS discount_amount,
+            sum(f.net_amount) AS net_amount,
+            sum(f.margin_amount) AS margin_amount,
+            sum(f.paid_amount) AS paid_amount,
+            round(sum(f.net_amount) - sum(f.paid_amount), 2) AS balance
+        FROM fact_sales AS f
+        JOIN dim_date AS d ON d.date_key = f.date_key
+        GROUP BY f.order_id, f.date_key, d.date_key, d.date, d.year, d.month, f.region_key, f.employee_key, f.payment_method
+    ) AS o
+    GROUP BY o.date_key, o.date, o.year, o.month, o.region_key, o.employee_key, o.payment_method
 ) AS s
 JOIN dim_region AS r ON r.region_key = s.region_key
 JOIN dim_employee AS e ON e.employee_key = s.employee_key""",

@@ -196,25 +196,50 @@ SELECT
     s.discount_amount,
     s.net_amount,
     s.margin_amount,
-    s.paid_amount
+    s.paid_amount,
+    s.outstanding_amount,
+    s.outstanding_orders,
+    s.overpaid_amount,
+    s.overpaid_orders
 FROM (
     SELECT
-        f.date_key,
-        d.date,
-        d.year,
-        d.month,
-        f.region_key,
-        f.employee_key,
-        f.payment_method,
-        CAST(count(DISTINCT f.order_id) AS integer) AS orders,
-        round(sum(f.gross_amount), 2) AS gross_amount,
-        round(sum(f.discount_amount), 2) AS discount_amount,
-        round(sum(f.net_amount), 2) AS net_amount,
-        coalesce(round(sum(f.margin_amount), 2), 0) AS margin_amount,
-        round(sum(f.paid_amount), 2) AS paid_amount
-    FROM fact_sales AS f
-    JOIN dim_date AS d ON d.date_key = f.date_key
-    GROUP BY f.date_key, d.date_key, d.date, d.year, d.month, f.region_key, f.employee_key, f.payment_method
+        o.date_key,
+        o.date,
+        o.year,
+        o.month,
+        o.region_key,
+        o.employee_key,
+        o.payment_method,
+        CAST(count(*) AS integer) AS orders,
+        round(sum(o.gross_amount), 2) AS gross_amount,
+        round(sum(o.discount_amount), 2) AS discount_amount,
+        round(sum(o.net_amount), 2) AS net_amount,
+        coalesce(round(sum(o.margin_amount), 2), 0) AS margin_amount,
+        round(sum(o.paid_amount), 2) AS paid_amount,
+        round(sum(CASE WHEN o.balance > 0 THEN o.balance ELSE 0 END), 2) AS outstanding_amount,
+        CAST(count(CASE WHEN o.balance > 0 THEN 1 END) AS integer) AS outstanding_orders,
+        round(sum(CASE WHEN o.balance < 0 THEN -o.balance ELSE 0 END), 2) AS overpaid_amount,
+        CAST(count(CASE WHEN o.balance < 0 THEN 1 END) AS integer) AS overpaid_orders
+    FROM (
+        SELECT
+            f.date_key,
+            d.date,
+            d.year,
+            d.month,
+            f.region_key,
+            f.employee_key,
+            f.payment_method,
+            sum(f.gross_amount) AS gross_amount,
+            sum(f.discount_amount) AS discount_amount,
+            sum(f.net_amount) AS net_amount,
+            sum(f.margin_amount) AS margin_amount,
+            sum(f.paid_amount) AS paid_amount,
+            round(sum(f.net_amount) - sum(f.paid_amount), 2) AS balance
+        FROM fact_sales AS f
+        JOIN dim_date AS d ON d.date_key = f.date_key
+        GROUP BY f.order_id, f.date_key, d.date_key, d.date, d.year, d.month, f.region_key, f.employee_key, f.payment_method
+    ) AS o
+    GROUP BY o.date_key, o.date, o.year, o.month, o.region_key, o.employee_key, o.payment_method
 ) AS s
 JOIN dim_region AS r ON r.region_key = s.region_key
 JOIN dim_employee AS e ON e.employee_key = s.employee_key;
@@ -235,6 +260,10 @@ COMMENT ON COLUMN kpi_orders.discount_amount IS 'discount, UAH';
 COMMENT ON COLUMN kpi_orders.net_amount IS 'net revenue: gross - discount, UAH';
 COMMENT ON COLUMN kpi_orders.margin_amount IS 'net - cost of the lines whose cost is known, UAH';
 COMMENT ON COLUMN kpi_orders.paid_amount IS 'captured - refunded payments, UAH';
+COMMENT ON COLUMN kpi_orders.outstanding_amount IS 'net - paid of the orders that are paid less than their net, UAH';
+COMMENT ON COLUMN kpi_orders.outstanding_orders IS 'number of these orders';
+COMMENT ON COLUMN kpi_orders.overpaid_amount IS 'paid - net of the orders that are paid more than their net, UAH';
+COMMENT ON COLUMN kpi_orders.overpaid_orders IS 'number of these orders';
 
 CREATE VIEW kpi_lines AS
 SELECT

@@ -64,12 +64,17 @@ def test_questions_equal_the_page(loaded_run: Run) -> None:  # noqa: F811
     for filters, scope in iterate_filters():
         results, page = run_questions(**filters), build_report(*scope)
         totals = page.totals
-        assert {slug: results[slug] for slug in ("revenue", "orders", "average_order", "margin_percent", "paid_percent")} == {
+        assert {
+            slug: results[slug]
+            for slug in ("revenue", "orders", "average_order", "margin_percent", "paid_percent", "outstanding", "overpaid")
+        } == {
             "revenue": [(totals.net,)],
             "orders": [(totals.orders,)],
             "average_order": [(totals.average_order,)],
             "margin_percent": [(totals.margin_percent,)],
-            "paid_percent": [(totals.paid_percent,)],
+            "paid_percent": [(page.paid_percent,)],
+            "outstanding": [(page.balances.outstanding,)],
+            "overpaid": [(page.balances.overpaid,)],
         }
         assert [(month, net, margin, orders) for month, net, _, _, margin, orders in results["by_month"]] == [
             (date(month.year, month.month, 1), month.net, month.margin, month.orders) for month in page.months

@@ -11,7 +11,7 @@ from tests.conftest import Cli
 
 USER, PASSWORD = "bi@techmarket.example", "canary-7"
 WAREHOUSE = "postgres://bi_reader:bi's@dwh-db:5432/dwh"
-KPIS = 12
+KPIS = 15
 
 
 class Seed:

@@ -123,7 +123,28 @@ def test_period_sums_published_runs_and_lists_the_others(loaded_run: Run, write_
     assert text.index(f"{loaded_run.pk} order lines") < text.index(f"{second.pk} order lines")
     found = read_totals(first_day, today())
     assert localize_rounded_uah(found.net) in text and localize_count(found.orders) in text
-    assert "No runs were requested in this period." in page_text(write_report("--from", "2024-01-01", "--to", "2024-01-02"))
+
+
+def test_period_that_nobody_checked_certifies_nothing(transactional_db: None, write_report: WriteReport) -> None:
+    text = page_text(write_report("--from", "2024-01-01", "--to", "2024-01-02"))
+    assert "No run wrote sales of this period." in text and "Not checked: no run wrote sales of this period." in text
+    assert "All passed" not in text and "signature" not in text and "Nothing has been loaded into the warehouse." in text
+
+
+def test_period_names_the_runs_that_wrote_its_sales_and_what_was_not_checked(
+    loaded_run: Run, write_report: WriteReport, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    key = FactSales.objects.earliest("date").date_id
+    first = date(key // 10_000, key // 100 % 100, key % 100)
+    failed = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED, cause="No.")
+    text = page_text(write_report("--from", f"{first}", "--to", f"{first}"))
+    assert f" {loaded_run.pk} {instant(loaded_run.created_at)}" in text, "no run was requested on that day"
+    assert "Not compared with the sources: 1 of 1 days" in text and f"Unsuccessful since the last load: runs {failed.pk}." in text
+    assert "Open rejects, of any day: 1." in text
+    capsys.readouterr()
+    call_command("report", "--from", f"{first}", "--to", f"{first}", "--out", str(tmp_path / "paper.html"))
+    assert "Not compared with the sources: 1 of 1 days" in capsys.readouterr().err
+    assert "The period is not over" in page_text(write_report("--from", f"{first}", "--to", today().isoformat()))
 
 
 def test_month_of_sales(loaded_run: Run, write_report: WriteReport) -> None:

@@ -23,6 +23,7 @@ from apps.warehouse.view_updates import create_views, drop_views, is_current
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 each = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 AMOUNTS = ("gross_amount", "discount_amount", "net_amount", "margin_amount", "paid_amount")
+BALANCES = ("outstanding_amount", "overpaid_amount")
 POSTGRESQL = "postgresql"
 
 
@@ -67,7 +68,7 @@ def to_text(value: Any) -> Any:
 def read_rows(view: View) -> list[tuple[Any, ...]]:
     """Return all rows, with amounts to the kopiyka and days as text, as SQLite stores them."""
     return [
-        tuple(to_uah(value) if name in AMOUNTS and value is not None else to_text(value) for name, value in row.items())
+        tuple(to_uah(value) if name in (*AMOUNTS, *BALANCES) and value is not None else to_text(value) for name, value in row.items())
         for row in fetch_rows(f"SELECT * FROM {view.name}")
     ]
 
@@ -81,8 +82,20 @@ def compute_orders(facts: list[FactSales]) -> list[tuple[Any, ...]]:
     for fact in facts:
         groups[*map(to_text, filter_columns(fact)), fact.employee_id, str(fact.employee), fact.payment_method].append(fact)  # type: ignore[attr-defined]
     return [
-        (*key, len({fact.order_id for fact in group}), *(sum_amounts(group, amount) for amount in AMOUNTS)) for key, group in groups.items()
+        (*key, len({fact.order_id for fact in group}), *(sum_amounts(group, amount) for amount in AMOUNTS), *compute_balances(group))
+        for key, group in groups.items()
     ]
+
+
+def compute_balances(facts: list[FactSales]) -> Iterator[Any]:
+    """Yield UAH and orders that are outstanding, then those that are overpaid."""
+    balances: dict[int, Decimal] = defaultdict(Decimal)
+    for fact in facts:
+        balances[fact.order_id] += fact.net_amount - fact.paid_amount
+    for sign in (1, -1):
+        side = [sign * each for each in balances.values() if sign * each > 0]
+        yield sum(side, Decimal("0.00"))
+        yield len(side)
 
 
 def compute_lines(facts: list[FactSales]) -> list[tuple[Any, ...]]:

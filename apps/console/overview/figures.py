@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from apps.console.overview.charts import Chart, Series
 from apps.warehouse.dimensions import NOT_APPLICABLE, UNKNOWN
-from apps.warehouse.kpis import ZERO_UAH, Month, to_date_key
+from apps.warehouse.kpis import ZERO_UAH, Month, Side, to_date_key
 from apps.warehouse.report import Report, Share
 from techmarket.formats import localize_count, localize_uah
 
@@ -31,11 +31,12 @@ METHODS: dict[int | str, Any] = {
 
 @dataclass(frozen=True)
 class Period:
-    """The filters of the KPIs. `region` is the key in dim_region."""
+    """The filters of the KPIs. `region` is the key in dim_region, `region_code` its code."""
 
     start: date | None
     end: date | None
     region: int | None = None
+    region_code: str = ""
 
     def facts(self, **lookups: Any) -> str:
         """Return the address of the list of its fact rows, narrowed by `lookups`."""
@@ -46,6 +47,12 @@ class Period:
         }
         chosen = {name: value for name, value in (period | lookups).items() if value is not None}
         return f"{reverse('admin:dwh_factsales_changelist')}?{urlencode(chosen)}"
+
+    def balances(self, side: Side) -> str:
+        """Return the address of the list of its orders that are paid less, or more, than their net."""
+        days = {"start": str(self.start or ""), "end": str(self.end or "")}
+        chosen = {"side": side.value, "region": self.region_code} | days
+        return f"{reverse('admin:dwh_factsales_balances')}?{urlencode(chosen)}"
 
     def month_facts(self, year: int, month: int) -> str:
         first, last = date(year, month, 1), date(year, month, monthrange(year, month)[1])

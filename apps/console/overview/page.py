@@ -69,5 +69,10 @@ def read_kpis(request: HttpRequest) -> dict[str, Any]:
     start, end, region = (form.cleaned_data[name] or None for name in ("start", "end", "region"))
     report = sales.read_report(start, end, region)
     code = DimRegion.objects.filter(code=region).values_list("pk", flat=True).first() if region else None
-    period = Period(start, end, code)
-    return context | {"report": report, "numbers": list(list_numbers(report)), "figures": figures(report, period), "facts": period.facts()}
+    period = Period(start, end, code, region or "")
+    return context | {
+        "report": report,
+        "numbers": list(list_numbers(report, period)),
+        "figures": figures(report, period),
+        "facts": period.facts(),
+    }

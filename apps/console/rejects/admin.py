@@ -23,6 +23,7 @@ from unfold.paginator import InfinitePaginator
 from apps.console.export import ExportAdmin
 from apps.console.readonly import HIDDEN
 from apps.console.rejects.actions import RejectActionsAdmin
+from apps.etl.slices import parse_integer
 from apps.etl.tables import ORDERS, SOURCES
 from apps.etl.transform.rules import RULES, render_label
 from apps.orchestration.models import Reject, RejectedContent, RejectState, Run, StandingReject
@@ -219,7 +220,7 @@ def find_source_page(reject: RejectedContent) -> str:
     """Return the address of the page of the source row, or "" where there is none."""
     models = apps.get_app_config(TABLES[reject.table]).get_models() if reject.table in TABLES else ()
     model = next((model for model in models if model._meta.db_table == reject.table), None)
-    if model is None or not reject.row_id.isdecimal():
+    if model is None or parse_integer(reject.row_id) is None:
         return ""
     try:
         return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[reject.row_id])

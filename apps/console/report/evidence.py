@@ -7,19 +7,22 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Min, QuerySet, Sum
 from django.utils.translation import gettext
 
 from apps.console.overview.figures import Figure, Period, figures
 from apps.console.overview.headline import Number, list_numbers
 from apps.console.overview.sales import SalesDates, find_dates
 from apps.console.readonly import HIDDEN, personal_columns
+from apps.console.report.reservations import list_reservations
 from apps.etl.tables import TARGETS
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import CheckResult, Reject, RowCount, Run, State
-from apps.orchestration.recent_runs import FinishedRun, finished_runs
+from apps.orchestration.recent_runs import FINISHED, FinishedRun, finished_runs
 from apps.orchestration.tally import tallies
 from apps.orchestration.window import Window
+from apps.warehouse.facts import FactSales
+from apps.warehouse.kpis import to_date_key
 from apps.warehouse.loads import Load
 from apps.warehouse.report import build_report
 from techmarket.diagnosis import diagnosed
@@ -52,7 +55,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Either `run` is set, or `start` and `end` of the period. `as_of`: the latest load, which the KPIs show."""
+    """Either `run` is set, or `start` and `end` of the period. `as_of`: the latest load, which the KPIs show.
+
+    `reservations`: what a signature under the period does not cover, such as days that nobody has compared with the sources.
+    """
 
     runs: list[FinishedRun]
     lines: list[Line]
@@ -70,6 +76,12 @@ class Evidence:
     as_of: Load | None = None
     numbers: list[Number] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    reservations: list[str] = field(default_factory=list)
+
+    @property
+    def certifies(self) -> bool:
+        """Return True if there is something to sign: sales, or a run."""
+        return bool(self.run or self.runs)
 
     @property
     def runs_without_details(self) -> int:
@@ -94,14 +106,32 @@ def report_run(number: int | None) -> Evidence:
 
 
 def report_period(start: date, end: date) -> Evidence:
-    """Return the report of the runs and sales of these days of the shop's calendar. Raises Usage for too many runs."""
-    period = Window.between(start, end)
-    runs = list(Run.objects.filter(dry_run=False, created_at__gte=period.start, created_at__lt=period.end).order_by("pk")[: MAX_RUNS + 1])
-    if len(runs) > MAX_RUNS:
-        raise Usage(f"There are more than {MAX_RUNS} runs from {start} to {end}; report a shorter period.")
-    counted = read_ledger(runs, CheckResult.objects.filter(run__in=runs, passed=False).order_by("run_id", "id"))
+    """Return the report of the sales of these days of the shop's calendar, and of the runs that wrote them.
+
+    Runs that failed since the last load are listed, too. Raises Usage for too many runs.
+    """
+    Window.between(start, end)  # refuses days that cannot be asked for
     with diagnosed("dwh"):
-        return Evidence(**counted, start=start, end=end, **read_kpis(start, end))
+        writers, kpis = find_writers(start, end), read_kpis(start, end)
+    if len(writers) > MAX_RUNS:
+        raise Usage(f"More than {MAX_RUNS} runs wrote the sales from {start} to {end}; report a shorter period.")
+    failed = list(find_unsuccessful_since(kpis["as_of"])[:MAX_RUNS])
+    runs = sorted([*Run.objects.filter(pk__in=writers), *failed], key=lambda run: run.pk)
+    counted = read_ledger(runs, CheckResult.objects.filter(run__in=runs, passed=False).order_by("run_id", "id"))
+    reservations = list_reservations(start, end, writers, runs, failed, kpis["as_of"])
+    return Evidence(**counted, start=start, end=end, reservations=reservations, **kpis)
+
+
+def find_unsuccessful_since(load: Load | None) -> "QuerySet[Run]":
+    """Return the runs that failed, were lost or cancelled after the load was published."""
+    ended = Run.objects.filter(dry_run=False, state__in=FINISHED).exclude(state=State.SUCCEEDED)
+    return ended.filter(created_at__gt=load.published_at) if load else ended
+
+
+def find_writers(start: date, end: date) -> list[int]:
+    """Return the ids of the runs that wrote the order lines of these days."""
+    lines = FactSales.objects.filter(date__gte=to_date_key(start), date__lte=to_date_key(end)).order_by()
+    return sorted(lines.values_list("run_id", flat=True).distinct()[: MAX_RUNS + 1])
 
 
 def read_ledger(runs: Sequence[Run], checks: Iterable[CheckResult]) -> dict[str, Any]:
@@ -159,4 +189,9 @@ def read_kpis(start: date | None, end: date | None) -> dict[str, Any]:
     found = build_report(start, end) if days else None
     if not found or not found.totals.orders:
         return {"as_of": as_of, "sales": None}
-    return {"as_of": as_of, "sales": days, "numbers": list(list_numbers(found)), "figures": figures(found, Period(start, end))}
+    return {
+        "as_of": as_of,
+        "sales": days,
+        "numbers": list(list_numbers(found, Period(start, end))),
+        "figures": figures(found, Period(start, end)),
+    }

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from apps.etl.declarations import Column, Kind
 from apps.etl.money import MAX_KOPIYKAS
+from apps.etl.slices import parse_integer
 
 Mask = npt.NDArray[np.bool_]
 Parsed = tuple[pa.Array, Mask]
@@ -110,7 +111,7 @@ def parse_column(raw: pa.Array, at_once: Callable[[], pa.Array], one_by_one: Cal
 
 
 def one_integer(value: bytes) -> int | None:
-    return int(value) if re.fullmatch(rb"-?[0-9]{1,18}", value) else None
+    return parse_integer(value.decode("ascii", "replace"))
 
 
 def one_amount(value: bytes) -> int | None:

@@ -19,7 +19,8 @@ from techmarket.errors import Terminal, Usage
 
 class Command(BaseCommand):
     help = (
-        "Write the report of a run or a period as one self-contained page, HTML or PDF: rows, checks, reconciliation, KPIs and "
+        "Write the report of a run, or of the sales of a period and the runs that wrote them, as one self-contained page, HTML or PDF: "
+        "rows, checks, reconciliation, KPIs and "
         "rejected rows (without personal data). Without arguments: the last finished run. "
         "Exit codes: 0 done, 1 the file cannot be written, 2 usage, 4 a database is unreachable or, for --pdf, there is no Chromium."
     )
@@ -46,6 +47,8 @@ class Command(BaseCommand):
             raise Terminal(f"{file} cannot be written: {error.strerror}.") from None
         if options["verbosity"]:
             self.stdout.write(str(file))
+            for reservation in evidence.reservations:
+                self.stderr.write(reservation)
 
 
 def read_evidence(options: dict[str, Any]) -> Evidence:

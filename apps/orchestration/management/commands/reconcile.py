@@ -104,7 +104,12 @@ def show(proof: Proof) -> None:
         if found:
             net = format_uah(uah(sum(finding.net for finding in found)))
             paid = format_uah(uah(sum(finding.captured - finding.refunded for finding in found)))
-            screen.print(f"  payments: {format_count(len(found))} orders {str(kind.label).lower()}: net {net} UAH, paid {paid} UAH")
+            balances = [finding.net - finding.captured + finding.refunded for finding in found]
+            outstanding, overpaid = (format_uah(uah(sum(max(sign * each, 0) for each in balances))) for sign in (1, -1))
+            screen.print(
+                f"  payments: {format_count(len(found))} orders {str(kind.label).lower()}: net {net} UAH, paid {paid} UAH; "
+                f"outstanding {outstanding} UAH, overpaid {overpaid} UAH"
+            )
     screen.print(closing(proof))
 
 
