@@ -17,7 +17,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
@@ -369,7 +368,7 @@ def list_buttons(run: Run, user: Any) -> list[Button]:
 
 def is_unclaimed(run: Run) -> bool:
     """Return True if a worker should have taken the run by now."""
-    return run.state == State.QUEUED and not run.is_local and timezone.now() - run.created_at > timedelta(seconds=UNCLAIMED_AFTER_S)
+    return run.state == State.QUEUED and not run.is_local and clock.now() - run.created_at > timedelta(seconds=UNCLAIMED_AFTER_S)
 
 
 def show_result(request: HttpRequest, result: ActionResult) -> None:

@@ -5,7 +5,7 @@ from celery.signals import worker_process_init
 from django.db import close_old_connections
 
 from apps.orchestration import outcome, schedules
-from apps.orchestration.worker import recovery
+from apps.orchestration.worker import presence, recovery
 
 
 @shared_task(name="techmarket.plan")
@@ -37,6 +37,7 @@ def reap() -> None:
 @shared_task(name="techmarket.forget")
 def forget() -> None:
     outcome.delete_old_details()
+    presence.delete_old_files()
 
 
 @shared_task(name="techmarket.scheduled")
