@@ -31,7 +31,8 @@ class LivenessScheduler(DatabaseScheduler):
                 self._dirty.add(entry.name)
                 mended = True
         if mended:
-            self._heap, self._heap_invalidated = [], True
+            self._heap: list[Any] = []
+            self._heap_invalidated = True
             self.sync()
 
     def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from apps.orchestration import clock
 from apps.orchestration.models import Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, check_resumable, rerun, resume_run
 from techmarket.errors import EtlError
