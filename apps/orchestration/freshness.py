@@ -7,7 +7,7 @@ from itertools import islice, takewhile
 
 from apps.orchestration import clock
 from apps.orchestration.models import Run, State
-from apps.orchestration.schedules import MODES, PUNCTUAL, due_instants, find_periodic_task, paused_schedules
+from apps.orchestration.schedules import MODES, PUNCTUAL, expected_instants, find_periodic_task, paused_schedules
 from apps.warehouse.loads import read_high_water_mark
 
 RED_STATES = (State.FAILED, State.LOST)
@@ -55,5 +55,5 @@ def count_missed(as_of: datetime, running: Run | None, now: datetime) -> int:
 def instants_between(name: str, start: datetime, end: datetime) -> Iterator[datetime]:
     """Yield the instants of a schedule that is not paused, at most MISSED_RUNS_FOR_RED of them."""
     beat = find_periodic_task(name)
-    instants = due_instants(beat, start) if beat else iter(())
+    instants = expected_instants(beat, start) if beat else iter(())
     return islice(takewhile(lambda instant: instant <= end, instants), MISSED_RUNS_FOR_RED)

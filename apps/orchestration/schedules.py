@@ -51,7 +51,7 @@ def fire(name: str, now: datetime | None = None) -> ScheduledRun | None:
     schedule, beat = Schedule.objects.filter(name=name).first(), find_periodic_task(name)
     if schedule is None or beat is None or not beat.enabled:
         return None
-    scheduled_for = next(due_instants(beat, now, backwards=True), None)
+    scheduled_for = next(expected_instants(beat, now, backwards=True), None)
     decision = scheduled_for and decide(schedule, scheduled_for, now)
     if not scheduled_for or not decision or ScheduledRun.objects.filter(schedule=schedule, scheduled_for=scheduled_for).exists():
         return None
@@ -123,10 +123,10 @@ def set_enabled(name: str, enabled: bool) -> None:
 def next_instants(name: str, count: int = 5) -> list[datetime]:
     """Return the next instants at which the schedule starts a run, in UTC; none while it is paused."""
     beat = find_periodic_task(name)
-    return list(islice(due_instants(beat, clock.now()), count)) if beat else []
+    return list(islice(expected_instants(beat, clock.now()), count)) if beat else []
 
 
-def due_instants(beat: PeriodicTask, start: datetime, backwards: bool = False) -> Iterator[datetime]:
+def expected_instants(beat: PeriodicTask, start: datetime, backwards: bool = False) -> Iterator[datetime]:
     """Yield the instants at which a schedule starts a run: what beat, the pages, the commands and the metrics call due.
 
     None while it is paused, and none where Celery cannot read its crontab.
