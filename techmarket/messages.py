@@ -204,13 +204,29 @@ MESSAGES = {
     "run.rows_moved": _(
         "Rows of {table} moved to orders of another slice while they were read (id {ids}). Nothing was published. Run it again."
     ),
-    "run.overlaps": _("Skipped: overlaps {run}."),
+    # The same without a promise, where the warehouse does not answer: apps/orchestration/publication.py.
+    "run.publication_unknown": _(
+        "{cause} The warehouse does not answer: whether this run was published is unknown. The ledger follows once it answers; "
+        "start it, then run `manage.py run_etl`."
+    ),
+    "ended.cancelled_by": _("Cancelled by {person}."),
+    "ended.cancelled_because": _("Cancelled by {person}: {reason}."),
+    "ended.interrupted": _("Cancelled {how}."),
+    "ended.timed_out": _("The run took longer than its limit of {seconds} s."),
+    "ended.unexpected": _("Unexpected {detail}."),
+    "ended.heartbeat_stopped": _("{worker} stopped sending heartbeats at {instant} UTC."),
+    "ended.process_gone": _("{worker} has ended in the middle of its work."),
+    "run.overlaps": _("Skipped: overlaps {run}. Run it again when that one has ended."),
+    "run.overlaps_silent": _(
+        "Skipped: overlaps {run}. It has sent no heartbeat for {silence} s and counts as lost after {limit} s. Run it again in {wait} s."
+    ),
     "run.overlaps_ended": _("Skipped: overlaps a run that has just ended. Run it again."),
     "run.active": _("run {run} requested by {person}, {state} since {since}, last heartbeat {beat}"),
     "state.queued": _("queued"),
     "state.running": _("running"),
     "task.worker_died": _("{worker} died."),
     "task.heartbeat_stopped": _("{worker} stopped sending heartbeats at {instant} UTC. Nothing was published."),
+    "task.process_gone": _("{worker} has ended in the middle of its work. Nothing was published."),
     "task.claim_lost": _("Another worker has claimed this task; nothing was published from here."),
     "plan.mark_ahead": _(
         "The high-water mark, {mark} UTC, is ahead of the sources' clock, {clock} UTC: a clock was wrong, and changes may have been "

@@ -28,7 +28,7 @@ from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.actions import HistoryAdmin, ReasonForm, describe_start, run_address, show_result
 from apps.console.runs.start_form import START_PERMISSION
 from apps.orchestration.models import Decision, Schedule, ScheduledRun
-from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, resolve_missed_run, upcoming
+from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, next_instants, resolve_missed_run, upcoming
 from techmarket.errors import EtlError
 from techmarket.formats import shop_time_zone
 from techmarket.messages import translate
@@ -158,7 +158,7 @@ class PeriodicTaskAdmin(ModelAdmin):
 
     @admin.display(description=_("next run"))
     def next_run(self, schedule: PeriodicTask) -> str:
-        instants = upcoming(schedule.crontab, 1) if schedule.enabled else []
+        instants = next_instants(schedule.name, 1)
         return describe_instant(instants[0]) if instants else gettext("paused")
 
     @admin.display(description=_("next runs"))
@@ -166,7 +166,7 @@ class PeriodicTaskAdmin(ModelAdmin):
         """Return the next five instants, or a note that the schedule is paused."""
         if not schedule.enabled:
             return gettext("Paused. Enable the schedule to run it again.")
-        return render_list(describe_instant, upcoming(schedule.crontab))
+        return render_list(describe_instant, next_instants(schedule.name))
 
 
 def render_list(describe: Callable[[datetime], str], instants: list[datetime]) -> Any:

@@ -47,7 +47,7 @@ class Session:
 
 def end_session(session: SessionId | None) -> None:
     """Terminate the backend, which frees its locks, if it still is that session, and wait until it is gone. Uses its own connection."""
-    if not session:
+    if not session or "pid" not in session:
         return
     other = connections["dwh"].copy()
     try:

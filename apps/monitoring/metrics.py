@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Max, Min
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django_celery_beat.models import PeriodicTask
@@ -21,7 +20,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from apps.monitoring.probes import Use, ask_quickly, probes_for
-from apps.orchestration import recent_runs
+from apps.orchestration import clock, recent_runs
 from apps.orchestration.freshness import read_freshness
 from apps.orchestration.models import ACTIVE, Mode, Run, ScheduledRun, State, Task
 from apps.orchestration.results import counts_by_table
@@ -131,7 +130,7 @@ def collect_schedules() -> Iterator[Metric]:
 
 def collect_active_run(run: Run | None) -> Iterator[Metric]:
     yield plain_gauge("active_runs", "Runs that are queued or running: 0 or 1.", run is not None)
-    age = timezone.now() - (run.started_at or run.created_at) if run else None
+    age = clock.now() - (run.started_at or run.created_at) if run else None
     yield plain_gauge(
         "active_run_age_seconds", "Time since the active run started, or was requested while no worker has it.", to_seconds(age)
     )

@@ -20,12 +20,12 @@ from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Max
-from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from apps.etl.checks import describe_failure
 from apps.etl.preconditions import check_server, own_tables
 from apps.etl.preflight import check_database
+from apps.orchestration import clock
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed, place, server
 from techmarket.errors import AccessDenied, EtlError, Unreachable
@@ -160,6 +160,24 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
         if detailed:
             answer.warnings = find_warnings(alias)
         answer.migrated = True
+        if detailed:
+            answer.warnings += describe_skew(alias, answer.place)
+
+
+def describe_skew(alias: str, where: str) -> list[str]:
+    """Return a warning where a clock differs: the server's, or for the control database this machine's. An SQLite file has no clock."""
+    if connections[alias].vendor == "sqlite":
+        return []
+    try:
+        limit_waiting("default")
+        skew = clock.own_skew() if alias == "default" else clock.skew_of(alias)
+    except EtlError:
+        return []  # the control database's own probe reports it
+    if abs(skew) <= clock.MAX_SKEW:
+        return []
+    whose = "this machine's clock" if alias == "default" else "its clock"
+    direction = "ahead of" if skew > timedelta() else "behind"
+    return [f"{where}: warning: {whose} is {abs(skew).total_seconds():.0f} s {direction} the control database's. Set it by NTP."]
 
 
 def limit_waiting(alias: str) -> BaseDatabaseWrapper:
@@ -263,7 +281,11 @@ def ask_beat(answer: Answer, detailed: bool) -> None:
     seen = max((instant for instant in (last_sent, read_liveness_time("beat")) if instant), default=None)
     if seen is None:
         raise Unreachable(f"beat: has never been seen. {START.format(part='beat')}")
-    age = max(timezone.now() - seen, timedelta())
+    age = clock.now() - seen
+    if age < -clock.MAX_SKEW:
+        ahead = f"{seen:%Y-%m-%d %H:%M:%S} UTC, {-age.total_seconds():.0f} s ahead of the control database's clock"
+        raise Unreachable(f"beat: its last sign is of {ahead}. Set the clock of its machine by NTP, then restart beat.")
+    age = max(age, timedelta())
     answer.version = f"{age.total_seconds():.0f} s ago"
     if age > BEAT_MAX_SILENCE:
         raise Unreachable(f"beat: has given no sign since {seen:%Y-%m-%d %H:%M:%S} UTC. {START.format(part='beat')}")

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 
-from django.utils import timezone
-
+from apps.orchestration import clock
 from apps.orchestration.models import Run, State
-from apps.orchestration.schedules import MODES, PUNCTUAL, find_periodic_task, scheduled_instants
+from apps.orchestration.schedules import MODES, PUNCTUAL, expected_instants, find_periodic_task, paused_schedules
 from apps.warehouse.loads import read_high_water_mark
 
 RED_STATES = (State.FAILED, State.LOST)
@@ -25,12 +24,13 @@ class Freshness:
     age: timedelta
     missed: int
     failed: bool
+    paused: bool = False  # a schedule starts no runs, so that nothing can be missed
 
     @property
     def light(self) -> str:
         if self.as_of is None or self.failed or self.missed >= MISSED_RUNS_FOR_RED:
             return RED
-        return AMBER if self.missed else GREEN
+        return AMBER if self.missed or self.paused else GREEN
 
     @property
     def variant(self) -> str:
@@ -40,10 +40,10 @@ class Freshness:
 
 def read_freshness(last: Run | None, running: Run | None, now: datetime | None = None) -> Freshness:
     """Return the freshness of the warehouse, whose last finished run is `last`. Raises EtlError where the warehouse is unreachable."""
-    now = now or timezone.now()
+    now = now or clock.now()
     as_of = read_high_water_mark()
     failed = last is not None and last.state in RED_STATES
-    return Freshness(as_of, now - (as_of or now), count_missed(as_of, running, now) if as_of else 0, failed)
+    return Freshness(as_of, now - (as_of or now), count_missed(as_of, running, now) if as_of else 0, failed, bool(paused_schedules()))
 
 
 def count_missed(as_of: datetime, running: Run | None, now: datetime) -> int:
@@ -55,5 +55,5 @@ def count_missed(as_of: datetime, running: Run | None, now: datetime) -> int:
 def instants_between(name: str, start: datetime, end: datetime) -> Iterator[datetime]:
     """Yield the instants of a schedule that is not paused, at most MISSED_RUNS_FOR_RED of them."""
     beat = find_periodic_task(name)
-    instants = scheduled_instants(beat.crontab, start) if beat and beat.enabled else iter(())
+    instants = expected_instants(beat, start) if beat else iter(())
     return islice(takewhile(lambda instant: instant <= end, instants), MISSED_RUNS_FOR_RED)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import models, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -112,11 +112,17 @@ def state_after(error: BaseException) -> State:
 
 
 def failure_fields(error: BaseException) -> dict[str, Any]:
-    """Return cause and kind of cause as runs and tasks record them. Errors other than EtlError are recorded as unexpected."""
-    if not isinstance(error, EtlError):
-        detail = f"{type(error).__name__}: {error}".rstrip(":. ").replace("\0", "\\0")
-        error = Terminal(message("run.unexpected", detail=detail))
-    return {"cause": error.message, "cause_kind": error.cause_kind}
+    """Return cause and kind of cause as runs and tasks record them."""
+    known = to_etl_error(error)
+    return {"cause": known.message, "cause_kind": known.cause_kind}
+
+
+def to_etl_error(error: BaseException) -> EtlError:
+    """Return the error; one that is not an EtlError as unexpected."""
+    if isinstance(error, EtlError):
+        return error
+    detail = f"{type(error).__name__}: {error}".rstrip(":. ").replace("\0", "\\0")
+    return Terminal(message("run.unexpected", detail=detail))
 
 
 class Run(StateRow):
@@ -212,6 +218,11 @@ class Run(StateRow):
         return self.executor == Executor.LOCAL
 
     @property
+    def is_executed(self) -> bool:
+        """Whether a process sends heartbeats for it now: a local executor, or a worker that has a task of it."""
+        return self.is_local or self.tasks.filter(state=State.RUNNING).exists()
+
+    @property
     def reads_everything(self) -> bool:
         """Whether all orders are read, not those of the plan's batch alone; known once the run is planned."""
         return "everything" in self.found
@@ -236,6 +247,12 @@ class Run(StateRow):
     def end(self, error: BaseException) -> bool:
         """Record that the run failed or was cancelled, unless it has ended already."""
         return self.transition(*ACTIVE, to=state_after(error), finished_at=Now(), **failure_fields(error))
+
+    def confirm_published(self) -> bool:
+        """Record that the run succeeded after all: the warehouse has what it published, however it ended here."""
+        others = [state for state in State if state not in (State.SUCCEEDED, State.SKIPPED)]
+        finished = Coalesce(F("finished_at"), Now())
+        return self.transition(*others, to=State.SUCCEEDED, finished_at=finished, cause="", cause_kind="")
 
     def lose(self, cause: Message, where: Q = ANY) -> bool:
         """Record that no process executes the run any more, for `cause`."""
@@ -342,7 +359,6 @@ class Task(StateRow):
             started_at=Now(),
             heartbeat_at=Now(),
             not_before=None,
-            session=None,
             finished_at=None,
             cause="",
             cause_kind="",

@@ -1,6 +1,5 @@
 """How a run ends: succeeded if all its tasks have or its load was published; otherwise failed, cancelled or lost."""
 
-from contextlib import suppress
 from datetime import timedelta
 from logging import ERROR, INFO
 from typing import Any
@@ -10,7 +9,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.orchestration.models import Batch, Run, Stage, State, Task, failure_fields
+from apps.orchestration.models import UNSUCCESSFUL, Batch, RowCount, Run, Stage, State, Task, failure_fields
+from apps.orchestration.publication import doubt, find_load, is_in_doubt, is_unknown, settle_cause
 from apps.orchestration.results import document
 from apps.orchestration.signals import run_ended
 from apps.warehouse.loads import Load
@@ -19,6 +19,7 @@ from techmarket.errors import Cancelled, ClaimLost, EtlError
 from techmarket.messages import message, store
 
 log = structlog.get_logger()
+SETTLED_RUNS = 100  # older ones are settled when they are resumed
 
 
 def finish_run(run: Run) -> None:
@@ -48,10 +49,13 @@ def end_run(run: Run, error: BaseException) -> None:
     Of a dry run only the row remains.
     """
     if isinstance(error, ClaimLost):
-        return None
+        return
     close("default")
-    if was_published(run):
-        return finish_run(run)
+    published = settle_publication(run) if has_begun_load(run) else False
+    if published:
+        return
+    if published is None and is_in_doubt(run):
+        error = doubt(error)
     if run.is_local:  # stopped between claiming a task and executing it
         for task in run.tasks.filter(state=State.RUNNING, worker=run.worker):
             task.end(error)
@@ -60,20 +64,76 @@ def end_run(run: Run, error: BaseException) -> None:
         run_ended.send(Run, run=run)
     if run.dry_run:
         run.tasks.all().delete()
-    return None
+    return
 
 
-def was_published(run: Run) -> bool:
-    """Return True if the warehouse had committed already when the run was stopped: then it has succeeded."""
-    load = run.tasks.filter(stage=Stage.LOAD, attempt__gt=0).first()
-    if run.dry_run or load is None:
-        return False
-    close("dwh")
-    with suppress(EtlError), diagnosed("dwh"):
-        if Load.objects.filter(run_uuid=run.uuid).exists():
-            load.confirm_published()
-            return True
-    return False
+def has_begun_load(run: Run) -> bool:
+    return not run.dry_run and run.tasks.filter(stage=Stage.LOAD, attempt__gt=0).exists()
+
+
+def settle_publication(run: Run) -> bool | None:
+    """Ask the warehouse whether the run was published, and let the ledger follow. Return None where the warehouse does not answer.
+
+    This is the one question, whoever asks it: the worker that failed, the reaper, a resume.
+    """
+    try:
+        load = find_load(run)
+    except EtlError as error:
+        log.warning("the warehouse does not say whether the run was published", run=run.pk, cause=str(error))
+        return None
+    if load:
+        record_published(run, load)
+    else:
+        settle_cause(run)
+    return load is not None
+
+
+def record_published(run: Run, load: Load) -> None:
+    """Record the success of a published run, however it ended in the ledger, with the counts of etl_load."""
+    with transaction.atomic():
+        for task in run.tasks.filter(stage=Stage.LOAD):
+            task.confirm_published()
+            counts = [RowCount(run=run, task=task, table=table, **row) for table, row in load.counts.items()]
+            RowCount.objects.bulk_create(counts, ignore_conflicts=True)
+        if not run.confirm_published():
+            run.refresh_from_db()
+            return
+        from apps.orchestration.rejects import settle  # see finish_run
+
+        settle(run, is_latest=not Load.objects.filter(sequence__gt=load.sequence).exists())
+        run_ended.send(Run, run=run)
+    log.info("run had been published", run=run.pk, mode=run.mode)
+
+
+def settle_ended_runs() -> None:
+    """Ask the warehouse about the latest unsuccessful runs, in one query: an earlier answer was lost, or nobody asked."""
+    runs = list(Run.objects.filter(state__in=UNSUCCESSFUL, dry_run=False)[:SETTLED_RUNS])
+    if not runs:
+        return
+    try:
+        with diagnosed("dwh"):
+            published = set(Load.objects.filter(run_uuid__in=[run.uuid for run in runs]).values_list("run_uuid", flat=True))
+    except EtlError:
+        return
+    for run in runs:
+        if run.uuid in published or is_unknown(run.cause):
+            settle_publication(run)
+
+
+def end_attempt(task: Task, error: BaseException) -> bool:
+    """Record that the attempt failed or was cancelled. Return False where its load was published, or the claim is another's."""
+    found = check_publication(task, error)
+    return found is not None and task.end(found, where=task.holds_claim)
+
+
+def check_publication(task: Task, error: BaseException) -> BaseException | None:
+    """Return what ended the attempt, doubted where it may have committed; None where the warehouse has its load, and it has succeeded."""
+    if task.stage != Stage.LOAD or isinstance(error, ClaimLost) or not is_in_doubt(task.run):
+        return error
+    published = settle_publication(task.run)
+    if published:
+        return None
+    return error if published is not None else doubt(error)
 
 
 def log_end(what: str, row: Run | Task, error: BaseException, **labels: Any) -> None:

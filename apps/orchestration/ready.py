@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.utils import timezone
 
 from apps.etl.tables import FACT_TABLES
+from apps.orchestration import clock
 from apps.orchestration.models import Run, Stage, State, Task, Trigger
 
 STAGES = (Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD)
@@ -40,7 +40,9 @@ def priority(task: Task) -> tuple[int, bool]:
 
 def seconds_until_ready(tasks: list[Task]) -> float:
     """Return the seconds until the first of these tasks may be attempted."""
-    now = timezone.now()
+    if not any(task.not_before for task in tasks):
+        return 0.0
+    now = clock.now()
     return max(0.0, min((((task.not_before or now) - now).total_seconds() for task in tasks), default=0.0))
 
 

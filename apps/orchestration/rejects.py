@@ -39,8 +39,15 @@ ON CONFLICT (subject, "table", row_id, rule) DO UPDATE SET
 IDS_PER_UPDATE = 1_000
 
 
-def settle(run: Run) -> None:
-    """Open, keep and clear rejects by what a published run has read and rejected."""
+def settle(run: Run, is_latest: bool = True) -> None:
+    """Open, keep and clear rejects by what a published run has read and rejected.
+
+    Where others were published since, what they have found stands: only rejects that none of them knows are opened.
+    """
+    if not is_latest:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(UPSERT.partition("ON CONFLICT")[0] + "ON CONFLICT DO NOTHING", [run.pk])
+        return
     with connections["default"].cursor() as cursor:
         cursor.execute(UPSERT, [run.pk])
     others = standing_rejects().exclude(last_run=run.pk)

@@ -1,17 +1,22 @@
 """Start, repeat, resume and cancel runs, for every kind of requester. While a run is active, a new one is recorded as skipped."""
 
+import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from apps.orchestration.models import ACTIVE, Executor, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.outcome import cancelled_by_person, end_run
+from apps.orchestration import clock
+from apps.orchestration.models import ACTIVE, UNSUCCESSFUL, Executor, Mode, Run, Stage, State, Task, Trigger
+from apps.orchestration.outcome import cancelled_by_person, end_run, settle_publication
+from apps.orchestration.publication import is_in_doubt
 from apps.orchestration.window import Window
 from apps.orchestration.worker.delivery import send_ready_tasks
-from apps.orchestration.worker.heartbeat import worker_name
+from apps.orchestration.worker.presence import announce_process, worker_name
 from apps.orchestration.worker.recovery import reap
 from apps.warehouse.loads import Load, latest_load
 from techmarket.connections import close_connections, close_dead_connections
@@ -80,7 +85,10 @@ def start_run(
 
 
 def executor_fields(queue: bool) -> dict[str, str]:
-    return {"executor": Executor.WORKERS, "worker": ""} if queue else {"executor": Executor.LOCAL, "worker": worker_name()}
+    if queue:
+        return {"executor": Executor.WORKERS, "worker": ""}
+    announce_process()
+    return {"executor": Executor.LOCAL, "worker": worker_name()}
 
 
 def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue: bool = False, publish: bool = False) -> Run:
@@ -129,11 +137,23 @@ def find_active_run() -> Run | None:
 
 def describe_overlap(active: Run | None) -> Message:
     """Return why a run cannot start now; `active` may have ended since it stood in the way."""
-    return message("run.overlaps", run=describe_active_run(active)) if active else message("run.overlaps_ended")
+    if active is None:
+        return message("run.overlaps_ended")
+    silence, limit = (clock.now() - last_heartbeat(active)).total_seconds(), settings.ETL_LOST_AFTER_SECONDS
+    if not active.is_executed or silence <= 2 * settings.ETL_HEARTBEAT_SECONDS:
+        return message("run.overlaps", run=describe_active_run(active))
+    wait = max(1, math.ceil(limit - silence) + 1)
+    return message("run.overlaps_silent", run=describe_active_run(active), silence=round(silence), limit=limit, wait=wait)
+
+
+def last_heartbeat(run: Run) -> datetime:
+    """Return the last sign of the run's executor or of any worker that has a task of it."""
+    beats = run.tasks.filter(state=State.RUNNING).values_list("heartbeat_at", flat=True)
+    return max([run.heartbeat_at, *filter(None, beats)])
 
 
 def describe_active_run(run: Run) -> Message:
-    since, beat = (f"{instant.astimezone():%H:%M:%S %Z}" for instant in (run.created_at, run.heartbeat_at))
+    since, beat = (f"{instant.astimezone():%H:%M:%S %Z}" for instant in (run.created_at, last_heartbeat(run)))
     state = message(f"state.{run.state}")
     return message("run.active", run=run.pk, person=run.requested_by, state=state, since=since, beat=beat)
 
@@ -164,12 +184,17 @@ def resume_run(number: int, queue: bool = False, accepted_by: str = "", because:
 
 
 def is_stale(run: Run, latest: Load) -> bool:
-    """Return whether another load was published since the run was planned or, where it was not, since it was requested."""
-    return latest.published_at > run.created_at if run.based_on is None else latest.sequence != run.based_on
+    """Return whether another load was published since the run was planned. Without a plan it has read nothing that could be stale."""
+    return run.based_on is not None and latest.sequence != run.based_on
 
 
 def check_resumable(run: Run) -> None:
-    """Raise CannotResume where there is nothing to resume, or resuming would publish stale rows."""
+    """Raise CannotResume where there is nothing to resume, or resuming would publish stale rows.
+
+    The warehouse is asked first: a run that was published has succeeded, whatever the ledger says.
+    """
+    if run.state in UNSUCCESSFUL and not run.dry_run and settle_publication(run) is None and is_in_doubt(run):
+        raise CannotResume(_("Whether run %d was published is unknown: the warehouse does not answer. Start it, then resume.") % run.pk)
     if run.state == State.SUCCEEDED:
         raise CannotResume(_("Run %d has succeeded already; there is nothing to resume.") % run.pk, skipped=True)
     if run.is_active:

@@ -1,23 +1,26 @@
 """Scheduled runs. Beat fires a schedule; the ledger decides whether that instant has had its run. Missed runs are caught up or held."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+import structlog
 from celery.schedules import ParseException
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
+from apps.orchestration import clock
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.requests import start_run
 from apps.orchestration.window import Window, shop_date
 from techmarket.errors import Usage
 
+log = structlog.get_logger()
 TASK = "techmarket.scheduled"
 # The full one first: where both were missed, it loads what the other would have loaded.
 MODES = {"techmarket-etl-weekly-full": Mode.FULL, "techmarket-etl-daily": Mode.INCREMENTAL}
@@ -43,11 +46,12 @@ def fire(name: str, now: datetime | None = None) -> ScheduledRun | None:
     An instant that fell into a pause is held for the operator. One that was missed during downtime is caught up once: the latest run
     also loads what earlier ones would have loaded.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
+    mend_future_instants(name, now)
     schedule, beat = Schedule.objects.filter(name=name).first(), find_periodic_task(name)
     if schedule is None or beat is None or not beat.enabled:
         return None
-    scheduled_for = next(scheduled_instants(beat.crontab, now, backwards=True), None)
+    scheduled_for = next(expected_instants(beat, now, backwards=True), None)
     decision = scheduled_for and decide(schedule, scheduled_for, now)
     if not scheduled_for or not decision or ScheduledRun.objects.filter(schedule=schedule, scheduled_for=scheduled_for).exists():
         return None
@@ -100,7 +104,7 @@ def backfill_window(missed: ScheduledRun) -> Window:
     if earlier is None:
         text = _("No run of %(schedule)s before %(missed)s has succeeded: there is nothing to backfill. Run it now instead.")
         raise Usage(text % {"schedule": missed.schedule_id, "missed": missed})
-    return Window.between(shop_date(earlier.scheduled_for), shop_date(timezone.now()))
+    return Window.between(shop_date(earlier.scheduled_for), shop_date(clock.now()))
 
 
 def find_periodic_task(name: str) -> PeriodicTask | None:
@@ -117,15 +121,40 @@ def set_enabled(name: str, enabled: bool) -> None:
 
 
 def next_instants(name: str, count: int = 5) -> list[datetime]:
-    """Return the next instants, in UTC."""
+    """Return the next instants at which the schedule starts a run, in UTC; none while it is paused."""
     beat = find_periodic_task(name)
-    return upcoming(beat.crontab, count) if beat else []
+    return list(islice(expected_instants(beat, clock.now()), count)) if beat else []
+
+
+def expected_instants(beat: PeriodicTask, start: datetime, backwards: bool = False) -> Iterator[datetime]:
+    """Yield the instants at which a schedule starts a run: what beat, the pages, the commands and the metrics call due.
+
+    None while it is paused, and none where Celery cannot read its crontab.
+    """
+    with suppress(ValueError, ParseException):
+        if beat.enabled:
+            yield from scheduled_instants(beat.crontab, start, backwards)
+
+
+def paused_schedules() -> list[str]:
+    """Return the names of the schedules that start no runs."""
+    enabled = {name for name in MODES if (beat := find_periodic_task(name)) and beat.enabled}
+    return [name for name in MODES if name not in enabled]
+
+
+def mend_future_instants(name: str, now: datetime) -> None:
+    """Count from now what a wrong clock has dated ahead: until that time no run would be expected, or a run would count as made."""
+    for field in ("enabled_since", "paused_at"):
+        if Schedule.objects.filter(name=name, **{f"{field}__gt": now}).update(**{field: now}):
+            log.warning("an instant of the schedule was in the future", schedule=name, field=field)
+    if ScheduledRun.objects.filter(schedule=name, scheduled_for__gt=now).exclude(decision=Decision.HELD).delete()[0]:
+        log.warning("a run was recorded for an instant in the future", schedule=name)
 
 
 def upcoming(crontab: CrontabSchedule, count: int = 5) -> list[datetime]:
     """Return the next instants, in UTC; none where Celery cannot read the crontab, though beat's form took it: weekday 7, 31 February."""
     try:
-        return list(islice(scheduled_instants(crontab, timezone.now()), count))
+        return list(islice(scheduled_instants(crontab, clock.now()), count))
     except (ValueError, ParseException):
         return []
 
@@ -154,7 +183,7 @@ def remember_pause(sender: type[PeriodicTask], instance: PeriodicTask, **kwargs:
     before = PeriodicTask.objects.filter(pk=instance.pk).first()
     if instance.task != TASK or before is None:
         return
-    schedule, now = Schedule.objects.filter(name=instance.name), timezone.now()
+    schedule, now = Schedule.objects.filter(name=instance.name), clock.now()
     if before.enabled and not instance.enabled:
         schedule.update(enabled_since=None, paused_at=now)
     elif instance.enabled and not before.enabled:
@@ -172,4 +201,4 @@ def remember_change(sender: type[CrontabSchedule], instance: CrontabSchedule, **
 
 def record_change(schedules: "QuerySet[Schedule]") -> None:
     """Count instants from now on: those of the new crontab that have passed already are not missed."""
-    schedules.exclude(enabled_since=None).update(enabled_since=timezone.now(), paused_at=None)
+    schedules.exclude(enabled_since=None).update(enabled_since=clock.now(), paused_at=None)

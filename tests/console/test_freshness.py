@@ -63,4 +63,5 @@ def test_empty_warehouse_is_red_and_paused_schedules_miss_nothing() -> None:
     create_load(WEDNESDAY)
     for name in ("techmarket-etl-daily", "techmarket-etl-weekly-full"):
         set_enabled(name, enabled=False)
-    assert read_freshness(None, None, WEDNESDAY + timedelta(days=30)).light == "green"
+    fresh = read_freshness(None, None, WEDNESDAY + timedelta(days=30))
+    assert (fresh.light, fresh.missed, fresh.paused) == ("amber", 0, True)

@@ -207,7 +207,7 @@ def test_load_succeeds_when_the_commit_reply_is_lost(broker: FakeBroker, monkeyp
     monkeypatch.setattr(stages, "publish", publish_without_reply)
     run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     api.execute_run(run)
-    assert fresh(run).state == State.SUCCEEDED and run.tasks.get(stage=Stage.LOAD).attempt == 2
+    assert fresh(run).state == State.SUCCEEDED and run.tasks.get(stage=Stage.LOAD).attempt == 1
     load = Load.objects.get()
     assert {
         row.table: {name: getattr(row, name) for name in ("inserted", "updated", "unchanged", "deleted", "derived")}

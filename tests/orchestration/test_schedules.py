@@ -46,6 +46,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, now: datetime):
         self.now = now
         monkeypatch.setattr("django.utils.timezone.now", lambda: self.now)
+        monkeypatch.setattr("apps.orchestration.clock.now", lambda: self.now)
         monkeypatch.setattr(TzAwareCrontab, "nowfunc", lambda crontab: self.now.astimezone(crontab.tz))
         monkeypatch.setattr(ModelEntry, "_default_now", lambda entry: self.now)
         monkeypatch.setattr(django_celery_beat.schedulers, "aware_now", lambda: self.now)

@@ -193,7 +193,8 @@ def running_task(broker: FakeBroker, fast_heartbeat: None, settings: Settings) -
 
 
 def test_heartbeat_is_written_for_the_task_and_its_local_run(running_task: Task) -> None:
-    with Heartbeat(running_task.run_id, worker_name()):
+    with Heartbeat(running_task.run_id, worker_name()) as heartbeat:
+        heartbeat.claim = running_task.claim
         wait_until(lambda: fresh(running_task).heartbeat_at > ago(seconds=20) and fresh(running_task.run).heartbeat_at > ago(seconds=20))
 
 

@@ -13,6 +13,7 @@ from apps.console.overview.history import draw_history
 from apps.orchestration import recent_runs
 from apps.orchestration.freshness import read_freshness
 from apps.orchestration.models import DayProof, Verdict
+from apps.orchestration.schedules import missed_runs
 from apps.orchestration.verified import verified_through
 from apps.warehouse.dimensions import DimRegion
 from techmarket.diagnosis import diagnosed
@@ -39,6 +40,7 @@ def describe_now() -> dict[str, Any]:
         "running": running,
         "last": ended,
         "next_runs": recent_runs.next_runs(),
+        "held": missed_runs(),
         "rejects": recent_runs.open_rejects(),
         "verified": verified_through(),
         "different": DayProof.objects.filter(verdict=Verdict.DIFFERENT).count(),

@@ -31,5 +31,5 @@ def read_report(start: date | None, end: date | None, region: str | None) -> Rep
 
 def find_edition() -> str:
     """Return the UUID of the run that published last."""
-    latest = Load.objects.order_by("-published_at").values_list("run_uuid", flat=True).first()
+    latest = Load.objects.order_by("-sequence").values_list("run_uuid", flat=True).first()
     return str(latest)

@@ -185,7 +185,7 @@ def personal_columns_by_table() -> dict[str, tuple[str, ...]]:
 
 def read_kpis(start: date | None, end: date | None) -> dict[str, Any]:
     """Return the KPIs of these days, or of all; none where there are no sales."""
-    as_of, days = Load.objects.order_by("-published_at").first(), find_dates()
+    as_of, days = Load.objects.order_by("-sequence").first(), find_dates()
     found = build_report(start, end) if days else None
     if not found or not found.totals.orders:
         return {"as_of": as_of, "sales": None}

@@ -17,13 +17,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from apps.orchestration import clock
 from apps.orchestration.models import Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, check_resumable, rerun, resume_run
 from techmarket.errors import EtlError
@@ -369,7 +369,7 @@ def list_buttons(run: Run, user: Any) -> list[Button]:
 
 def is_unclaimed(run: Run) -> bool:
     """Return True if a worker should have taken the run by now."""
-    return run.state == State.QUEUED and not run.is_local and timezone.now() - run.created_at > timedelta(seconds=UNCLAIMED_AFTER_S)
+    return run.state == State.QUEUED and not run.is_local and clock.now() - run.created_at > timedelta(seconds=UNCLAIMED_AFTER_S)
 
 
 def show_result(request: HttpRequest, result: ActionResult) -> None:

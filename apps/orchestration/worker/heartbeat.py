@@ -1,7 +1,5 @@
 """Worker heartbeat and cancellation listener."""
 
-import os
-import socket
 import threading
 from datetime import timedelta
 from types import TracebackType
@@ -10,26 +8,23 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error, connection
-from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from apps.etl.interrupts import interrupt
-from apps.orchestration.models import Run, State, Task
+from apps.orchestration import clock
+from apps.orchestration.models import ACTIVE, Run, State, Task
 from apps.orchestration.outcome import cancelled_by_person
+from apps.orchestration.worker.presence import announce_process, worker_name
 from techmarket.commands import heed_signals
 from techmarket.errors import ClaimLost, EtlError, TimedOut
 from techmarket.messages import message
 
+__all__ = ["Heartbeat", "is_overdue", "timed_out", "worker_name"]
 LISTEN_INTERVAL_S = 1.0  # between two checks for what ends the work
 
 
-def worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 class Heartbeat:
-    """Sends heartbeats for the tasks of one run that `worker` holds, and for the run itself where `worker` is its local executor.
+    """Sends heartbeats for the task of one run that is being executed here, and for the run itself where `worker` is its local executor.
 
     It uses the control database's clock and a thread of its own: a worker in a COPY of minutes must not look dead. `cause` is what ends the
     work; from then on every wait of the process is interrupted, until the work has noticed.
@@ -44,6 +39,7 @@ class Heartbeat:
         self.thread = threading.Thread(target=self.beat, daemon=True, name=f"heartbeat of run {run_id}")
 
     def __enter__(self) -> Self:
+        announce_process()
         self.thread.start()
         return self
 
@@ -73,9 +69,9 @@ class Heartbeat:
         connection.close()
 
     def write(self) -> None:
-        held = Q(worker=self.worker, state=State.RUNNING)
-        Run.objects.filter(held, pk=self.run_id).update(heartbeat_at=Now())
-        Task.objects.filter(held, run=self.run_id).update(heartbeat_at=Now())
+        Run.objects.filter(pk=self.run_id, worker=self.worker, state__in=ACTIVE).update(heartbeat_at=Now())
+        if self.claim:  # not by the worker's name: a process that was started again may have that of a dead one
+            Task.objects.filter(claim=self.claim, state=State.RUNNING).update(heartbeat_at=Now())
 
     def listen(self) -> EtlError | None:
         """Return what ends the work according to the ledger."""
@@ -94,7 +90,7 @@ class Heartbeat:
 
 def is_overdue(run: Run) -> bool:
     limit = timedelta(seconds=settings.RUN_LIMITS[run.mode])
-    return run.started_at is not None and timezone.now() - run.started_at > limit
+    return run.started_at is not None and clock.now() - run.started_at > limit
 
 
 def timed_out(run: Run) -> TimedOut:

@@ -13,8 +13,8 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import Q
 
-from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Task
-from apps.orchestration.outcome import cancelled_by_signal, end_run, log_end
+from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Task, Trigger
+from apps.orchestration.outcome import cancelled_by_signal, check_publication, end_attempt, end_run, log_end
 from apps.orchestration.ready import priority, ready_tasks, retry_delay, seconds_until_ready
 from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat, worker_name
 from apps.orchestration.worker.landing import check_rows, land, save_revenue
@@ -142,12 +142,14 @@ def attempt_task(task: Task, heartbeat: Heartbeat, listener: Listener) -> None:
             land(task, landed)
     except KeyboardInterrupt as error:
         close("default")
-        task.end(cancelled_by_signal(error))
+        end_attempt(task, cancelled_by_signal(error))
         raise
     except Exception as error:
         heartbeat.claim = None
         close_connections()  # every alias: with a dead one the next attempts would fail alike
-        record_failure(task, find_cause(error, heartbeat))
+        found = check_publication(task, find_cause(error, heartbeat))
+        if found is not None:
+            record_failure(task, found)
     else:
         log_success(task, landed)
         listener(task, 0, True)
@@ -169,7 +171,7 @@ def find_cause(error: Exception, heartbeat: Heartbeat) -> Exception:
     return heartbeat.cause or (heartbeat.listen() if isinstance(error, ClaimLost) else None) or error
 
 
-def record_failure(task: Task, error: Exception) -> None:
+def record_failure(task: Task, error: BaseException) -> None:
     """Queue the task again if another attempt may help; else record the failure on the task and its run, and raise it."""
     if is_worth_retrying(error, task) and task.attempt < settings.ETL_ATTEMPTS:
         retry(task, error)
@@ -186,7 +188,7 @@ def record_failure(task: Task, error: Exception) -> None:
     raise error
 
 
-def retry(task: Task, error: Exception) -> None:
+def retry(task: Task, error: BaseException) -> None:
     """Queue the task again, after a delay or after the slices that are to be read again: these at once, lest it starts before them."""
     if not isinstance(error, RowsMoved):
         task.retry_after(retry_delay(task), error)
@@ -197,10 +199,13 @@ def retry(task: Task, error: Exception) -> None:
                 each.start_over()
 
 
-def is_worth_retrying(error: Exception, task: Task) -> bool:
-    """Return True for a transient error, and where a server that answered during planning does not answer now: it is being restarted."""
-    was_reachable = task.stage != Stage.PLAN and isinstance(error, Unreachable)
-    return was_reachable or (isinstance(error, EtlError) and error.transient)
+def is_worth_retrying(error: BaseException, task: Task) -> bool:
+    """Return True for a transient error, and where a server does not answer that did during planning: it is being restarted.
+
+    Nobody waits for a scheduled run: it is retried also where a server does not answer from the beginning.
+    """
+    is_expected = task.stage != Stage.PLAN or task.run.trigger == Trigger.SCHEDULE
+    return (is_expected and isinstance(error, Unreachable)) or (isinstance(error, EtlError) and error.transient)
 
 
 def has_unfinished_work(run: Run) -> bool:

@@ -4,6 +4,7 @@ On two cores they make a first full load of a million orders 1.4 times as fast: 
 """
 
 import logging
+import socket
 import subprocess
 import sys
 import time
@@ -57,5 +58,5 @@ class LocalWorkerPool:
         """Queue the tasks of dead workers again."""
         for process in self.processes:
             if process.poll() is not None:
-                for task in self.run.tasks.filter(state=State.RUNNING, worker__endswith=f":{process.pid}"):
+                for task in self.run.tasks.filter(state=State.RUNNING, worker=f"{socket.gethostname()}:{process.pid}"):
                     task.requeue(message("task.worker_died", worker=task.worker))

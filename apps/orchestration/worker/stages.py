@@ -223,13 +223,18 @@ def sum_new_rejects(run: Run) -> dict[str, Rejected]:
 
 def record_session(task: Task, name: SessionId | None) -> None:
     """Record the warehouse session for the reaper: one whose worker is gone may hold its locks for ever."""
+    task.session = name
     Task.objects.filter(pk=task.pk, claim=task.claim).update(session=name)
 
 
 @contextmanager
 def hold_claim(task: Task) -> Iterator[None]:
-    """Lock the task's row while the warehouse commits: others wait, and a worker that lost the claim cannot commit. Raises ClaimLost."""
+    """Lock the task's row while the warehouse commits: others wait, and a worker that lost the claim cannot commit. Raises ClaimLost.
+
+    That the commit begins is recorded first: from then on only the warehouse knows whether the run was published.
+    """
     close_dead_connections()  # the ledger's was idle during the load
+    Task.objects.filter(pk=task.pk, claim=task.claim).update(session=(task.session or {}) | {"committing": True})
     with transaction.atomic(), connections["default"].cursor() as cursor:
         if cursor.db.vendor == "postgresql":  # a worker that is stopped or cut off here must not block the reaper for ever
             cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{COMMIT_TIMEOUT_S}s"])

@@ -4,7 +4,7 @@ from celery import shared_task
 from celery.signals import worker_process_init
 
 from apps.orchestration import outcome, schedules
-from apps.orchestration.worker import recovery
+from apps.orchestration.worker import presence, recovery
 from techmarket.connections import close_connections
 
 
@@ -37,6 +37,7 @@ def reap() -> None:
 @shared_task(name="techmarket.forget")
 def forget() -> None:
     outcome.delete_old_details()
+    presence.delete_old_files()
 
 
 @shared_task(name="techmarket.scheduled")
