@@ -15,6 +15,8 @@ import environ
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from techmarket import encryption
+
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
     "mysql": "django.db.backends.mysql",
@@ -134,12 +136,15 @@ class Environment:
             wrong = True
         if wrong:
             raise invalid(name, "the address is not redis://host:port/number", example)
-        return url
+        try:
+            return encryption.configure_redis(url)
+        except encryption.BadEncryption as error:
+            raise invalid(name, str(error), f"{example.replace('redis', 'rediss')}?{error.options}") from None
 
-    def database(self, name: str, embedded: Path, servers: str) -> dict[str, Any]:
+    def database(self, name: str, embedded: Path, servers: str, elsewhere: bool = False) -> dict[str, Any]:
         """Return Django's settings for the database whose URL is in `name`, or for the SQLite file `embedded` without a URL.
 
-        `servers` is the one kind of server allowed besides SQLite: "mysql" or "postgres".
+        `servers` is the one kind of server allowed besides SQLite: "mysql" or "postgres". `elsewhere`: another machine connects to it.
         """
         example = f"{servers}://user:password@127.0.0.1:{3306 if servers == 'mysql' else 5432}/name"
         url = self.text(name, "", example)
@@ -163,7 +168,11 @@ class Environment:
         database: dict[str, Any] = dict(environ.Env.db_url_config(url))
         if not database.get("NAME") or (kind != "sqlite" and not database.get("HOST")):
             raise invalid(name, "the address names no host or no database", example)
-        return database | {"ENGINE": ENGINES[kind]}
+        database |= {"ENGINE": ENGINES[kind]}
+        try:
+            return database if kind == "sqlite" else encryption.configure_database(database, address.query, elsewhere)
+        except encryption.BadEncryption as error:
+            raise invalid(name, str(error), f"{example}?{error.options}") from None
 
 
 def invalid(name: str, cause: str, example: str) -> ImproperlyConfigured:

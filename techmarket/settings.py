@@ -84,7 +84,7 @@ DATABASES = {alias: configure_database(alias) for alias in VARIABLES}
 DATABASE_ROUTERS = ["techmarket.routers.LabelRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 refuse_shared_databases(DATABASES, VARIABLES)
-DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres")  # not in DATABASES: only Metabase connects with it
+DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres", elsewhere=True)  # not in DATABASES: only Metabase connects with it
 if not DEBUG:
     refuse_insecure_settings(SECRET_KEY, ALLOWED_HOSTS, DATABASES | {"bi": DWH_BI}, VARIABLES | {"bi": "DWH_BI_URL"})
 if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-import MySQLdb
 import MySQLdb.cursors
 import numpy as np
 import pyarrow as pa
@@ -27,6 +26,7 @@ from apps.etl.slices import EVERYTHING, NO_ID, SEGMENT, Bounds, within
 from apps.etl.sums import NOTHING, Sums, add_up, hash_values, to_columns
 from apps.etl.tables import SNAPSHOT_ORDER
 from techmarket.diagnosis import diagnosed
+from techmarket.encryption import connect_mysql
 from techmarket.errors import Misconfigured
 
 # 50 000 rows of seven columns are about 20 MB of Python objects for a moment.
@@ -168,12 +168,9 @@ class MySQLSnapshot(SqlSnapshot):
     @contextmanager
     def opened(cls, alias: str) -> Iterator["MySQLSnapshot"]:
         with diagnosed(alias):
-            parameters = connections[alias].get_connection_params() | {
-                "conv": dict(cls.as_integers),
-                "use_unicode": False,
-                "cursorclass": MySQLdb.cursors.SSCursor,
-            }
-            connection = MySQLdb.connect(**parameters)
+            connection = connect_mysql(
+                connections[alias], conv=dict(cls.as_integers), use_unicode=False, cursorclass=MySQLdb.cursors.SSCursor
+            )
         try:
             with interruptible(partial(kill_query, alias, connection.thread_id())):
                 yield cls(alias, connection)
