@@ -17,6 +17,7 @@ import environ
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from techmarket import encryption
 from techmarket.env_file import read_text_file
 from techmarket.installation import stop_if_incomplete
 from techmarket.options import decode, parse_options
@@ -154,12 +155,15 @@ class Environment:
             wrong = True
         if wrong:
             raise invalid(name, "the address is not redis://host:port/number", example)
-        return url
+        try:
+            return encryption.configure_redis(url)
+        except encryption.BadEncryption as error:
+            raise invalid(name, str(error), f"{example.replace('redis', 'rediss')}?{error.options}") from None
 
-    def database(self, name: str, embedded: Path, servers: str) -> dict[str, Any]:
+    def database(self, name: str, embedded: Path, servers: str, elsewhere: bool = False) -> dict[str, Any]:
         """Return Django's settings for the database whose URL is in `name`, or for the SQLite file `embedded` without a URL.
 
-        `servers` is the one kind of server allowed besides SQLite: "mysql" or "postgres".
+        `servers` is the one kind of server allowed besides SQLite: "mysql" or "postgres". `elsewhere`: another machine connects to it.
         """
         example = f"{servers}://user:password@127.0.0.1:{3306 if servers == 'mysql' else 5432}/name"
         url = self.text(name, "", example)
@@ -180,7 +184,11 @@ class Environment:
         if address.fragment or "@" in address.path + address.query or "/" in address.path[1:]:
             # Else the rest of a password after its / ? or # would be read as the database's name, and shown in messages.
             raise invalid(name, "the password is not percent-encoded, or the database's name has a /, @ or #", example)
-        return {"ENGINE": ENGINES[kind]} | self.server(name, kind, address, example)
+        database = {"ENGINE": ENGINES[kind]} | self.server(name, kind, address, example)
+        try:
+            return encryption.configure_database(database, address.query, elsewhere)
+        except encryption.BadEncryption as error:
+            raise invalid(name, str(error), f"{example}?{error.options}") from None
 
     def sqlite_file(self, name: str, address: SplitResult, example: str) -> dict[str, Any]:
         if address.netloc or not address.path.strip("/"):

@@ -4,9 +4,11 @@ What a run rests on is set in techmarket/sessions.py and in OPTIONS of settings.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_plus
+
+from techmarket.encryption import SMELLS_OF_TLS
 
 Parse = Callable[[str], Any]
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
@@ -64,8 +66,6 @@ ALLOWED: dict[str, dict[str, Parse]] = {
         "tcp_user_timeout": number(0, 3_600_000),
     },
 }
-# Options of TLS, checked elsewhere.
-TLS: dict[str, dict[str, Parse]] = {"postgres": dict.fromkeys(("sslmode", "sslrootcert", "sslcert", "sslkey"), str)}
 # Why a driver's option is refused, where the list of those that are allowed says too little.
 REFUSED = dict.fromkeys(
     (
@@ -95,12 +95,13 @@ def parse_options(query: str, kind: str) -> dict[str, Any]:
             raise ValueError("after the ? is something that is no option; in a password or a path write ? as %3F, # as %23 and % as %25")
         if key in options:
             raise ValueError(f"the option {key} is given twice")
-        options[key] = parse_option(kind, key, text if equals else "")
+        if kind == "sqlite" or not SMELLS_OF_TLS.search(key):  # else techmarket/encryption.py reads it
+            options[key] = parse_option(kind, key, text if equals else "")
     return options
 
 
 def parse_option(kind: str, key: str, text: str) -> Any:
-    allowed: Mapping[str, Parse] = ALLOWED[kind] | TLS.get(kind, {})
+    allowed = ALLOWED[kind]
     if key not in allowed:
         reason = REFUSED.get(key.lower()) or f"use {', '.join(sorted(allowed))}, or none"
         raise ValueError(f"the option {key} is refused: {reason}")

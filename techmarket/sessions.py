@@ -14,6 +14,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from techmarket.diagnosis import diagnosed, place
+from techmarket.encryption import connect_mysql
 from techmarket.errors import Misconfigured
 from techmarket.messages import message
 
@@ -97,7 +98,7 @@ def set_session(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
 def open_mysql(alias: str, **parameters: Any) -> MySQLdb.Connection:
     """Open a session of a source beside Django's, set and looked at like one of Django's."""
     with diagnosed(alias):
-        connection = MySQLdb.connect(**connections[alias].get_connection_params() | parameters)
+        connection = connect_mysql(connections[alias], **parameters)
     try:
         refuse_other_values(alias, MYSQL_LOOK, look_at_mysql(alias, connection))
     except BaseException:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import MySQLdb
 from django.db import connections
+
+from techmarket.encryption import connect_mysql
 
 STOPS: list[Callable[[], None]] = []
 
@@ -28,7 +29,7 @@ def interrupt() -> None:
 
 def kill_query(alias: str, thread: int) -> None:
     """End the statement that a MySQL server executes for `thread`, over a connection of its own."""
-    connection = MySQLdb.connect(**connections[alias].get_connection_params())
+    connection = connect_mysql(connections[alias])
     try:
         connection.cursor().execute(f"KILL QUERY {thread}")
     finally:

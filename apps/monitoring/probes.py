@@ -28,7 +28,8 @@ from apps.etl.preflight import check_database
 from apps.orchestration import clock
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed, place, server
-from techmarket.errors import AccessDenied, EtlError, Unreachable
+from techmarket.encryption import describe_encryption, describe_socket, find_tls_error
+from techmarket.errors import AccessDenied, EtlError, Misconfigured, Unreachable
 from techmarket.liveness import read_liveness_time
 from techmarket.migrations import require_migrations
 
@@ -71,6 +72,7 @@ class Answer:
 
     `latency_ms` is the time of one query on an open connection. `trouble` is empty where the part can be used; else it names the
     part, the cause and the next step, for an operator. `kind` is the kind of trouble, without names or addresses, for anybody.
+    `encryption` is the version of TLS, "none" where the connection is in plain text, empty where there is no connection.
     `warnings`: what a run would warn of, too.
     """
 
@@ -80,6 +82,7 @@ class Answer:
     latency_ms: float | None = None
     migrated: bool | None = None
     rights: str = ""
+    encryption: str = ""
     trouble: str = ""
     kind: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -151,6 +154,7 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
         connection.ensure_connection()
         if detailed:
             answer.version = server(connection)
+            answer.encryption = describe_encryption(connection)
             answer.latency_ms = measure_latency(connection)
             answer.rights = "write" if may_write(connection, alias) else "read only"
             check_server(alias)
@@ -249,10 +253,24 @@ def ask_broker(answer: Answer, detailed: bool) -> None:
                 client.ping()
                 answer.latency_ms = milliseconds_since(start)
                 answer.version = f"Redis {client.info('server')['redis_version']}"
+                answer.encryption = describe_redis_encryption(client)
     except redis.AuthenticationError:
         raise AccessDenied(f"{answer.place} refuses its password. Correct CELERY_BROKER_URL.") from None
-    except (redis.RedisError, OSError):
+    except (redis.RedisError, OSError) as error:
+        if cause := find_tls_error(error):
+            problem = (cause.reason or str(cause)).replace("_", " ").lower()
+            raise Misconfigured(
+                f"{answer.place}: no encrypted connection: {problem}. Correct the server, its certificate or CELERY_BROKER_URL."
+            ) from None
         raise Unreachable(f"{answer.place} does not answer. Start it, or correct CELERY_BROKER_URL.") from None
+
+
+def describe_redis_encryption(client: redis.Redis) -> str:
+    connection = client.connection_pool.get_connection()
+    try:
+        return describe_socket(connection)
+    finally:
+        client.connection_pool.release(connection)
 
 
 def ask_workers(answer: Answer, detailed: bool) -> None:

@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from apps.backups import clients
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores.base import ByteCounter, ServerStore
+from techmarket.encryption import client_arguments
 from techmarket.errors import AccessDenied, Terminal
 
 PACKAGE = "default-mysql-client (or mariadb-client)"
@@ -49,9 +50,8 @@ class MySQL(ServerStore):
         return clients.find_client(self.place, PACKAGE, *names)
 
     def connection_arguments(self, client: clients.Client) -> list[str]:
-        """Return the arguments to connect with. As in the driver, the server's certificate is checked where a CA is configured."""
+        """Return the arguments to connect with, encrypted as the driver's connections are."""
         options, is_mariadb = self.settings["OPTIONS"], "MariaDB" in client.version
-        tls = options.get("ssl") or {}
         arguments = [f"--defaults-file={options['read_default_file']}" if options.get("read_default_file") else "--no-defaults"]
         arguments += [
             f"--{'socket' if self.settings['HOST'].startswith('/') else 'host'}={self.settings['HOST']}",
@@ -59,9 +59,7 @@ class MySQL(ServerStore):
             "--default-character-set=utf8mb4",
         ]
         arguments += [f"--port={self.settings['PORT']}"] if self.settings.get("PORT") else []
-        arguments += [f"--ssl-{name}={tls[name]}" for name in ("ca", "cert", "key") if tls.get(name)]
-        arguments += ["--loose-skip-ssl-verify-server-cert"] if is_mariadb and not tls.get("ca") else []
-        arguments += [f"--ssl-mode={options['ssl_mode']}"] if options.get("ssl_mode") and not is_mariadb else []
+        arguments += client_arguments(self.settings, is_mariadb)
         return arguments
 
     def client_environment(self) -> Mapping[str, str]:

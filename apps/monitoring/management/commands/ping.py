@@ -53,12 +53,15 @@ def describe(answer: Answer) -> dict[str, Any]:
 
 
 def build_table(answers: list[Answer]) -> Table:
-    table = Table("part", "where", "what", Column("ms", justify="right"), "tables", "rights", "", header_style="bold")
+    shown = any(answer.encryption for answer in answers)  # files have no connection that could be encrypted
+    tls = ["TLS"] * shown
+    table = Table("part", "where", "what", *tls, Column("ms", justify="right"), "tables", "rights", "", header_style="bold")
     for answer in answers:
         tables = {None: "", True: "migrated", False: "[red]not ready[/red]"}[answer.migrated]
         where = answer.place.partition(" (")[2].removesuffix(")") or answer.place
         latency = "" if answer.latency_ms is None else f"{answer.latency_ms:.1f}"
         state = "[red]trouble[/red]" if answer.trouble else "[green]well[/green]"
         name = SHOWN_NAMES.get(answer.name, answer.name)
-        table.add_row(name, escape(where), answer.version, latency, tables, answer.rights, state)
+        encryption = [answer.encryption.removeprefix("TLSv")] * shown
+        table.add_row(name, escape(where), answer.version, *encryption, latency, tables, answer.rights, state)
     return table
