@@ -145,7 +145,7 @@ def paused_schedules() -> list[str]:
 def mend_future_instants(name: str, now: datetime) -> None:
     """Count from now what a wrong clock has dated ahead: until that time no run would be expected, or a run would count as made."""
     for field in ("enabled_since", "paused_at"):
-        if Schedule.objects.filter(name=name, **{f"{field}__gt": now}).update(**{field: now}):
+        if Schedule.objects.filter(name=name, **{f"{field}__gt": now + clock.MAX_SKEW}).update(**{field: now}):
             log.warning("an instant of the schedule was in the future", schedule=name, field=field)
     if ScheduledRun.objects.filter(schedule=name, scheduled_for__gt=now).exclude(decision=Decision.HELD).delete()[0]:
         log.warning("a run was recorded for an instant in the future", schedule=name)
