@@ -68,7 +68,7 @@ MESSAGES = {
         "Run `TRUNCATE TABLE performance_schema.host_cache` there (MariaDB: `FLUSH HOSTS`)."
     ),
     # Rights.
-    "database.not_granted": _("{place} denies user {user} access to this database. Grant it SELECT there."),
+    "database.not_granted": _("{place} denies user {user} access to this database. Grant it SELECT there, or correct {variable}."),
     "database.table_denied": _("{place} denies user {user} a table: {detail}. Grant it there."),
     "database.column_denied": _("{place} denies user {user} a column: {detail}. Grant it there."),
     "database.denied": _("{place} denies user {user} this: {detail}. Grant it."),

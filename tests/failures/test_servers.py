@@ -51,7 +51,7 @@ def as_reader(shop: Shop, alias: str, name: str) -> dict[str, str]:
 def test_source_without_the_right_to_select(shop: Shop, reader: str) -> None:
     database = shop.name("orders_db")
     env = as_reader(shop, "orders_db", reader)
-    assert_run_fails(shop, 4, "orders_db (127.0.0.1:", f"denies user '{reader}' access to this database. Grant it SELECT there.", env=env)
+    assert_run_fails(shop, 4, "orders_db (127.0.0.1:", f"denies user '{reader}' access to this database. Grant it SELECT there", env=env)
     for table in ("customers", "employees", "order_items", "regions"):
         administer("orders_db", f"GRANT SELECT ON {database}.{table} TO {reader}@'127.0.0.1'")
     assert_run_fails(shop, 4, f"denies user '{reader}' a table: SELECT command denied", "orders", "Grant it there.", env=env)
