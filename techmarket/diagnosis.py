@@ -164,6 +164,8 @@ def primary_name(name: str) -> str:
 
 
 def find_postgres(cause: psycopg.Error) -> Diagnosis:
+    if isinstance(cause, psycopg.errors.ConnectionTimeout):
+        return UNREACHABLE
     if is_connecting(cause):
         return find_refused_login(cause)
     if cause.sqlstate:
@@ -174,8 +176,6 @@ def find_postgres(cause: psycopg.Error) -> Diagnosis:
 
 def find_refused_login(cause: psycopg.Error) -> Diagnosis:
     """Decide by the SQLSTATE of a login that is tried again, or by how far it came: libpq gives nothing but words for the first one."""
-    if isinstance(cause, psycopg.errors.ConnectionTimeout):
-        return UNREACHABLE
     if not isinstance(cause, psycopg.OperationalError):
         return OPTION  # psycopg refuses the address
     if cause.pgconn is None:

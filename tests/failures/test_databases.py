@@ -285,7 +285,7 @@ def test_wrong_password(shop: Shop, alias: str) -> None:
     scheme, usage = shop.urls[alias].split("://")
     user, where = usage.split(":", 1)[0], usage.split("@", 1)[1]
     env = {settings.VARIABLES[alias]: f"{scheme}://{user}:topsecret@{where}"}
-    parts = f"refuses user '{user}' or its password. Correct {settings.VARIABLES[alias]}."
+    parts = f"refuses user '{user}' or its password. Correct {settings.VARIABLES[alias]}"
     if alias == "default":
         assert_one_line(shop.run("run_etl", env=env), 4, parts)
     else:

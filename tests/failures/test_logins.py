@@ -1,4 +1,4 @@
-"""Logins that a server refuses, in a language other than English: each has its own sentence, and the step that it names helps.
+"""Logins that a server refuses, in a language other than English: each has its own message, and the step that it names helps.
 
 PostgreSQL answers in Ukrainian here; MariaDB in Russian.
 """
@@ -71,7 +71,7 @@ def kpis(ukrainian: Warehouse, run_cli: Cli) -> Callable[[str], "CompletedProces
 class Fault:
     """`breaks` and `mends` are statements of the administrator; `address` is what DWH_URL is while it is wrong, if it is what is wrong."""
 
-    sentence: str
+    text: str
     code: int = 4
     breaks: tuple[str, ...] = ()
     mends: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ def test_step_of_a_refused_login_helps(ukrainian: Warehouse, kpis: Callable[[str
     ukrainian.sql(*fault.breaks)
     result = kpis(ukrainian.url.replace(*fault.address) if fault.address[0] else ukrainian.url)
     ukrainian.sql(*fault.mends)
-    assert_one_line(result, fault.code, "dwh (127.0.0.1:", fault.sentence)
+    assert_one_line(result, fault.code, "dwh (127.0.0.1:", fault.text)
     assert not [words for words in fault.missing if words in result.stderr]
     assert kpis(ukrainian.url).returncode == 0
 
@@ -169,7 +169,7 @@ def reads_sources(shop: Shop, account: str, change: tuple[str, str] = ("", "")) 
     return shop.run("wait", "--sources", "--seconds", "0", env={"ORDERS_DB_URL": url.replace(*change) if change[0] else url})
 
 
-# What breaks it, what mends it, what is wrong in ORDERS_DB_URL meanwhile, the exit code and the sentence.
+# What breaks it, what mends it, what is wrong in ORDERS_DB_URL meanwhile, the exit code and the text.
 ACCOUNT_FAULTS: dict[str, tuple[str, str, tuple[str, str], int, str]] = {
     "wrong password": ("", "", (f":{SECRET}@", ":other@"), 4, "or its password. Correct ORDERS_DB_URL"),
     "no password": ("", "", (f":{SECRET}@", "@"), 4, "and ORDERS_DB_URL has none. Add it."),
@@ -214,12 +214,12 @@ ACCOUNT_FAULTS: dict[str, tuple[str, str, tuple[str, str], int, str]] = {
 
 @pytest.mark.parametrize("name", ACCOUNT_FAULTS)
 def test_step_of_a_refused_account_helps(shop: Shop, account: str, name: str) -> None:
-    breaks, mends, change, code, sentence = ACCOUNT_FAULTS[name]
+    breaks, mends, change, code, text = ACCOUNT_FAULTS[name]
     words = {"account": account, "database": shop.name("orders_db")}
     if breaks:
         administer("orders_db", breaks.format(**words))
     result = reads_sources(shop, account, change)
-    assert_one_line(result, code, "orders_db (127.0.0.1:", sentence)
+    assert_one_line(result, code, "orders_db (127.0.0.1:", text)
     assert "does not answer" not in result.stderr
     if mends:
         administer("orders_db", mends.format(**words))
