@@ -399,10 +399,10 @@ def test_options_that_may_be_given() -> None:
 
 
 def test_no_address_overrides_what_a_run_rests_on() -> None:
-    from techmarket.options import ALLOWED, TLS
+    from techmarket.options import ALLOWED
     from techmarket.settings import OPTIONS
 
-    allowed = {name for options in (*ALLOWED.values(), *TLS.values()) for name in options}
+    allowed = {name for options in ALLOWED.values() for name in options}
     assert allowed.isdisjoint(name for options in OPTIONS.values() for name in options)
 
 
@@ -428,7 +428,8 @@ def test_path_that_would_be_another_file(url: str) -> None:
 @pytest.mark.parametrize(("kind", "socket"), [("mysql", "/run/mysqld/mysqld.sock"), ("postgres", "/run/postgresql")])
 def test_socket(kind: str, socket: str) -> None:
     config = database(f"{kind}://user:pw@/dwh?socket={socket}", kind)
-    assert (config["HOST"], config["NAME"], config["USER"], config["OPTIONS"]) == (socket, "dwh", "user", {})
+    assert (config["HOST"], config["NAME"], config["USER"]) == (socket, "dwh", "user")
+    assert "OPTIONS" not in config
     assert database(f"{kind}:///dwh?socket={quote(socket, safe='')}", kind)["HOST"] == socket
     for url in (
         f"u:p@h/dwh?socket={socket}",

@@ -5,8 +5,10 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import structlog
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.views.main import ERROR_FLAG, ORDER_VAR, PAGE_VAR
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError, OperationalError
@@ -19,6 +21,7 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from unfold.admin import ModelAdmin
 
+log = structlog.get_logger()
 # The list shows this many columns of a model that does not choose them itself, and none of these.
 MAX_COLUMNS = 8
 NEVER_LISTED = ("created_at", "is_inferred", "is_deleted")
@@ -28,6 +31,7 @@ HIDDEN = "•••"
 # Of a value that Django cannot read, or of a query that the database cannot answer. An OperationalError only with one of these codes:
 # a search whose characters the column's character set lacks.
 UNREADABLE_ERRORS = (ValueError, InvalidOperation, OverflowError, TypeError, ValidationError, DataError, OperationalError)
+NOT_ASKED = {ORDER_VAR, PAGE_VAR, ERROR_FLAG}  # parameters of an address that ask for no other rows
 MYSQL_CANNOT_COMPARE = (1267, 1271, 1300, 1366, 3854, 3988)
 
 
@@ -57,15 +61,16 @@ class ReadOnlyAdmin(ModelAdmin):
         except UNREADABLE_ERRORS as error:
             if isinstance(error, OperationalError) and error.args[:1] and error.args[0] not in MYSQL_CANNOT_COMPARE:
                 raise
+            log.warning("a page cannot show its rows", page=request.path, exc_info=error)
             return self.show_stored_rows(request)
 
     def show_stored_rows(self, request: HttpRequest) -> HttpResponse:
-        """Show the first rows, or that of the page, as texts; none where the address has a query, which is then what cannot be asked."""
+        """Show the first rows, or that of the page, as texts; none where the address asks for some, which is then what cannot be asked."""
         match = request.resolver_match
         key = match.kwargs.get("object_id") if match else None
         names: list[str] = []
         rows: list[list[str]] = []
-        if not request.GET:
+        if not set(request.GET) - NOT_ASKED:
             with suppress(*UNREADABLE_ERRORS):
                 names, rows = self.read_stored_rows(request, key)
         context = {

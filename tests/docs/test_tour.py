@@ -214,7 +214,7 @@ class Site:
         """Return the address that answered in the end, and the page."""
         return self.open(path, None)
 
-    def post(self, path: str, **fields: str) -> tuple[str, str]:
+    def submit(self, path: str, **fields: str) -> tuple[str, str]:
         token = next(cookie.value or "" for cookie in self.cookies if cookie.name == "csrftoken")
         return self.open(path, urlencode(fields | {"csrfmiddlewaretoken": token}).encode())
 
@@ -236,10 +236,10 @@ class Site:
 def test_admin_of_the_tour(site: Site) -> None:
     """Log in, click Run now, then Preview changes: what `make run` has started executes it."""
     site.wait_for("/", lambda page: "password" in page)
-    landed, page = site.post("/admin/login/?next=/admin/", username=NAME, password=PASSWORD)
+    landed, page = site.submit("/admin/login/?next=/admin/", username=NAME, password=PASSWORD)
     assert landed == "/admin/" and "/admin/orchestration/run/start/" in page
     assert "Preview changes" in site.get("/admin/orchestration/run/start/")[1]
-    preview, _ = site.post("/admin/orchestration/run/start/", mode="full", preview="1")
+    preview, _ = site.submit("/admin/orchestration/run/start/", mode="full", preview="1")
     assert re.fullmatch(r"/admin/orchestration/run/\d+/preview/", preview)
     page = site.wait_for(preview, lambda page: "every 2s" not in page)
     assert "Net revenue by month" in page and "No worker has taken this run yet" not in page
