@@ -1,6 +1,7 @@
 """The Celery app. Its tasks are those of CELERY_IMPORTS in settings.py."""
 
 import logging.config
+import os
 import sys
 
 from celery import Celery
@@ -12,6 +13,8 @@ from techmarket.liveness import touch_liveness_file
 
 load_settings_or_exit()
 
+if "CELERY_BROKER_URL" in os.environ:  # which Celery prefers to the setting, where the options of TLS are translated
+    os.environ["CELERY_BROKER_URL"] = settings.CELERY_BROKER_URL
 app = Celery("techmarket")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 

@@ -332,10 +332,12 @@ def describe_socket(connection: Any) -> str:
     return sock.version() or "TLS" if isinstance(sock, ssl.SSLSocket) else NONE
 
 
-def find_tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """Return the error of TLS behind another one."""
+def find_tls_cause(error: BaseException | None) -> str:
+    """Return what TLS has failed of behind an error, or ""."""
     while error:
         if isinstance(error, ssl.SSLError):
-            return error
+            return (error.reason or str(error)).replace("_", " ").lower()
+        if isinstance(error, TimeoutError) and "handshake" in str(error):  # a Redis without TLS waits for the rest of a command
+            return "the server does not answer the handshake, as one without TLS on this port"
         error = error.__cause__ or error.__context__
-    return None
+    return ""

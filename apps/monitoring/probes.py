@@ -28,7 +28,7 @@ from apps.etl.preflight import check_database
 from apps.orchestration import clock
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed, place, server
-from techmarket.encryption import describe_encryption, describe_socket, find_tls_error
+from techmarket.encryption import describe_encryption, describe_socket, find_tls_cause
 from techmarket.errors import AccessDenied, EtlError, Misconfigured, Unreachable
 from techmarket.liveness import read_liveness_time
 from techmarket.migrations import require_migrations
@@ -257,8 +257,7 @@ def ask_broker(answer: Answer, detailed: bool) -> None:
     except redis.AuthenticationError:
         raise AccessDenied(f"{answer.place} refuses its password. Correct CELERY_BROKER_URL.") from None
     except (redis.RedisError, OSError) as error:
-        if cause := find_tls_error(error):
-            problem = (cause.reason or str(cause)).replace("_", " ").lower()
+        if problem := find_tls_cause(error):
             raise Misconfigured(
                 f"{answer.place}: no encrypted connection: {problem}. Correct the server, its certificate or CELERY_BROKER_URL."
             ) from None
