@@ -5,7 +5,6 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-import MySQLdb
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -25,21 +24,18 @@ POSTGRES_DEFAULTS = {
     "standard_conforming_strings": "off",
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
-    "statement_timeout": "1",
+    "statement_timeout": "400",
     "lock_timeout": "1",
-    "idle_in_transaction_session_timeout": "1",
-    "idle_session_timeout": "1",
+    "idle_in_transaction_session_timeout": "400",
+    "idle_session_timeout": "400",
     "synchronous_commit": "off",
     "transform_null_equals": "on",
 }
-MYSQL_DEFAULTS = {
-    "time_zone": "'+09:00'",
-    "sql_mode": "'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,REAL_AS_FLOAT'",
-    "sql_select_limit": "3",
-    "wait_timeout": "1",
-    "completion_type": "1",
-    "init_connect": "'SET NAMES latin1, time_zone = \\'-05:00\\', sql_select_limit = 2, sql_auto_is_null = 1, foreign_key_checks = 0'",
-}
+# For users without administrative rights alone, so no other test's session is concerned.
+INIT_CONNECT = (
+    "SET NAMES latin1, time_zone = '-05:00', sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH',"
+    " sql_select_limit = 2, sql_auto_is_null = 1, foreign_key_checks = 0, wait_timeout = 1, completion_type = 1"
+)
 
 
 @needs_servers
@@ -64,50 +60,47 @@ def test_foreign_keys_must_be_checked(shop: Shop) -> None:
 @needs_servers
 @pytest.mark.django_db(databases="__all__")
 @pytest.mark.parametrize("alias", ["default", "dwh"])
-def test_every_session_of_postgresql_is_set(alias: str) -> None:
-    with closing(connections[alias].copy()) as connection, connection.cursor() as cursor:
-        for name, value in sessions.POSTGRES.items():
+def test_every_session_of_postgresql_is_set(alias: str, shop: Shop) -> None:
+    for name, value in POSTGRES_DEFAULTS.items():
+        administer(alias, f"ALTER DATABASE {shop.name(alias)} SET {name} = {value}")
+    connection = connections[alias].copy()
+    connection.settings_dict = connection.settings_dict | {"NAME": shop.name(alias)}
+    with closing(connection), connection.cursor() as cursor:
+        for name, value in (sessions.POSTGRES | {"synchronous_commit": "on"}).items():
             cursor.execute(f"SHOW {name}")
             assert cursor.fetchone() == (value,)
 
 
 @needs_servers
+@pytest.mark.django_db(databases="__all__")
 @pytest.mark.parametrize("opened", ["django", "snapshot"])
-def test_sessions_of_mysql_with_another_init_connect(opened: str, shop: Shop) -> None:
-    """init_connect is for users without administrative rights alone: here one that may only read."""
+def test_sessions_of_mysql_with_another_init_connect(opened: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     alias, user = "orders_db", f"reader_{os.getpid()}_{opened}"
+    own = connections[alias].settings_dict | {"USER": user, "PASSWORD": "pw", "NAME": shop.name(alias)}
     server = mysql(os.environ["TEST_MYSQL_URL"])
     with closing(server), server.cursor() as cursor:
-        cursor.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'pw'")
-        cursor.execute(f"GRANT SELECT ON {shop.name(alias)}.* TO {user}@'%'")
-        before = {}
-        for name in MYSQL_DEFAULTS:
-            cursor.execute(f"SELECT @@global.{name}")
-            before[name] = cursor.fetchone()[0]
+        cursor.execute(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'pw'")
+        cursor.execute(f"GRANT SELECT ON {shop.name(alias)}.* TO {user}@'127.0.0.1'")
+        cursor.execute("SET GLOBAL init_connect = %s", [INIT_CONNECT])
         try:
-            for name, value in MYSQL_DEFAULTS.items():
-                cursor.execute(f"SET GLOBAL {name} = {value}")
-            connection = connections[alias].copy()
-            connection.settings_dict = connection.settings_dict | {"USER": user, "PASSWORD": "pw", "NAME": shop.name(alias)}
-            if opened == "django":
+            with closing(connections[alias].copy()) as connection:
+                connection.settings_dict = own
+                monkeypatch.setattr(connections[alias], "settings_dict", own)
                 connection.ensure_connection()
-                raw = connection.connection
-            else:
-                raw = MySQLdb.connect(**connection.get_connection_params())
+                raw = connection.connection if opened == "django" else sessions.open_mysql(alias)
+                found = list(sessions.look_at_mysql(alias, raw))
+                with closing(raw.cursor()) as session:
+                    session.execute("SELECT @@wait_timeout, @@completion_type, @@foreign_key_checks")
+                    assert session.fetchone() == (28800, "NO_CHAIN", 1)
         finally:
-            for name, value in before.items():
-                cursor.execute(f"SET GLOBAL {name} = %s", [value])
-            cursor.execute(f"DROP USER {user}@'%'")
-    with closing(raw):
-        found = list(sessions.look_at_mysql(alias, raw))
-        sessions.refuse_other_values(alias, sessions.MYSQL_LOOK, found)
-        raw.query("SELECT @@session.wait_timeout, @@session.completion_type, @@session.foreign_key_checks")
-        assert raw.store_result().fetch_row()[0] == (28800, "NO_CHAIN", 1)
+            cursor.execute("SET GLOBAL init_connect = ''")
+            cursor.execute(f"DROP USER {user}@'127.0.0.1'")
+    assert found == list(sessions.MYSQL_LOOK.values())
 
 
 @needs_servers
-@pytest.mark.servers
-def test_source_session_that_a_proxy_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.django_db(databases="__all__")
+def test_source_session_that_a_proxy_changed_is_refused() -> None:
     options = dict(connections["orders_db"].settings_dict["OPTIONS"])
     options["init_command"] += ", time_zone='+09:00'"
     connection = connections["orders_db"].copy()
