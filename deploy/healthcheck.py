@@ -50,11 +50,11 @@ def broker_answers() -> bool:
     import redis
 
     path = os.environ.get("CELERY_BROKER_URL_FILE")
-    url = Path(path).read_text().strip() if path else os.environ.get("CELERY_BROKER_URL", "")
     try:
+        url = Path(path).read_text(encoding="utf-8").strip() if path else os.environ.get("CELERY_BROKER_URL", "")
         with redis.Redis.from_url(url, socket_timeout=REQUEST_TIMEOUT_S, socket_connect_timeout=REQUEST_TIMEOUT_S) as client:
             return bool(client.ping())
-    except redis.RedisError:
+    except (redis.RedisError, OSError, ValueError):
         return False
 
 

@@ -559,3 +559,11 @@ def test_value_that_is_not_utf_8() -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"SECRET_KEY": "\udcff"}).text("SECRET_KEY", "", "x")
     assert_refused(error, "SECRET_KEY")
+
+
+@pytest.mark.parametrize(("name", "value"), [("WEB_CONCURRENCY", "two"), ("PORT", "70000")])
+def test_gunicorn_refuses_its_own_variables(name: str, value: str) -> None:
+    env = {each: os.environ[each] for each in PASSED_ON if each in os.environ} | {"ENV_FILE": os.devnull, name: value}
+    command = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "--check-config", "techmarket.wsgi"]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode != 0 and f"{name}: {value!r} is not" in result.stderr and "Traceback" not in result.stderr, result.stderr
