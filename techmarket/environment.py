@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from techmarket.env_file import read_text_file
-from techmarket.options import decode, parse_options
+from techmarket.options import SOCKET, decode, parse_options
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
@@ -200,7 +200,7 @@ class Environment:
         try:
             options = parse_options(address.query, kind)
         except ValueError as error:
-            raise invalid(name, str(error), over_socket if "socket" in str(error) else example) from None
+            raise invalid(name, str(error), over_socket if SOCKET in str(error) else example) from None
         try:
             database: dict[str, Any] = dict(environ.Env.db_url_config(address._replace(scheme=kind, query="").geturl()))
             database |= {key.upper(): decode(getattr(address, key) or "") for key in ("username", "password")}

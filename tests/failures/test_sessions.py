@@ -120,7 +120,7 @@ def test_run_with_an_option_of_the_drivers(run_cli: Cli, option: str, named: str
 
 
 @needs_files
-@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a b&c=d", "крамниця", "a+b"])
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a b&c=d", "магазин", "a+b"])
 def test_folder_with_letters_of_an_address(shop: Shop, tmp_path: Path, name: str) -> None:
     """The path up to the # or the ? is another shop's file."""
     folder = tmp_path / name
