@@ -4,12 +4,13 @@ import os
 
 from django.conf import settings
 
-from techmarket.environment import load_settings_or_exit
+from techmarket.environment import Environment, exit_on_invalid_settings, load_settings_or_exit
 
 load_settings_or_exit()
 
-bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+with exit_on_invalid_settings():
+    bind = f"0.0.0.0:{Environment(os.environ).number('PORT', 8000, 1, 65_535)}"
+    workers = Environment(os.environ).number("WEB_CONCURRENCY", 2, 1, 256)
 worker_class = "gthread"
 threads = 4
 preload_app = True  # processes share the memory of the imported code

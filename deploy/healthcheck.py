@@ -60,7 +60,7 @@ def broker_answers() -> bool:
     try:
         with redis.Redis.from_url(url, socket_timeout=REQUEST_TIMEOUT_S, socket_connect_timeout=REQUEST_TIMEOUT_S) as client:
             return bool(client.ping())
-    except redis.RedisError:
+    except (redis.RedisError, OSError, ValueError):
         return False
 
 

@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from techmarket import encryption
 from techmarket.env_file import read_text_file
 from techmarket.installation import stop_if_incomplete
-from techmarket.options import decode, parse_options
+from techmarket.options import SOCKET, decode, parse_options
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
@@ -55,10 +56,17 @@ BAD_SETTINGS_EXIT_CODE = 4  # of commands and servers alike
 def load_settings_or_exit() -> None:
     """Load the settings now, and where one is invalid, print one line and end the process, whichever program it is."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
-    try:
+    with exit_on_invalid_settings():
         settings.INSTALLED_APPS  # noqa: B018
         for driver in DRIVERS:
             import_module(driver)
+
+
+@contextmanager
+def exit_on_invalid_settings() -> Iterator[None]:
+    """Print one line and end the process where a setting that is read inside is invalid, or where a package is missing."""
+    try:
+        yield
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_SETTINGS_EXIT_CODE)
@@ -209,7 +217,7 @@ class Environment:
         try:
             options = parse_options(address.query, kind)
         except ValueError as error:
-            raise invalid(name, str(error), over_socket if "socket" in str(error) else example) from None
+            raise invalid(name, str(error), over_socket if SOCKET in str(error) else example) from None
         try:
             database: dict[str, Any] = dict(environ.Env.db_url_config(address._replace(scheme=kind, query="").geturl()))
             database |= {key.upper(): decode(getattr(address, key) or "") for key in ("username", "password")}

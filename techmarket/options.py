@@ -50,7 +50,7 @@ SECONDS = number(1, 600)
 # `socket` becomes the host, in environment.py.
 ALLOWED: dict[str, dict[str, Parse]] = {
     "sqlite": {"timeout": SECONDS},
-    "mysql": {"connect_timeout": SECONDS, "socket": path},
+    "mysql": {"connect_timeout": SECONDS, "read_timeout": number(1, 3600), "socket": path},
     "postgres": {
         "application_name": name,
         "channel_binding": choice("disable", "prefer", "require"),
@@ -81,7 +81,6 @@ REFUSED = dict.fromkeys(
     "local_infile": "a source could read files of this machine with it",
     "read_default_file": "such a file may set anything; write its host, user and password in the URL",
     "read_default_group": "such a file may set anything; write its host, user and password in the URL",
-    "read_timeout": "set SOURCE_READ_TIMEOUT",
     "service": "such a file may set anything; write its host, user and password in the URL",
 }
 

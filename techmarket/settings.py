@@ -50,7 +50,7 @@ VARIABLES = WAREHOUSE | SOURCES
 # A URL may change these.
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "django.db.backends.sqlite3": {"timeout": 30},
-    "django.db.backends.mysql": {"connect_timeout": 10},
+    "django.db.backends.mysql": {"connect_timeout": 10, "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600)},
     "django.db.backends.postgresql": {
         "connect_timeout": 5,
         "application_name": "techmarket",
@@ -68,7 +68,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "django.db.backends.mysql": {
         "charset": "utf8mb4",
         "init_command": MYSQL_INIT_COMMAND,
-        "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600),
     },
     # Sent with each BEGIN, so that behind a pooler, too, no default of the server or the role decides.
     "django.db.backends.postgresql": {"isolation_level": IsolationLevel.READ_COMMITTED},

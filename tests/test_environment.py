@@ -410,7 +410,7 @@ def test_no_address_overrides_what_a_run_rests_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/data/a#b.sqlite3", "/data/a?b&c=d", "/data/%20/x", "/data/a b", "/data/a+b", "/data/крамниця", "/data/a@b"]
+    "path", ["/data/a#b.sqlite3", "/data/a?b&c=d", "/data/%20/x", "/data/a b", "/data/a+b", "/data/магазин", "/data/a@b"]
 )
 def test_path_of_a_file_is_percent_encoded(path: str) -> None:
     assert database(Path(path).as_uri().replace("file://", "sqlite:///", 1))["NAME"] == path
@@ -560,3 +560,11 @@ def test_value_that_is_not_utf_8() -> None:
     with pytest.raises(ImproperlyConfigured) as error:
         Environment({"SECRET_KEY": "\udcff"}).text("SECRET_KEY", "", "x")
     assert_refused(error, "SECRET_KEY")
+
+
+@pytest.mark.parametrize(("name", "value"), [("WEB_CONCURRENCY", "0"), ("PORT", "70000")])
+def test_gunicorn_refuses_its_own_variables(name: str, value: str) -> None:
+    env = {each: os.environ[each] for each in PASSED_ON if each in os.environ} | {"ENV_FILE": os.devnull, name: value}
+    command = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "--check-config", "techmarket.wsgi"]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode != 0 and f"{name}: {value!r} is not" in result.stderr and "Traceback" not in result.stderr, result.stderr

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from django.conf import settings
 from django.db import connections
@@ -24,7 +24,7 @@ def addresses() -> dict[str, str]:
 def address(alias: str, variable: str) -> str:
     name = str(connections[alias].settings_dict["NAME"])
     if connections[alias].vendor == "sqlite":
-        return f"sqlite:///{name}"
+        return f"sqlite:///{quote(name)}"
     return urlsplit(os.environ[variable])._replace(path=f"/{name}").geturl()
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -82,11 +81,6 @@ def test_standby_warehouse(shop: Shop) -> None:
     assert_run_fails(shop, 4, "is read-only (a standby, or default_transaction_read_only). Correct DWH_URL.")
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} RESET default_transaction_read_only")
     assert_run_succeeds(shop, "--resume", "2")
-
-
-def test_warehouse_url_that_sets_read_only(shop: Shop) -> None:
-    url = f"{shop.urls['dwh']}?options={quote('-c default_transaction_read_only=on')}"
-    assert_run_fails(shop, 4, "is read-only", env={"DWH_URL": url})
 
 
 @needs_root

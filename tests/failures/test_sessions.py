@@ -43,7 +43,7 @@ def test_run_with_other_defaults_of_the_databases(shop: Shop) -> None:
     for alias in settings.WAREHOUSE:
         for name, value in POSTGRES_DEFAULTS.items():
             administer(alias, f"ALTER DATABASE {shop.name(alias)} SET {name} = {value}")
-    for command in (("run_etl", "--quiet"), ("run_etl", "--full", "--quiet"), ("ping",), ("verify",)):
+    for command in (("run_etl", "--quiet"), ("run_etl", "--mode", "full", "--quiet"), ("ping",), ("reconcile",)):
         result = shop.run(*command)
         assert "Traceback" not in result.stderr and "imeout" not in result.stderr
         assert command == ("ping",) or result.returncode == 0, result.stderr
