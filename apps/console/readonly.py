@@ -31,7 +31,7 @@ HIDDEN = "•••"
 # Of a value that Django cannot read, or of a query that the database cannot answer. An OperationalError only with one of these codes:
 # a search whose characters the column's character set lacks.
 UNREADABLE_ERRORS = (ValueError, InvalidOperation, OverflowError, TypeError, ValidationError, DataError, OperationalError)
-NOT_ASKED = {ORDER_VAR, PAGE_VAR, ERROR_FLAG}  # parameters of an address that ask for no other rows
+HARMLESS_PARAMETERS = {ORDER_VAR, PAGE_VAR, ERROR_FLAG}  # they ask for no other rows
 MYSQL_CANNOT_COMPARE = (1267, 1271, 1300, 1366, 3854, 3988)
 
 
@@ -70,7 +70,7 @@ class ReadOnlyAdmin(ModelAdmin):
         key = match.kwargs.get("object_id") if match else None
         names: list[str] = []
         rows: list[list[str]] = []
-        if not set(request.GET) - NOT_ASKED:
+        if not set(request.GET) - HARMLESS_PARAMETERS:
             with suppress(*UNREADABLE_ERRORS):
                 names, rows = self.read_stored_rows(request, key)
         context = {

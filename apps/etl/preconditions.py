@@ -5,7 +5,8 @@ warehouse. The preflight and `manage.py ping` ask for both kinds, so that ping s
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,22 @@ def check_own_tables(alias: str) -> list[Result]:
 def check_all(preconditions: Collection[Precondition], alias: str) -> list[Result]:
     vendor = connections[alias].vendor
     warnings: list[Result] = []
-    with diagnosed(alias), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        if vendor == "postgresql":
-            cursor.execute("SET LOCAL lock_timeout = '5s'")  # a table may be locked by DDL
+    with diagnosed(alias), lock_timeout(alias), connections[alias].cursor() as cursor:
         for each in preconditions:
             if alias in each.aliases and each.vendor in ("", vendor):
                 warnings += each.check(cursor, alias)
     return warnings
+
+
+@contextmanager
+def lock_timeout(alias: str) -> Iterator[None]:
+    """Wait five seconds at most for a table that DDL has locked. Elsewhere than in PostgreSQL nothing here waits for a table."""
+    if connections[alias].vendor != "postgresql":  # a transaction of SQLite would wait for whoever writes
+        yield
+        return
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '5s'")
+        yield
 
 
 # --- The server ---

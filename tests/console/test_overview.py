@@ -137,7 +137,7 @@ def test_page_of_an_empty_warehouse(sign_in: SignIn) -> None:
 
 
 def test_unreachable_warehouse_is_reported(loaded_run: Run, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table is missing, as after a restore without migrations."""
+    """A table is missing although every migration has been applied."""
     with connections["dwh"].cursor() as cursor:
         cursor.execute("ALTER TABLE etl_load RENAME TO etl_load_away")
     try:
@@ -145,7 +145,7 @@ def test_unreachable_warehouse_is_reported(loaded_run: Run, sign_in: SignIn, mon
     finally:
         with connections["dwh"].cursor() as cursor:
             cursor.execute("ALTER TABLE etl_load_away RENAME TO etl_load")
-    assert "lacks a table" in text and "migrate_all" in text and f"Run {loaded_run.pk} (full)" in text
+    assert "has lost a table" in text and "restore a backup" in text and f"Run {loaded_run.pk} (full)" in text
 
 
 # --- The part that refreshes itself ---

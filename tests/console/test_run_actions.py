@@ -142,6 +142,7 @@ def test_dry_run_is_not_resumed(sign_in: SignIn) -> None:
 
 def test_stale_run_is_not_resumed(sign_in: SignIn, broker: FakeBroker) -> None:
     row, operator = make_failed_run(), sign_in(OPERATOR)
+    Run.objects.filter(pk=row.pk).update(based_on=0)
     later = make_run(State.SUCCEEDED)
     counts = {"run_id": later.pk, "run_uuid": later.uuid, "mode": "full", "counts": {}}
     Load.objects.create(**counts, published_at=row.created_at + timedelta(seconds=1))

@@ -63,6 +63,7 @@ def test_entrypoint_refuses_an_unknown_role() -> None:
 # --- Signs of life ---
 
 
+@pytest.mark.django_db
 def test_worker_and_beat_touch_their_files(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.VAR_DIR = tmp_path
     monkeypatch.setattr(DatabaseScheduler, "tick", lambda self: 5)

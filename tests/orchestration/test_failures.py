@@ -25,6 +25,7 @@ ALL = [Stage.PLAN, Stage.EXTRACT, Stage.TRANSFORM, Stage.LOAD]
 def database_locked_error() -> Exception:
     error = OperationalError("database is locked")
     error.__cause__ = sqlite3.OperationalError("database is locked")
+    error.__cause__.sqlite_errorname = "SQLITE_BUSY"  # type: ignore[misc]
     return error
 
 
