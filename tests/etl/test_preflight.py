@@ -358,10 +358,11 @@ def test_nullable_column_is_named_and_its_empty_values_stop_nothing(
             cursor.execute(f"SELECT {column} FROM {table} WHERE id = {last}")
             [own] = cursor.fetchone()
             cursor.execute(f"UPDATE {table} SET {column} = NULL WHERE id = {last}")
-            try:
-                run = run_etl()
-                assert_warehouse_equals(compute_expected())
-            finally:
+        try:
+            run = run_etl()
+            assert_warehouse_equals(compute_expected())
+        finally:
+            with connections[alias].cursor() as cursor:  # a run closes the connections before it
                 cursor.execute(f"UPDATE {table} SET {column} = %s WHERE id = {last}", [own])
     found = set(Reject.objects.filter(run=run, table=table, row_id=str(last)).values_list("rule", flat=True))
     assert ", ".join(found) == rules
