@@ -121,10 +121,6 @@ MESSAGES = {
         "{place}: max_allowed_packet is {found} bytes, less than a run's queries. Run `SET GLOBAL max_allowed_packet = {needed}` there, "
         "and set it in the server's configuration."
     ),
-    "database.cut_results": _(
-        "{place}: sql_select_limit cuts results after {found} rows. Remove it from the server's configuration and its init_connect, and "
-        "run `SET GLOBAL sql_select_limit = 18446744073709551615` there."
-    ),
     "database.too_large": _(
         "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
     ),

@@ -27,7 +27,6 @@ WAREHOUSE = "dwh"
 # Django refuses older ones of MySQL and MariaDB. SQLite: FULL JOIN and IS DISTINCT FROM.
 OLDEST = {"postgresql": (15,), "mysql": (8, 0, 11), "mariadb": (10, 5), "sqlite": (3, 39)}
 LARGEST_QUERY = 262_144  # bytes: a list of IDS_PER_QUERY ids takes up to 110 000
-NO_LIMIT = 2**64 - 1  # MySQL's sql_select_limit
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 Warnings = Collection[Result]
@@ -126,15 +125,6 @@ def refuse_small_packets(cursor: Any, alias: str) -> Warnings:
     return ()
 
 
-def refuse_cut_results(cursor: Any, alias: str) -> Warnings:
-    """With a limit on the rows of a result the rest of a table would look deleted."""
-    cursor.execute("SELECT @@sql_select_limit")
-    (found,) = cursor.fetchone()
-    if found < NO_LIMIT:
-        raise Misconfigured(message("database.cut_results", place=place(alias), found=found))
-    return ()
-
-
 SERVER_PRECONDITIONS = (
     Precondition(settings.DATABASES, "", refuse_old_server),
     Precondition(OWN, "postgresql", refuse_other_encoding),
@@ -142,7 +132,6 @@ SERVER_PRECONDITIONS = (
     Precondition(OWN, "postgresql", refuse_read_only),
     Precondition(OWN, "sqlite", refuse_read_only_file),
     Precondition(tuple(settings.SOURCES), "mysql", refuse_small_packets),
-    Precondition(tuple(settings.SOURCES), "mysql", refuse_cut_results),
 )
 
 # --- Our own tables ---

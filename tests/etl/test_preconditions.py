@@ -307,24 +307,11 @@ def test_database_of_another_encoding_is_refused(postgresql: None, alias: str, e
         execute(alias, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("max_allowed_packet", 4096, "max_allowed_packet is 4096 bytes"),
-        ("sql_select_limit", 50, "sql_select_limit cuts results after 50 rows"),
-    ],
-)
-def test_setting_of_a_source_that_would_cut_something_is_refused(
-    mysql: None, monkeypatch: pytest.MonkeyPatch, name: str, value: int, words: str
-) -> None:
+def test_small_packets_of_a_source_are_refused(mysql: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest query stands in for a small packet: a server's setting would meet the other tests."""
-    if name == "max_allowed_packet":
-        (found,) = select("orders_db", "SELECT @@max_allowed_packet")[0]
-        monkeypatch.setattr(preconditions, "LARGEST_QUERY", found + 1)
-        words = f"max_allowed_packet is {found} bytes"
-    else:
-        execute("orders_db", f"SET SESSION {name} = {value}")
-    with pytest.raises(Misconfigured, match=words):
+    (found,) = select("orders_db", "SELECT @@max_allowed_packet")[0]
+    monkeypatch.setattr(preconditions, "LARGEST_QUERY", found + 1)
+    with pytest.raises(Misconfigured, match=f"max_allowed_packet is {found} bytes"):
         check_server("orders_db")
     connections["orders_db"].close()
 
