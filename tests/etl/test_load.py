@@ -22,7 +22,7 @@ from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
 from apps.warehouse.models import DimCategory, DimCustomer, DimDate, DimProduct, FactSales, Load
 from tests.etl import warehouse_rows
-from tests.etl.warehouse_rows import age_source_rows, assert_warehouse_equals, compute_expected, count_written_rows, run_etl
+from tests.etl.warehouse_rows import age_source_rows, assert_warehouse_equals, compute_expected, count_written_rows, execute, run_etl
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -594,15 +594,15 @@ def test_a_dry_run_changes_nothing_but_its_own_row(small_shop: None, mode: str, 
 def test_views_and_grants_survive_the_swap_of_a_built_table(small_shop: None) -> None:
     if connections["dwh"].vendor != "postgresql":
         pytest.skip("SQLite has neither grants nor the swap")
-    with connections["dwh"].cursor() as cursor:
-        cursor.execute("CREATE VIEW net_of_sales AS SELECT SUM(net_amount) AS net FROM fact_sales")
-        cursor.execute("DROP ROLE IF EXISTS bi_viewer_of_tests")
-        cursor.execute("CREATE ROLE bi_viewer_of_tests")
-        cursor.execute("GRANT SELECT ON fact_sales TO bi_viewer_of_tests")
-        try:
-            for _ in range(2):
-                run_etl()
-                expected = sum((row["net_amount"] for row in warehouse_rows.read_facts().values()), Decimal(0))
+    execute("dwh", "CREATE VIEW net_of_sales AS SELECT SUM(net_amount) AS net FROM fact_sales")
+    execute("dwh", "DROP ROLE IF EXISTS bi_viewer_of_tests")
+    execute("dwh", "CREATE ROLE bi_viewer_of_tests")
+    execute("dwh", "GRANT SELECT ON fact_sales TO bi_viewer_of_tests")
+    try:
+        for _ in range(2):
+            run_etl()
+            expected = sum((row["net_amount"] for row in warehouse_rows.read_facts().values()), Decimal(0))
+            with connections["dwh"].cursor() as cursor:  # a run closes the connections before it
                 cursor.execute("SET ROLE bi_viewer_of_tests")
                 cursor.execute("SELECT SUM(net_amount) FROM fact_sales")
                 assert cursor.fetchone() == (expected,)
@@ -614,12 +614,12 @@ def test_views_and_grants_survive_the_swap_of_a_built_table(small_shop: None) ->
                     "WHERE i.inhrelid = c.oid AND i.inhparent = 'fact_sales'::regclass)"
                 )
                 assert cursor.fetchone() == (4,)
-                FactSales.objects.all().delete()
-        finally:
-            cursor.execute("RESET ROLE")
-            cursor.execute("DROP VIEW net_of_sales")
-            cursor.execute("DROP OWNED BY bi_viewer_of_tests")
-            cursor.execute("DROP ROLE bi_viewer_of_tests")
+            FactSales.objects.all().delete()
+    finally:
+        execute("dwh", "RESET ROLE")
+        execute("dwh", "DROP VIEW net_of_sales")
+        execute("dwh", "DROP OWNED BY bi_viewer_of_tests")
+        execute("dwh", "DROP ROLE bi_viewer_of_tests")
 
 
 # --- Largest amounts ---

@@ -113,8 +113,6 @@ FAULTS = {
         ("ALTER DATABASE shop ALLOW_CONNECTIONS true",),
     ),
     "no TLS there": Fault("Correct the server or DWH_URL.", address=("/shop", "/shop?sslmode=require")),
-    "unknown option": Fault("refuses an option in DWH_URL: ", address=("/shop", "/shop?options=-c%20colour%3Dblue")),
-    "option with a wrong value": Fault("refuses an option in DWH_URL: ", address=("/shop", "/shop?sslmode=blue")),
 }
 
 
