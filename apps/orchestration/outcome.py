@@ -64,7 +64,6 @@ def end_run(run: Run, error: BaseException) -> None:
         run_ended.send(Run, run=run)
     if run.dry_run:
         run.tasks.all().delete()
-    return
 
 
 def has_begun_load(run: Run) -> bool:

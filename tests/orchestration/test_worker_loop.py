@@ -16,9 +16,10 @@ from apps.orchestration.models import Batch, CheckResult, Mode, RowCount, Run, S
 from apps.orchestration.ready import ready_tasks
 from apps.orchestration.requests import start_run
 from apps.orchestration.worker import local, stages, tasks
-from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
+from apps.orchestration.worker.heartbeat import Heartbeat
 from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.loop import execute_task
+from apps.orchestration.worker.presence import worker_name
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
 from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, run_concurrently, start_queued_run

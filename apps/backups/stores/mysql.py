@@ -51,15 +51,14 @@ class MySQL(ServerStore):
 
     def connection_arguments(self, client: clients.Client) -> list[str]:
         """Return the arguments to connect with, encrypted as the driver's connections are."""
-        options, is_mariadb = self.settings["OPTIONS"], "MariaDB" in client.version
-        arguments = [f"--defaults-file={options['read_default_file']}" if options.get("read_default_file") else "--no-defaults"]
-        arguments += [
+        arguments = [
+            "--no-defaults",
             f"--{'socket' if self.settings['HOST'].startswith('/') else 'host'}={self.settings['HOST']}",
             f"--user={self.settings['USER']}",
             "--default-character-set=utf8mb4",
         ]
         arguments += [f"--port={self.settings['PORT']}"] if self.settings.get("PORT") else []
-        arguments += client_arguments(self.settings, is_mariadb)
+        arguments += client_arguments(self.settings, "MariaDB" in client.version)
         return arguments
 
     def client_environment(self) -> Mapping[str, str]:

@@ -17,9 +17,7 @@ VARIABLES = {
     "sslrootcert": "PGSSLROOTCERT",
     "sslcert": "PGSSLCERT",
     "sslkey": "PGSSLKEY",
-    "options": "PGOPTIONS",
     "passfile": "PGPASSFILE",
-    "service": "PGSERVICE",
 }
 LOCK_TIMEOUT = "10s"
 # pg_restore of this version and later sends `SET transaction_timeout`, which older servers refuse.

@@ -3,8 +3,9 @@
 from apps.orchestration.models import Run, State
 from apps.orchestration.ready import ready_tasks
 from apps.orchestration.worker.delivery import advance_run
-from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
+from apps.orchestration.worker.heartbeat import Heartbeat
 from apps.orchestration.worker.loop import execute_task
+from apps.orchestration.worker.presence import worker_name
 from techmarket.errors import EtlError
 
 

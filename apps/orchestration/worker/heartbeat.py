@@ -14,12 +14,11 @@ from apps.etl.interrupts import interrupt
 from apps.orchestration import clock
 from apps.orchestration.models import ACTIVE, Run, State, Task
 from apps.orchestration.outcome import cancelled_by_person
-from apps.orchestration.worker.presence import announce_process, worker_name
+from apps.orchestration.worker.presence import announce_process
 from techmarket.commands import heed_signals
 from techmarket.errors import ClaimLost, EtlError, TimedOut
 from techmarket.messages import message
 
-__all__ = ["Heartbeat", "is_overdue", "timed_out", "worker_name"]
 LISTEN_INTERVAL_S = 1.0  # between two checks for what ends the work
 
 

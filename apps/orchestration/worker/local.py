@@ -3,9 +3,10 @@
 from apps.orchestration.models import Run, Stage, State, Task
 from apps.orchestration.outcome import cancelled_by_signal, end_run, finish_run
 from apps.orchestration.ready import priority, ready_tasks, seconds_until_ready
-from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat, worker_name
+from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat
 from apps.orchestration.worker.loop import POLL_S, Listener, Worker, has_unfinished_work, silent, sleep, stop_query_log
 from apps.orchestration.worker.pool import LocalWorkerPool
+from apps.orchestration.worker.presence import worker_name
 from techmarket.commands import signals_heeded
 from techmarket.diagnosis import diagnosed
 

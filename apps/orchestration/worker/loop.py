@@ -16,8 +16,9 @@ from django.db.models import Q
 from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import cancelled_by_signal, check_publication, end_attempt, end_run, log_end
 from apps.orchestration.ready import priority, ready_tasks, retry_delay, seconds_until_ready
-from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat, worker_name
+from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat
 from apps.orchestration.worker.landing import check_rows, land, save_revenue
+from apps.orchestration.worker.presence import worker_name
 from apps.orchestration.worker.stages import STAGES, Landed
 from techmarket.commands import signals_heeded
 from techmarket.connections import LOST, close_connections, close_dead_connections

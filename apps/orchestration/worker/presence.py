@@ -21,8 +21,9 @@ MAX_AGE_S = 86_400.0  # after which the file of a process that is gone is delete
 LOCKS: dict[int, int] = {}  # this process's id -> its open file; a forked child has another id, and not its parent's lock
 
 
-def worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def worker_name(process: int | None = None) -> str:
+    """Return the name of this process, or of another one of this machine, in the ledger."""
+    return f"{socket.gethostname()}:{process or os.getpid()}"
 
 
 def announce_process() -> None:

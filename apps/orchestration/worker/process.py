@@ -13,8 +13,9 @@ import structlog
 
 from apps.orchestration.models import Run, Stage, State, Task
 from apps.orchestration.ready import priority
-from apps.orchestration.worker.heartbeat import Heartbeat, worker_name
+from apps.orchestration.worker.heartbeat import Heartbeat
 from apps.orchestration.worker.loop import POLL_S, Worker, stop_query_log
+from apps.orchestration.worker.presence import worker_name
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
 

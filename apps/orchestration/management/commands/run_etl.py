@@ -19,7 +19,7 @@ from apps.orchestration.outcome import cancelled_by_signal, end_run
 from apps.orchestration.results import document
 from apps.orchestration.terminal import progress, show
 from apps.orchestration.window import MAX_DAYS, Window, parse_day
-from apps.orchestration.worker.heartbeat import worker_name
+from apps.orchestration.worker.presence import worker_name
 from techmarket.commands import TRACEBACK, ExitCode, forget_output, stop, whole_number
 from techmarket.commands import Command as BaseCommand
 from techmarket.errors import Usage
