@@ -159,15 +159,25 @@ def test_warehouse_connection_lost_during_the_load(shop: Shop) -> None:
     assert_failed_and_resumable(shop, result.stderr, before)
 
 
-def test_control_database_connection_lost_during_a_run(shop: Shop) -> None:
+def test_control_database_connection_lost_in_a_statement(shop: Shop) -> None:
     """The database is back at once, so the ledger records the cause."""
     before = shop.warehouse()
     process = shop.start("run_etl", "--mode", "full", env=SLOW)
     shop.wait_until(shop.stage_running("transform"), process)
-    terminate_sessions(shop, "default")
+    with closing(shop.connect("default")) as other:
+        other.execute("LOCK TABLE orchestration_task IN SHARE MODE")
+        shop.wait_until(lambda: waits_for_lock(shop), process)
+        terminate_sessions(shop, "default")
+        other.rollback()
     result = wait_for_exit(process)
     assert_one_line(result, 1, "control database (127.0.0.1:", ". Run it again.")
     assert_failed_and_resumable(shop, result.stderr, before)
+
+
+def waits_for_lock(shop: Shop) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'techmarket'"
+    with closing(shop.connect("default")) as other:
+        return bool(other.execute(f"{query} AND wait_event_type = 'Lock'").fetchone()[0])
 
 
 def test_source_connection_lost_during_an_extract(shop: Shop) -> None:
