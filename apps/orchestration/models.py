@@ -707,3 +707,56 @@ class ScheduledRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule_id} {self.scheduled_for:%Y-%m-%d %H:%M} UTC"
+
+
+class DutyName(models.TextChoices):
+    """What beat has the workers do again and again; see apps/orchestration/duties.py."""
+
+    REAP = "reap", _("Recovery of dead workers' tasks")
+    SCHEDULES = "schedules", _("Search for missed scheduled runs")
+    FORGET = "forget", _("Deletion of old details")
+
+
+class Duty(models.Model):
+    """When a duty was last done. That its message was sent proves nothing."""
+
+    name = models.CharField(_("name"), max_length=12, choices=DutyName, primary_key=True)
+    done_at = models.DateTimeField(_("done at"))
+
+    class Meta:
+        verbose_name = _("duty")
+        verbose_name_plural = _("duties")
+
+    def __str__(self) -> str:
+        return str(self.get_name_display())
+
+
+class Role(models.TextChoices):
+    """What a process does on its host."""
+
+    WEB = "web", _("web")
+    WORKER = "worker", _("worker")
+    BEAT = "beat", _("beat")
+    LOCAL = "local", _("command line")
+
+
+class HostClock(models.Model):
+    """The clock of a host as a process there last compared it with the control database's; see apps/orchestration/hosts.py."""
+
+    host = models.CharField(_("host"), max_length=255)
+    role = models.CharField(_("role"), max_length=8, choices=Role)
+    ahead_seconds = models.FloatField(_("seconds ahead"), help_text=_("of the control database's clock; negative where it is behind"))
+    measured_at = models.DateTimeField(_("measured at"), db_default=Now())
+    started_at = models.DateTimeField(_("started at"), db_default=Now(), help_text=_("when the process that measured first did so"))
+
+    class Meta:
+        verbose_name = _("host clock")
+        verbose_name_plural = _("host clocks")
+        constraints = [models.UniqueConstraint(fields=["host", "role"], name="one_clock_per_host_and_role")]
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.get_role_display()})"
+
+    @property
+    def off(self) -> timedelta:
+        return timedelta(seconds=round(abs(self.ahead_seconds)))
