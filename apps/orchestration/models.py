@@ -600,7 +600,7 @@ class DayProof(models.Model):
 
     day = models.DateField(_("day"), primary_key=True)
     verdict = models.CharField(_("verdict"), max_length=12, choices=Verdict)
-    checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
+    checked_at = models.DateTimeField(_("checked at"), help_text=_("when the sources were read, by the control database's clock"))
     star_as_of = models.DateTimeField(_("star as of"), null=True, blank=True, help_text=_("the warehouse's high-water mark then"))
     differing = models.IntegerField(_("differing orders"), default=0)
     source = models.JSONField(_("sources"), default=dict, help_text=_("orders, lines, quantity, and kopiykas of the sources' sales"))
@@ -639,7 +639,7 @@ class PaymentMismatch(models.Model):
     net = models.DecimalField(_("net"), max_digits=24, decimal_places=2, help_text=_("UAH of the order's accepted lines"))
     captured = models.DecimalField(_("captured"), max_digits=24, decimal_places=2)
     refunded = models.DecimalField(_("refunded"), max_digits=24, decimal_places=2)
-    checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
+    checked_at = models.DateTimeField(_("checked at"), help_text=_("when the sources were read, by the control database's clock"))
 
     class Meta:
         ordering = ["-order_id"]

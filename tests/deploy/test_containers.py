@@ -103,7 +103,7 @@ def test_one_off_command_is_healthy(container: Path) -> None:
     assert run_healthcheck(container).returncode == 0
 
 
-@pytest.mark.parametrize(("age", "code"), [(0, 0), (50, 0), (70, 1)])
+@pytest.mark.parametrize(("age", "code"), [(0, 0), (50, 0), (70, 1), (-50, 0), (-3600, 1)])
 def test_silent_beat_is_unhealthy(container: Path, age: float, code: int) -> None:
     assert run_healthcheck(touch_sign(container, "beat", age)).returncode == code
 

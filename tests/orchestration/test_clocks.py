@@ -241,7 +241,7 @@ def queues() -> Iterator[Callable[[], dict[str, int]]]:
         for name in settings.CELERY_TASK_QUEUES:
             app.amqp.queues[name](channel).declare()
             channel.queue_purge(name)
-        yield lambda: {name: channel.queue_declare(name, passive=True).message_count for name in settings.CELERY_TASK_QUEUES}
+        yield lambda: {name: channel._size(name) for name in settings.CELERY_TASK_QUEUES}
         for name in settings.CELERY_TASK_QUEUES:
             channel.queue_purge(name)
 
