@@ -129,8 +129,10 @@ class PeriodicTaskAdmin(ModelAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         schedule = context.get("original")
+        if schedule:
+            context |= {"missed_runs": missed_runs().filter(schedule=schedule.name)}
         if schedule and self.has_start_permission(request):
-            context |= {"start": start_address(schedule), "missed_runs": missed_runs().filter(schedule=schedule.name)}
+            context |= {"start": start_address(schedule)}
         response: HttpResponse = super().render_change_form(request, context, *args, **options)
         return response
 

@@ -8,6 +8,7 @@ from django.db.models import Max
 from django.db.models.functions import Now
 from django_celery_beat.models import PeriodicTask
 
+from apps.orchestration import clock
 from apps.orchestration.models import Duty, DutyName, Executor, HostClock, Role, State, Task
 from apps.orchestration.worker.recovery import is_stalled
 
@@ -36,7 +37,8 @@ def record_done(name: DutyName) -> None:
 
 def read_duties(now: datetime) -> list[DutyState]:
     """Return every duty. None is overdue where beat is silent: then beat is what is to be mended, or this installation needs neither."""
-    done = dict(Duty.objects.values_list("name", "done_at"))
+    # An instant in the future was written before the control database's clock was set back: when the duty was done is not known.
+    done = dict(Duty.objects.filter(done_at__lte=now + clock.MAX_SKEW).values_list("name", "done_at"))
     since = find_beat_start(now)
     late = [name for name, limit in LIMITS.items() if since and now - max(done.get(name) or since, since) > limit]
     if late and are_workers_busy():
@@ -56,8 +58,12 @@ def are_workers_busy() -> bool:
 
 def find_beat_start(now: datetime) -> datetime | None:
     """Return since when beat has been sending, None where it is silent."""
-    beat = HostClock.objects.filter(role=Role.BEAT, measured_at__gt=now - BEAT_MAX_SILENCE).order_by("started_at").first()
-    return beat.started_at if beat else None
+    lately = (now - BEAT_MAX_SILENCE, now + clock.MAX_SKEW)
+    beat = HostClock.objects.filter(role=Role.BEAT, measured_at__range=lately).order_by("started_at").first()
+    if beat is None:
+        return None
+    # Dated ahead, it started before the control database's clock was set back: longer ago than any limit, for all that is known.
+    return beat.started_at if beat.started_at <= lately[1] else now - timedelta(days=2)
 
 
 def read_beat_sign() -> datetime | None:

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 MEASURE_INTERVAL_S = 60.0  # of one process
 # A process that has not measured for so long has ended; its clock concerns nobody. A local run measures as long as it lasts.
 CURRENT = timedelta(minutes=30)
-KEPT = timedelta(days=7)
+DELETE_AFTER = timedelta(days=7)
 MEASURED: dict[Role, float] = {}  # when this process last measured, by time.monotonic()
 
 
@@ -43,7 +43,7 @@ def store_clock(role: Role, ahead: timedelta, is_first: bool) -> None:
 
 def current_clocks() -> "QuerySet[HostClock]":
     """Return the clocks that were measured lately."""
-    return HostClock.objects.filter(measured_at__gt=Now() - CURRENT).order_by("host", "role")
+    return HostClock.objects.filter(measured_at__range=(Now() - CURRENT, Now() + clock.MAX_SKEW)).order_by("host", "role")
 
 
 def wrong_clocks() -> "QuerySet[HostClock]":
@@ -54,4 +54,4 @@ def wrong_clocks() -> "QuerySet[HostClock]":
 
 def delete_old_clocks() -> None:
     """Delete the clocks of hosts that are gone: every pod has a name of its own."""
-    HostClock.objects.filter(measured_at__lt=Now() - KEPT).delete()
+    HostClock.objects.filter(measured_at__lt=Now() - DELETE_AFTER).delete()

@@ -734,9 +734,9 @@ class Duty(models.Model):
 class Role(models.TextChoices):
     """What a process does on its host."""
 
-    WEB = "web", _("web")
+    WEB = "web", _("web process")
     WORKER = "worker", _("worker")
-    BEAT = "beat", _("beat")
+    BEAT = "beat", _("scheduler")
     LOCAL = "local", _("command line")
 
 

@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 from pytest_django.fixtures import Settings
 
@@ -21,7 +22,8 @@ from apps.orchestration import clock, hosts
 from apps.orchestration.duties import LIMITS, is_overdue, read_duties
 from apps.orchestration.freshness import AMBER, read_freshness
 from apps.orchestration.hosts import delete_old_clocks, measure_clock, wrong_clocks
-from apps.orchestration.models import ACTIVE, Duty, DutyName, HostClock, Role, Run, Schedule, ScheduledRun, Stage, State, Task
+from apps.orchestration.models import ACTIVE, Decision, Duty, DutyName, HostClock, Role, Run, Schedule, ScheduledRun, Stage, State, Task
+from apps.orchestration.schedules import MODES, fire, set_enabled
 from apps.orchestration.worker import recovery, tasks
 from apps.orchestration.worker.beat import LivenessScheduler
 from apps.warehouse.models import Load
@@ -103,11 +105,29 @@ def test_beat_that_sends_while_no_worker_reaps_is_noticed(sign_in: SignIn) -> No
     assert read_freshness(None, None).unwatched
     viewer = sign_in(VIEWER)
     page = unescape(viewer.get("/admin/").content.decode())
-    assert "No worker recovers dead workers' tasks, although beat asks for it." in page
-    assert "No worker looks for missed scheduled runs, although beat asks for it." in page
+    assert "No worker recovers dead workers' tasks." in page
+    assert "No worker looks for missed scheduled runs." in page
     tasks.reap()
     assert ping("reap")[1] == ping("schedules")[1] == "" and set(Scrape().by("duty_overdue", "duty").values()) == {0}
-    assert "although beat asks" not in viewer.get("/admin/").content.decode()
+    assert "No worker " not in viewer.get("/admin/").content.decode()
+
+
+def test_duty_dated_ahead_is_not_taken_for_done() -> None:
+    """The control database's clock was a day ahead and has been set back; no worker has reaped since."""
+    beat_sends()
+    for name in (DutyName.REAP, DutyName.SCHEDULES):
+        Duty.objects.create(name=name, done_at=ago(days=-1))
+    HostClock.objects.create(host="gone", role=Role.BEAT, ahead_seconds=60, measured_at=ago(days=-1), started_at=ago(days=-1))
+    assert ping("reap") == ("not yet", ping("reap")[1]) and "no worker has recovered" in ping("reap")[1]
+    assert not wrong_clocks()
+    tasks.reap()
+    assert ping("reap")[1] == ""
+
+
+def test_beat_that_started_before_the_clock_was_set_back_is_still_watched() -> None:
+    beat_sends()
+    HostClock.objects.update(started_at=ago(days=-1))
+    assert is_overdue(DutyName.REAP, clock.now())
 
 
 def test_duty_that_was_never_done_is_overdue_only_after_its_limit() -> None:
@@ -171,11 +191,11 @@ def test_host_whose_clock_is_off_is_named(
     assert Scrape().value("host_clock_ahead_seconds", host="worker-1", role="worker") == wrong.ahead_seconds
     call_command("ping", "--databases", "--json")
     out, err = capsys.readouterr()
-    sentence = (
+    warning = (
         f"worker-1 (worker): warning: its clock is 62 s {direction} the control database's. "
         "Set it by NTP on that host: with chrony or systemd-timesyncd.\n"
     )
-    assert err == sentence and json.loads(out)["well"]
+    assert err == warning and json.loads(out)["well"]
     page = unescape(sign_in(VIEWER).get("/admin/").content.decode())
     assert f"The clock of worker-1 (worker) is 1 min 2 s {direction} the control database's." in page
     assert "Set it by NTP on that host." in page
@@ -278,6 +298,41 @@ def test_beat_that_cannot_empty_the_queue_sends_nevertheless(monkeypatch: pytest
 
 def raise_lost() -> None:
     raise OSError("canary")
+
+
+# --- Paused schedules and held runs ---
+
+
+@pytest.mark.usefixtures("broker")
+def test_held_run_is_on_every_page_and_in_the_metrics(sign_in: SignIn, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    assert set(Scrape().by("schedule_held_runs", "schedule").values()) == {0}
+    Schedule.objects.filter(name=DAILY).update(paused_at=ago(days=3), enabled_since=clock.now())
+    held = fire(DAILY)
+    assert held and held.decision == Decision.HELD
+    scrape = Scrape()
+    assert scrape.value("schedule_held_runs", schedule=DAILY) == 1
+    assert scrape.by("schedule_oldest_held_timestamp_seconds", "schedule") == {DAILY: held.scheduled_for.timestamp()}
+    viewer = sign_in(VIEWER)
+    schedule = reverse("admin:django_celery_beat_periodictask_change", args=[PeriodicTask.objects.get(name=DAILY).pk])
+    assert "was missed while the schedule was paused." in viewer.get(schedule).content.decode(), "also for those who may not decide"
+    assert "Choose action" not in viewer.get(schedule).content.decode()
+    assert f"{DAILY} was missed at " in viewer.get("/admin/").content.decode()
+    assert "Awaiting decision" in viewer.get(reverse("admin:orchestration_scheduledrun_changelist")).content.decode()
+    call_command("schedules")
+    assert f"  missed  {held.scheduled_for:%a %Y-%m-%d %H:%M} UTC   decide with --run-now" in capsys.readouterr().out
+
+
+def test_paused_schedule_is_announced_nowhere(sign_in: SignIn, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    for name in MODES:
+        set_enabled(name, enabled=False)
+    assert set(Scrape().by("schedule_enabled", "schedule").values()) == {0} and fire(DAILY) is None
+    viewer = sign_in(VIEWER)
+    page = viewer.get("/admin/").content.decode()
+    assert page.count(">paused<") == 2 and "On schedule" not in page
+    schedule = reverse("admin:django_celery_beat_periodictask_change", args=[PeriodicTask.objects.get(name=DAILY).pk])
+    assert "Paused. Enable the schedule to run it again." in viewer.get(schedule).content.decode()
+    call_command("schedules")
+    assert "next" not in capsys.readouterr().out
 
 
 # --- Processes with a foreign clock ---
