@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -14,11 +18,12 @@ from django.core.management import call_command
 from django.db import connections
 from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
+from django_celery_beat.schedulers import DatabaseScheduler
 from pytest_django.fixtures import Settings
 
 from apps.console.groups import VIEWER
 from apps.monitoring.probes import Use, ask_probes, probes_for
-from apps.orchestration import clock, hosts
+from apps.orchestration import api, clock, hosts
 from apps.orchestration.duties import LIMITS, is_overdue, read_duties
 from apps.orchestration.freshness import AMBER, read_freshness
 from apps.orchestration.hosts import delete_old_clocks, measure_clock, wrong_clocks
@@ -28,7 +33,7 @@ from apps.orchestration.worker import recovery, tasks
 from apps.orchestration.worker.beat import LivenessScheduler
 from apps.warehouse.models import Load
 from techmarket.celery import app
-from tests.browser.worker import worker
+from tests.browser.worker import addresses, worker
 from tests.conftest import require_program
 from tests.console.conftest import SignIn, empty_cache, loaded_run, sign_in  # noqa: F401  fixtures
 from tests.failures.conftest import ON_SERVERS
@@ -223,6 +228,15 @@ def test_ledger_that_does_not_answer_costs_a_process_only_the_measurement(monkey
     assert not HostClock.objects.exists()
 
 
+def test_local_run_and_beat_measure_their_hosts(small_shop: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.run("full")
+    assert HostClock.objects.get().role == Role.LOCAL
+    monkeypatch.setattr(DatabaseScheduler, "tick", lambda beat: 5)
+    LivenessScheduler(app=app, lazy=True).tick()
+    assert set(HostClock.objects.values_list("role", flat=True)) == {Role.LOCAL, Role.BEAT}
+    assert all(each.host == socket.gethostname() for each in HostClock.objects.all())
+
+
 # --- Beat ---
 
 
@@ -370,3 +384,31 @@ def test_worker_with_a_foreign_clock(shift: str, small_shop: object, queues: Cal
     (wrong,) = wrong_clocks()
     expected = {"+60s": 60, "-60s": -60, "+400d": 400 * 86_400, "-400d": -400 * 86_400}[shift]
     assert wrong.role == Role.WORKER and abs(wrong.ahead_seconds - expected) < 5
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(not ON_SERVERS, reason="needs servers: a file has the clock of its process")
+@pytest.mark.parametrize("hours", [1, -1])
+def test_beat_with_a_foreign_clock(hours: int, queues: Callable[[], dict[str, int]], tmp_path: Path) -> None:
+    """It sends, although the last runs are dated ahead; `ping` finds it alive and names its host."""
+    set_last_sent(ago(days=-30))
+    connections.close_all()
+    command = [str(require_program("faketime", "faketime")), "-f", f"{hours:+}h", sys.executable, "-m", "celery", "-A", "techmarket"]
+    passed_on = {"VAR_DIR": str(tmp_path), "CELERY_BROKER_URL": settings.CELERY_BROKER_URL, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    with (tmp_path / "beat.log").open("wb") as log:
+        beat = subprocess.Popen(
+            [*command, "beat", "--pidfile="],
+            cwd=settings.BASE_DIR,
+            env=os.environ | addresses() | passed_on,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: queues()["reap"])
+        (wrong,) = wrong_clocks()
+        assert wrong.role == Role.BEAT and abs(wrong.ahead_seconds - hours * 3600) < 5
+        assert ping("beat")[1] == ""
+    finally:
+        os.killpg(beat.pid, signal.SIGKILL)
+        beat.wait()
