@@ -140,7 +140,7 @@ def collect_duties() -> Iterator[Metric]:
     now = clock.now()
     yield plain_gauge("clock_timestamp_seconds", "The control database's time, by which all others are.", to_timestamp(now))
     yield plain_gauge(
-        "beat_last_sent_timestamp_seconds", "When beat last gave a sign, which it does every minute.", to_timestamp(read_beat_sign())
+        "beat_last_sent_timestamp_seconds", "When beat last gave a sign, which it does every minute.", to_timestamp(read_beat_sign(now))
     )
     duties = read_duties(now)
     done = {duty.name.value: to_timestamp(duty.done_at) for duty in duties}

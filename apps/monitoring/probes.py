@@ -302,10 +302,10 @@ def ask_beat(answer: Answer, detailed: bool) -> None:
     touched = read_liveness_time("beat")
     try:
         with diagnosed("default"):
-            now, sign = clock.now(), read_beat_sign()
+            now = clock.now()
+            seen = read_beat_sign(now, touched and now - (clock.process_now() - touched))
     except EtlError:
         raise Unreachable("beat: cannot be asked while the control database is not ready.") from None
-    seen = max((instant for instant in (sign, touched and now - (clock.process_now() - touched)) if instant), default=None)
     if seen is None:
         raise Unreachable(f"beat: has never been seen. {START.format(part='beat')}")
     age = now - seen

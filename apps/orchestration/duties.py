@@ -4,7 +4,6 @@ nothing."""
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Max
 from django.db.models.functions import Now
 from django_celery_beat.models import PeriodicTask
 
@@ -66,9 +65,13 @@ def find_beat_start(now: datetime) -> datetime | None:
     return beat.started_at if beat.started_at <= lately[1] else now - timedelta(days=2)
 
 
-def read_beat_sign() -> datetime | None:
-    """Return when beat last gave a sign, by the control database's clock: it measured its own clock, or has sent a message."""
+def read_beat_sign(now: datetime, *others: datetime | None) -> datetime | None:
+    """Return when beat last gave a sign, by the control database's clock: it measured its own, sent a message, or gave one of `others`.
+
+    One in the future counts only where there is no other: a wrong clock has dated it, and beat mends it once its schedule is near.
+    """
     beat = HostClock.objects.filter(role=Role.BEAT).order_by("-measured_at").first()
-    last_sent = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]  # by the clock of beat's host
-    signs = [beat and beat.measured_at, last_sent and last_sent - timedelta(seconds=beat.ahead_seconds if beat else 0)]
-    return max((sign for sign in signs if sign), default=None)
+    ahead = timedelta(seconds=beat.ahead_seconds if beat else 0)
+    sent = PeriodicTask.objects.exclude(last_run_at=None).values_list("last_run_at", flat=True)  # by the clock of beat's host
+    signs = [sign for sign in (beat and beat.measured_at, *(instant - ahead for instant in sent), *others) if sign]
+    return max([sign for sign in signs if sign <= now + clock.MAX_SKEW] or signs, default=None)
