@@ -29,7 +29,7 @@ import django
 
 django.setup()
 techmarket.celery.app.loader.import_default_modules()
-import techmarket.beat
+import apps.orchestration.worker.beat
 """
 # A traceback shows who imports the library.
 GUARD = """

@@ -13,7 +13,10 @@ MODELS = {
         "auth": "Group Group_permissions Permission User User_groups User_user_permissions",
         "contenttypes": "ContentType",
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",
-        "orchestration": "Attempt Batch CheckResult DayProof PaymentMismatch ScheduledRun Reject RowCount Run Schedule StandingReject Task",
+        "orchestration": (
+            "Attempt Batch CheckResult DayProof Duty HostClock PaymentMismatch ScheduledRun "
+            "Reject RowCount Run Schedule StandingReject Task"
+        ),
         "sessions": "Session",
     },
     "dwh": {"dwh": "DimCategory DimCustomer DimDate DimEmployee DimProduct DimRegion FactSales LineCost Load OrderFingerprint Segment"},

@@ -92,8 +92,10 @@ def sync_to_disk(path: Path) -> None:
 
 def remove_oldest(top: Path, keep: int) -> list[str]:
     """Remove the oldest backups until `keep` are left and return their names; keep what has no valid manifest or cannot be removed."""
-    removed = []
-    for folder in list_backups(top)[:-keep]:
+    removed, now = [], datetime.now(UTC).strftime(NAME_FORMAT)
+    # A name in the future was given by a wrong clock: that backup is older than any that has been made since.
+    oldest_first = sorted(list_backups(top), key=lambda folder: (folder.name <= now, folder.name))
+    for folder in oldest_first[:-keep]:
         with suppress(OSError, BackupDamaged):
             manifest.read_manifest(folder)
             partial = folder.rename(top / f"{PARTIAL_PREFIX}{folder.name}")  # a half removed backup must not look complete

@@ -27,6 +27,7 @@ from unfold.decorators import display
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.actions import HistoryAdmin, ReasonForm, describe_start, run_address, show_result
 from apps.console.runs.start_form import START_PERMISSION
+from apps.orchestration import clock
 from apps.orchestration.models import Decision, Schedule, ScheduledRun
 from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, next_instants, resolve_missed_run, upcoming
 from techmarket.errors import EtlError
@@ -81,7 +82,7 @@ def describe_instant(instant: datetime) -> str:
     return gettext("%(instant)s %(place)s (in %(time)s)") % {
         "instant": text,
         "place": shop_time_zone(),
-        "time": timeuntil(instant, depth=1),
+        "time": timeuntil(instant, clock.now(), depth=1),
     }
 
 
@@ -128,8 +129,10 @@ class PeriodicTaskAdmin(ModelAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         schedule = context.get("original")
+        if schedule:
+            context |= {"missed_runs": missed_runs().filter(schedule=schedule.name)}
         if schedule and self.has_start_permission(request):
-            context |= {"start": start_address(schedule), "missed_runs": missed_runs().filter(schedule=schedule.name)}
+            context |= {"start": start_address(schedule)}
         response: HttpResponse = super().render_change_form(request, context, *args, **options)
         return response
 

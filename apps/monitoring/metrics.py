@@ -21,10 +21,12 @@ from prometheus_client.exposition import choose_encoder
 
 from apps.monitoring.probes import Use, ask_quickly, probes_for
 from apps.orchestration import clock, recent_runs
+from apps.orchestration.duties import read_beat_sign, read_duties
 from apps.orchestration.freshness import read_freshness
-from apps.orchestration.models import ACTIVE, Mode, Run, ScheduledRun, State, Task
+from apps.orchestration.hosts import current_clocks, measure_clock
+from apps.orchestration.models import ACTIVE, Mode, Role, Run, ScheduledRun, State, Task
 from apps.orchestration.results import counts_by_table
-from apps.orchestration.schedules import MODES, TASK
+from apps.orchestration.schedules import MODES, TASK, missed_runs
 from apps.orchestration.worker.recovery import is_stalled
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
@@ -41,9 +43,11 @@ class LedgerCollector:
         yield gauge("up", "Whether the part can be used.", {part: not trouble for part, trouble in troubles.items()}, "part")
         if troubles["control"]:
             return
+        measure_clock(Role.WEB)
         active_run, last_run = Run.objects.filter(state__in=ACTIVE).first(), recent_runs.last_finished_run()
         yield from collect_runs()
         yield from collect_schedules()
+        yield from collect_duties()
         yield from collect_active_run(active_run)
         if last_run:
             yield from collect_last_run(last_run)
@@ -124,8 +128,27 @@ def collect_schedules() -> Iterator[Metric]:
     succeeded = ScheduledRun.objects.filter(run__state=State.SUCCEEDED).order_by().values_list("schedule").annotate(Max("run__finished_at"))
     instants = {name: to_timestamp(instant) for name, instant in succeeded}
     yield gauge("schedule_last_success_timestamp_seconds", "When the last successful run of the schedule ended.", instants, "schedule")
-    last_sent = to_timestamp(beat.aggregate(last=Max("last_run_at"))["last"])
-    yield plain_gauge("beat_last_sent_timestamp_seconds", "When beat last sent a task. Beat writes it every three minutes.", last_sent)
+    held = missed_runs().order_by().values_list("schedule").annotate(Count("pk"), Min("scheduled_for"))
+    counts = dict.fromkeys(MODES, 0) | {name: count for name, count, _ in held}
+    yield gauge("schedule_held_runs", "Runs missed during a pause that await a decision.", counts, "schedule")
+    oldest = {name: to_timestamp(instant) for name, _, instant in held}
+    yield gauge("schedule_oldest_held_timestamp_seconds", "When the oldest of them was scheduled.", oldest, "schedule")
+
+
+def collect_duties() -> Iterator[Metric]:
+    """Yield whether beat sends and the workers do what it asks for, and the clocks by which all of this happens."""
+    now = clock.now()
+    yield plain_gauge("clock_timestamp_seconds", "The control database's time, by which all others are.", to_timestamp(now))
+    yield plain_gauge(
+        "beat_last_sent_timestamp_seconds", "When beat last gave a sign, which it does every minute.", to_timestamp(read_beat_sign(now))
+    )
+    duties = read_duties(now)
+    done = {duty.name.value: to_timestamp(duty.done_at) for duty in duties}
+    yield gauge("duty_done_timestamp_seconds", "When a worker last did what beat asks for again and again.", done, "duty")
+    overdue = {duty.name.value: duty.overdue for duty in duties}
+    yield gauge("duty_overdue", "1 while beat sends the message of a duty and no worker does it, else 0.", overdue, "duty")
+    clocks = {(each.host, each.role): each.ahead_seconds for each in current_clocks()}
+    yield gauge("host_clock_ahead_seconds", "How far the clock of a host is ahead of the control database's.", clocks, "host", "role")
 
 
 def collect_active_run(run: Run | None) -> Iterator[Metric]:

@@ -1,10 +1,11 @@
 """The parts of TechMarket and how each is probed. PROBES is the one list behind /readyz, `manage.py ping` and the metric `up`.
 
-A probe asks one part: the control database, the warehouse, a source, the broker, the workers or beat. /readyz and the metric need to
-know only whether a part can be used; `ping` asks for details too.
+A probe asks one part: the control database, the warehouse, a source, the broker, the workers, beat, or whether a duty was done. /readyz
+and the metric need to know only whether a part can be used; `ping` asks for details too.
 """
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,13 +20,14 @@ import structlog
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Max
-from django_celery_beat.models import PeriodicTask
 
 from apps.etl.checks import describe_failure
 from apps.etl.preconditions import check_server, own_tables
 from apps.etl.preflight import check_database
 from apps.orchestration import clock
+from apps.orchestration.duties import BEAT_MAX_SILENCE, DutyState, read_beat_sign, read_duties
+from apps.orchestration.hosts import wrong_clocks
+from apps.orchestration.models import DutyName, HostClock
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed, place, server
 from techmarket.encryption import describe_encryption, describe_socket, find_tls_cause
@@ -37,8 +39,6 @@ log = structlog.get_logger()
 QUICK_DEADLINE_S = 3.0  # for all parts together; Kubernetes and Compose give a probe five
 CONNECTION_TIMEOUT_S = 5  # for one step of one probe: to connect, or to read an answer
 WORKER_REPLY_TIMEOUT_S = 1.5
-# Beat writes to the database every three minutes what it has sent.
-BEAT_MAX_SILENCE = timedelta(minutes=5)
 NO_ANSWER = "It has not answered in time."
 UNEXPECTED = "An unexpected error."
 START = "Start one: `make run`, or `celery -A techmarket {part}`."
@@ -166,6 +166,8 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
         answer.migrated = True
         if detailed:
             answer.warnings += describe_skew(alias, answer.place)
+        if detailed and alias == "default":
+            answer.warnings += [describe_clock(each) for each in wrong_clocks().exclude(host=socket.gethostname())]
 
 
 def describe_skew(alias: str, where: str) -> list[str]:
@@ -182,6 +184,12 @@ def describe_skew(alias: str, where: str) -> list[str]:
     whose = "this machine's clock" if alias == "default" else "its clock"
     direction = "ahead of" if skew > timedelta() else "behind"
     return [f"{where}: warning: {whose} is {abs(skew).total_seconds():.0f} s {direction} the control database's. Set it by NTP."]
+
+
+def describe_clock(clock: HostClock) -> str:
+    direction = "ahead of" if clock.ahead_seconds > 0 else "behind"
+    off = f"{clock.off.total_seconds():.0f} s {direction} the control database's"
+    return f"{clock.host} ({clock.role}): warning: its clock is {off}. Set it by NTP on that host: with chrony or systemd-timesyncd."
 
 
 def limit_waiting(alias: str) -> BaseDatabaseWrapper:
@@ -287,18 +295,20 @@ def ask_workers(answer: Answer, detailed: bool) -> None:
 def ask_beat(answer: Answer, detailed: bool) -> None:
     """Compare beat's last sign with the time: what it wrote to the database or the file in VAR_DIR, whichever is later.
 
-    The file is fresher, because every tick touches it, but it exists only where beat shares our VAR_DIR.
+    The file is fresher, because every tick touches it, but it exists only where beat shares our VAR_DIR. Its age is by the clock that has
+    dated it, this machine's.
     """
     limit_waiting("default")
+    touched = read_liveness_time("beat")
     try:
         with diagnosed("default"):
-            last_sent = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]
+            now = clock.now()
+            seen = read_beat_sign(now, touched and now - (clock.process_now() - touched))
     except EtlError:
         raise Unreachable("beat: cannot be asked while the control database is not ready.") from None
-    seen = max((instant for instant in (last_sent, read_liveness_time("beat")) if instant), default=None)
     if seen is None:
         raise Unreachable(f"beat: has never been seen. {START.format(part='beat')}")
-    age = clock.now() - seen
+    age = now - seen
     if age < -clock.MAX_SKEW:
         ahead = f"{seen:%Y-%m-%d %H:%M:%S} UTC, {-age.total_seconds():.0f} s ahead of the control database's clock"
         raise Unreachable(f"beat: its last sign is of {ahead}. Set the clock of its machine by NTP, then restart beat.")
@@ -306,6 +316,33 @@ def ask_beat(answer: Answer, detailed: bool) -> None:
     answer.version = f"{age.total_seconds():.0f} s ago"
     if age > BEAT_MAX_SILENCE:
         raise Unreachable(f"beat: has given no sign since {seen:%Y-%m-%d %H:%M:%S} UTC. {START.format(part='beat')}")
+
+
+DUTIES = {
+    DutyName.REAP: "recovered dead workers' tasks",
+    DutyName.SCHEDULES: "looked for missed scheduled runs",
+    DutyName.FORGET: "deleted old details",
+}
+
+
+def ask_duty(name: DutyName, answer: Answer, detailed: bool) -> None:
+    """Ask when a duty was last done. The control database's own probe reports where it cannot be asked."""
+    limit_waiting("default")
+    try:
+        with diagnosed("default"):
+            now = clock.now()
+            duty = next(each for each in read_duties(now) if each.name == name)
+    except EtlError:
+        return
+    answer.version = f"{max(now - duty.done_at, timedelta()).total_seconds():.0f} s ago" if duty.done_at else "not yet"
+    if duty.overdue:
+        raise Unreachable(describe_overdue(duty))
+
+
+def describe_overdue(duty: DutyState) -> str:
+    since = f"since {duty.done_at:%Y-%m-%d %H:%M:%S} UTC" if duty.done_at else "yet"
+    undone = f"no worker has {DUTIES[duty.name]} {since}, although beat sends the message"
+    return f"{duty.name}: {undone}. Read the log of the workers. {START.format(part='worker')}"
 
 
 # --- The list ---
@@ -325,6 +362,7 @@ PROBES = (
     Probe("broker", ALWAYS, ask_broker, find_broker),
     Probe("workers", Use.PING, ask_workers),
     Probe("beat", Use.PING, ask_beat),
+    *(Probe(name.value, Use.PING, partial(ask_duty, name)) for name in DUTIES),
 )
 
 

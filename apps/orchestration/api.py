@@ -31,7 +31,7 @@ from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Mode, Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, rerun, resume_run, start_run
 from apps.orchestration.results import counts_by_table, document
-from apps.orchestration.window import Window, today
+from apps.orchestration.window import Window, shop_date
 from apps.orchestration.worker.local import execute_run, report_tasks_of_others
 from apps.orchestration.worker.loop import Listener, silent
 from apps.orchestration.worker.recovery import reap
@@ -130,9 +130,9 @@ def transform(table: str, rows: Mapping[str, Sequence[Mapping[str, object]]]) ->
         source.table: pa.table({column.name: texts(rows.get(source.table, ()), column.name) for column in source.columns})
         for source in TARGETS[table].sources
     }
-    clock = datetime.now(UTC).isoformat()
-    batches = {name: set_metadata(batch, clock=clock) for name, batch in batches.items()}
-    return transform_batches(table, batches, settings.SHOP_TIME_ZONE, today())
+    now = datetime.now(UTC)  # by this machine's clock: no database is asked, and nothing is stored
+    batches = {name: set_metadata(batch, clock=now.isoformat()) for name, batch in batches.items()}
+    return transform_batches(table, batches, settings.SHOP_TIME_ZONE, shop_date(now))
 
 
 def texts(rows: Sequence[Mapping[str, object]], name: str) -> pa.Array:

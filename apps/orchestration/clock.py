@@ -14,6 +14,11 @@ SQL = {
 MAX_SKEW = timedelta(seconds=5)  # NTP holds clocks within milliseconds; a busy machine may answer seconds late
 
 
+def process_now() -> datetime:
+    """Return the time of this machine, in UTC: only to compare it with another clock, or with what the same machine has written."""
+    return datetime.now(UTC)
+
+
 def now() -> datetime:
     """Return the control database's time, in UTC."""
     return read_clock("default")
@@ -31,9 +36,11 @@ def read_clock(alias: str) -> datetime:
 
 def own_skew() -> timedelta:
     """Return how far this machine's clock is ahead of the control database's; negative where it is behind."""
-    before = datetime.now(UTC)
+    with diagnosed("default"):
+        connections["default"].ensure_connection()  # whose time would count as part of the answer's way
+    before = process_now()
     instant = now()
-    return before + (datetime.now(UTC) - before) / 2 - instant
+    return before + (process_now() - before) / 2 - instant
 
 
 def skew_of(alias: str) -> timedelta:

@@ -600,7 +600,7 @@ class DayProof(models.Model):
 
     day = models.DateField(_("day"), primary_key=True)
     verdict = models.CharField(_("verdict"), max_length=12, choices=Verdict)
-    checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
+    checked_at = models.DateTimeField(_("checked at"), help_text=_("when the sources were read, by the control database's clock"))
     star_as_of = models.DateTimeField(_("star as of"), null=True, blank=True, help_text=_("the warehouse's high-water mark then"))
     differing = models.IntegerField(_("differing orders"), default=0)
     source = models.JSONField(_("sources"), default=dict, help_text=_("orders, lines, quantity, and kopiykas of the sources' sales"))
@@ -639,7 +639,7 @@ class PaymentMismatch(models.Model):
     net = models.DecimalField(_("net"), max_digits=24, decimal_places=2, help_text=_("UAH of the order's accepted lines"))
     captured = models.DecimalField(_("captured"), max_digits=24, decimal_places=2)
     refunded = models.DecimalField(_("refunded"), max_digits=24, decimal_places=2)
-    checked_at = models.DateTimeField(_("checked at"), help_text=_("the sources' clock when they were read"))
+    checked_at = models.DateTimeField(_("checked at"), help_text=_("when the sources were read, by the control database's clock"))
 
     class Meta:
         ordering = ["-order_id"]
@@ -707,3 +707,56 @@ class ScheduledRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule_id} {self.scheduled_for:%Y-%m-%d %H:%M} UTC"
+
+
+class DutyName(models.TextChoices):
+    """What beat has the workers do again and again; see apps/orchestration/duties.py."""
+
+    REAP = "reap", _("Recovery of dead workers' tasks")
+    SCHEDULES = "schedules", _("Search for missed scheduled runs")
+    FORGET = "forget", _("Deletion of old details")
+
+
+class Duty(models.Model):
+    """When a duty was last done. That its message was sent proves nothing."""
+
+    name = models.CharField(_("name"), max_length=12, choices=DutyName, primary_key=True)
+    done_at = models.DateTimeField(_("done at"))
+
+    class Meta:
+        verbose_name = _("duty")
+        verbose_name_plural = _("duties")
+
+    def __str__(self) -> str:
+        return str(self.get_name_display())
+
+
+class Role(models.TextChoices):
+    """What a process does on its host."""
+
+    WEB = "web", _("web process")
+    WORKER = "worker", _("worker")
+    BEAT = "beat", _("scheduler")
+    LOCAL = "local", _("command line")
+
+
+class HostClock(models.Model):
+    """The clock of a host as a process there last compared it with the control database's; see apps/orchestration/hosts.py."""
+
+    host = models.CharField(_("host"), max_length=255)
+    role = models.CharField(_("role"), max_length=8, choices=Role)
+    ahead_seconds = models.FloatField(_("seconds ahead"), help_text=_("of the control database's clock; negative where it is behind"))
+    measured_at = models.DateTimeField(_("measured at"), db_default=Now())
+    started_at = models.DateTimeField(_("started at"), db_default=Now(), help_text=_("when the process that measured first did so"))
+
+    class Meta:
+        verbose_name = _("host clock")
+        verbose_name_plural = _("host clocks")
+        constraints = [models.UniqueConstraint(fields=["host", "role"], name="one_clock_per_host_and_role")]
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.get_role_display()})"
+
+    @property
+    def off(self) -> timedelta:
+        return timedelta(seconds=round(abs(self.ahead_seconds)))

@@ -18,6 +18,7 @@ from apps.etl.reconcile.numbers import SHOWN
 from apps.etl.slices import whole_number
 from apps.etl.tables import FACT_SALES, FINGERPRINTED, ORDER_ITEMS, PAYMENTS
 from apps.etl.transform.rows import spell
+from apps.orchestration import clock
 from apps.orchestration.models import MAX_MISMATCHES, DayProof, PaymentMismatch, StandingReject, Verdict
 from apps.orchestration.standing import find_orders, standing_rejects
 from apps.orchestration.window import Window, shop_date, today
@@ -35,6 +36,7 @@ class Proof:
     """A comparison, and the rejects whose rows have changed in the source since they were read."""
 
     comparison: Comparison
+    checked_at: datetime  # the control database's clock before the sides were read: loads are dated by it, too
     days: list[DayProof]
     changed_rejects: list[StandingReject]
 
@@ -55,16 +57,16 @@ def prove(window: Window, listener: Listener = lambda done, steps: None) -> Proo
     for _attempt in range(ATTEMPTS):
         before = latest_load()
         rejects = list(standing_rejects().filter(subject=FACT_SALES.table))
-        mark = before.high_water_mark if before else None
+        mark, checked_at = before.high_water_mark if before else None, clock.now()
         found = compare(settings.SHOP_TIME_ZONE, period, to_rejected(rejects), mark, listener)
         close_dead_connections()  # idle for as long as the comparison took
         after = latest_load()
         if (before and before.sequence) == (after and after.sequence):
-            days = list(build_proofs(found, period, mark))
+            days = list(build_proofs(found, period, mark, checked_at))
             with transaction.atomic():
                 save_proofs(days)
-                save_mismatches(found, period)
-            return Proof(found, days, find_changed(rejects))
+                save_mismatches(found, period, checked_at)
+            return Proof(found, checked_at, days, find_changed(rejects))
     raise PublishedMeanwhile(message("proof.published_meanwhile"))
 
 
@@ -104,7 +106,7 @@ def find_changed(rejects: list[StandingReject]) -> list[StandingReject]:
 # --- What is stored ---
 
 
-def build_proofs(found: Comparison, period: Period | None, mark: datetime | None) -> Iterator[DayProof]:
+def build_proofs(found: Comparison, period: Period | None, mark: datetime | None, checked_at: datetime) -> Iterator[DayProof]:
     """Yield a proof for every day of the period, or from the first day on which either side has a sale until today."""
     by_day: dict[int, list[dict[str, Any]]] = {}
     for order in found.orders:
@@ -115,7 +117,7 @@ def build_proofs(found: Comparison, period: Period | None, mark: datetime | None
         yield DayProof(
             day=day,
             verdict=Verdict.EQUAL if not differing else Verdict.CHANGED if changed == differing else Verdict.DIFFERENT,
-            checked_at=found.clock,
+            checked_at=checked_at,
             star_as_of=mark,
             differing=differing,
             source=shown(found.source.get(key, {})),
@@ -141,7 +143,7 @@ def save_proofs(days: list[DayProof]) -> None:
     DayProof.objects.bulk_create(days, update_conflicts=True, unique_fields=["day"], update_fields=names, batch_size=500)
 
 
-def save_mismatches(found: Comparison, period: Period | None) -> None:
+def save_mismatches(found: Comparison, period: Period | None, checked_at: datetime) -> None:
     """Replace the mismatches of the orders that were compared."""
     if period is None:
         PaymentMismatch.objects.all().delete()
@@ -153,11 +155,11 @@ def save_mismatches(found: Comparison, period: Period | None) -> None:
     unique = ["kind", "order_id"]
     names = [field.name for field in PaymentMismatch._meta.concrete_fields if field.name not in ("id", *unique)]
     PaymentMismatch.objects.bulk_create(
-        build_mismatches(found), update_conflicts=True, unique_fields=unique, update_fields=names, batch_size=2_000
+        build_mismatches(found, checked_at), update_conflicts=True, unique_fields=unique, update_fields=names, batch_size=2_000
     )
 
 
-def build_mismatches(found: Comparison) -> Iterator[PaymentMismatch]:
+def build_mismatches(found: Comparison, checked_at: datetime) -> Iterator[PaymentMismatch]:
     """Yield the first MAX_MISMATCHES orders of each list."""
     listed: Counter[str] = Counter()
     for finding in found.findings:
@@ -170,5 +172,5 @@ def build_mismatches(found: Comparison) -> Iterator[PaymentMismatch]:
                 net=uah(finding.net),
                 captured=uah(finding.captured),
                 refunded=uah(finding.refunded),
-                checked_at=found.clock,
+                checked_at=checked_at,
             )

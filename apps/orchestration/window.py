@@ -11,6 +11,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from apps.orchestration import clock
 from apps.orchestration.models import Mode
 from techmarket.errors import Usage
 from techmarket.formats import localize_time
@@ -38,19 +39,20 @@ class Window:
         """Return the last `count` days of the shop's calendar, today being the last. Raises Usage outside 1 to MAX_DAYS."""
         if not 1 <= count <= MAX_DAYS:
             raise Usage(_("%(count)s is not a number of days from 1 to %(max)s.") % {"count": count, "max": MAX_DAYS})
-        return cls.between(today() - timedelta(days=count - 1), today())
+        last = today()
+        return cls.between(last - timedelta(days=count - 1), last)
 
     @classmethod
     def between(cls, first: date, last: date) -> Self:
         """Return the days from `first` to `last`, both included. Raises Usage for days in the wrong order, too early or in the future."""
         if last < first:
             raise Usage(_("The end, %(end)s, is before the start, %(start)s.") % {"start": first, "end": last})
-        if last > today():
-            text = _("The window ends on %(end)s, in the future: today is %(today)s in %(zone)s.")
-            raise Usage(text % {"end": last, "today": today(), "zone": settings.SHOP_TIME_ZONE})
         if first < EARLIEST:
             text = _("The window starts on %(start)s; the shop has no orders before %(earliest)s.")
             raise Usage(text % {"start": first, "earliest": EARLIEST})
+        if last > (day := today()):
+            text = _("The window ends on %(end)s, in the future: today is %(today)s in %(zone)s.")
+            raise Usage(text % {"end": last, "today": day, "zone": settings.SHOP_TIME_ZONE})
         return cls(midnight(first), midnight(last + timedelta(days=1)))
 
     @classmethod
@@ -77,7 +79,8 @@ class Window:
 
 
 def today() -> date:
-    return datetime.now(ZoneInfo(settings.SHOP_TIME_ZONE)).date()
+    """Return the day of the shop's calendar that it is now, by the control database's clock."""
+    return shop_date(clock.now())
 
 
 def shop_date(instant: datetime) -> date:

@@ -35,7 +35,9 @@ class Load(models.Model):
     rules = models.CharField(
         _("rules"), max_length=64, default="", help_text=_("digest of the declarations and rules under which all rows were read")
     )
-    published_at = models.DateTimeField(_("published at"), db_index=True, help_text=_("when the rows were written, by the worker's clock"))
+    published_at = models.DateTimeField(
+        _("published at"), db_index=True, help_text=_("when the rows were written, by the control database's clock")
+    )
 
     class Meta:
         db_table = "etl_load"

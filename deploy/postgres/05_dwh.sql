@@ -174,7 +174,7 @@ CREATE TABLE "etl_load" (
     "counts"          jsonb NOT NULL,  -- rows by table: inserted, updated, unchanged, deleted, derived
     "fingerprints"    jsonb NOT NULL,  -- by dimension and slice: fingerprints of the source rows as they were read and of the rows as they were written
     "rules"           varchar(64) NOT NULL,  -- digest of the declarations and rules under which all rows were read
-    "published_at"    timestamp with time zone NOT NULL  -- when the rows were written, by the worker's clock
+    "published_at"    timestamp with time zone NOT NULL  -- when the rows were written, by the control database's clock
 );
 CREATE INDEX "etl_load_run_id_193b816c" ON "etl_load" ("run_id");
 CREATE INDEX "etl_load_published_at_4b14a7b9" ON "etl_load" ("published_at");

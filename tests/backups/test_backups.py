@@ -238,6 +238,17 @@ def test_oldest_backups_are_removed_and_other_folders_remain(shop: Shop) -> None
     assert_one_line(shop.run("backup", "--keep", "0"), 2, "from 1 to 10000")
 
 
+@needs_files
+def test_backup_named_by_a_wrong_clock_outlives_none_made_since(shop: Shop) -> None:
+    top = shop.folder / "elsewhere"
+    assert shop.run("backup", "--to", str(top)).returncode == 0
+    (made,) = (path for path in top.iterdir() if path.is_dir())
+    made.rename(top / "2099-01-01T00-00-00")
+    result = shop.run("backup", "--to", str(top), "--keep", "1")
+    assert "Removed: 2099-01-01T00-00-00" in result.stdout
+    assert [path.name[:2] for path in top.iterdir() if path.is_dir()] == ["20"] and not (top / "2099-01-01T00-00-00").exists()
+
+
 @needs_root
 def test_backup_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4) as disk:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -29,9 +29,10 @@ def address(alias: str, variable: str) -> str:
 
 
 @contextmanager
-def worker(log: Path, **env: str) -> Iterator[None]:
-    """Start a worker, wait until it is ready, and kill it with its children at the end."""
-    command = [sys.executable, "-m", "celery", "-A", "techmarket", "worker", "--loglevel", "info", "--concurrency", "1", "-n", "browser@%h"]
+def worker(log: Path, prefix: Sequence[str] = (), **env: str) -> Iterator[None]:
+    """Start a worker, behind the words of `prefix`, wait until it is ready, and kill it with its children at the end."""
+    celery = [*prefix, sys.executable, "-m", "celery", "-A", "techmarket"]
+    command = [*celery, "worker", "--loglevel", "info", "--concurrency", "1", "-n", "browser@%h"]
     passed_on = {"VAR_DIR": str(settings.VAR_DIR), "CELERY_BROKER_URL": settings.CELERY_BROKER_URL}
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -77,7 +77,9 @@ def test_ping_of_broker_worker_and_beat(shop: Shop) -> None:
     assert by_name["broker"]["version"].startswith("Redis " if ON_SERVERS else "files")
     assert by_name["workers"]["version"] == "1 alive" and by_name["workers"]["place"].startswith("celery@")
     assert by_name["beat"]["version"].endswith(" s ago")
+    assert {by_name[duty]["trouble"] for duty in ("reap", "schedules", "forget")} == {""}
     (shop.folder / "alive" / "beat").unlink()
+    shop.sql("default", "DELETE FROM orchestration_hostclock")
     shop.sql("default", "UPDATE django_celery_beat_periodictask SET last_run_at = '2026-01-31 02:00:00+00:00'")
     result = shop.run("ping", "--json", env=env)
     assert result.returncode == 4

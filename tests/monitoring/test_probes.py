@@ -10,7 +10,7 @@ from apps.monitoring.probes import NO_ANSWER, UNEXPECTED, Answer, Probe, Use, as
 def test_uses_of_the_probes() -> None:
     names = {use: [probe.name for probe in probes_for(use)] for use in Use}
     assert names[Use.READYZ] == names[Use.METRICS] == ["control", "dwh", "broker"]
-    assert names[Use.PING] == ["control", "dwh", *settings.SOURCES, "broker", "workers", "beat"]
+    assert names[Use.PING] == ["control", "dwh", *settings.SOURCES, "broker", "workers", "beat", "reap", "schedules", "forget"]
 
 
 def test_unexpected_error_is_reported_as_a_bug() -> None:

@@ -12,9 +12,9 @@ from apps.orchestration.models import CauseKind, Mode, RowCount, Run, Schedule, 
 from apps.orchestration.publication import UNKNOWN
 from apps.orchestration.requests import CannotResume, check_resumable
 from apps.orchestration.schedules import fire, next_instants, set_enabled
+from apps.orchestration.worker.beat import LivenessScheduler
 from apps.orchestration.worker.recovery import reap
 from apps.warehouse.models import Load
-from techmarket.beat import LivenessScheduler
 from techmarket.celery import app
 from techmarket.errors import Unreachable
 from techmarket.messages import message

@@ -19,6 +19,7 @@ FULL = "A full run takes everything. Give days or dates only with an incremental
 LEDGER = pytest.mark.django_db(databases="__all__")
 
 
+@LEDGER
 def test_window_between_includes_both_days() -> None:
     assert Window.between(FIRST, LAST) == Window(datetime(2026, 3, 27, 22, tzinfo=UTC), datetime(2026, 3, 29, 21, tzinfo=UTC))
 

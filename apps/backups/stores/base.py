@@ -16,7 +16,7 @@ from techmarket.errors import AccessDenied
 
 ByteCounter = Callable[[int], None]  # called with the number of bytes written or read
 READ_TIMEOUT_S = 3600  # a sum over a large table takes longer than an ordinary query may
-# Tables that migrations and beat fill: a database with rows only there counts as unused.
+# Tables that migrations, beat and waiting processes fill: a database with rows only there counts as unused.
 FILLED_BY_MIGRATIONS = (
     "auth_group",
     "auth_group_permissions",
@@ -24,6 +24,8 @@ FILLED_BY_MIGRATIONS = (
     "django_celery_beat_",
     "django_content_type",
     "django_migrations",
+    "orchestration_duty",
+    "orchestration_hostclock",
     "orchestration_schedule",
 )
 

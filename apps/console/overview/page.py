@@ -10,9 +10,11 @@ from apps.console.overview.figures import Period, figures
 from apps.console.overview.filters import SPANS, Filters, last_days
 from apps.console.overview.headline import list_numbers
 from apps.console.overview.history import draw_history
-from apps.orchestration import recent_runs
+from apps.orchestration import clock, recent_runs
+from apps.orchestration.duties import read_duties
 from apps.orchestration.freshness import read_freshness
-from apps.orchestration.models import DayProof, Verdict
+from apps.orchestration.hosts import measure_clock, wrong_clocks
+from apps.orchestration.models import DayProof, Role, Verdict
 from apps.orchestration.schedules import missed_runs
 from apps.orchestration.verified import verified_through
 from apps.warehouse.dimensions import DimRegion
@@ -35,12 +37,15 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def describe_now() -> dict[str, Any]:
     """Return the context of the part that refreshes itself."""
+    measure_clock(Role.WEB)
     running, ended = recent_runs.active_run(), recent_runs.last_finished_run()
     context: dict[str, Any] = {
         "running": running,
         "last": ended,
         "next_runs": recent_runs.next_runs(),
         "held": missed_runs(),
+        "overdue": [duty for duty in read_duties(clock.now()) if duty.overdue],
+        "wrong_clocks": wrong_clocks(),
         "rejects": recent_runs.open_rejects(),
         "verified": verified_through(),
         "different": DayProof.objects.filter(verdict=Verdict.DIFFERENT).count(),

@@ -26,6 +26,7 @@ from apps.console.rejects.actions import RejectActionsAdmin
 from apps.etl.slices import parse_integer
 from apps.etl.tables import ORDERS, SOURCES
 from apps.etl.transform.rules import RULES, render_label
+from apps.orchestration import clock
 from apps.orchestration.models import Reject, RejectedContent, RejectState, Run, StandingReject
 from apps.orchestration.standing import COLUMNS, to_cells
 
@@ -94,7 +95,7 @@ class AgeFilter(SimpleListFilter):
         if self.value() not in dict(AGES):
             return queryset
         older = self.value() == "older"
-        since = timezone.now() - timedelta(days=30 if older else int(self.value() or 0))
+        since = clock.now() - timedelta(days=30 if older else int(self.value() or 0))
         first = Run.objects.filter(created_at__gte=since).order_by("pk").values_list("pk", flat=True).first()
         if first is None:
             return queryset if older else queryset.none()

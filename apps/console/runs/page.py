@@ -20,6 +20,7 @@ from apps.console.runs.log import build_log
 from apps.console.runs.timeline import draw_timeline
 from apps.etl.tables import FACT_TABLES
 from apps.etl.transform.rules import render_label, render_reason
+from apps.orchestration import clock
 from apps.orchestration.found import describe_found
 from apps.orchestration.models import Attempt, CauseKind, RowCount, Run, State, Task
 from apps.orchestration.results import CAUSES, CauseTotal, changed_months, document, sum_causes
@@ -132,7 +133,7 @@ def build_revenue(run: Run, result: Mapping[str, Any]) -> Revenue:
 
 def measure_duration(run: Run) -> timedelta:
     """Return the time from the start to the end, or until now."""
-    return (run.finished_at or timezone.now()) - run.started_at if run.started_at else timedelta()
+    return (run.finished_at or clock.now()) - run.started_at if run.started_at else timedelta()
 
 
 def has_lost_details(run: Run, tasks: Sequence[Task]) -> bool:

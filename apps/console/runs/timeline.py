@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import ngettext
 
 from apps.etl.tables import TARGETS
+from apps.orchestration import clock
 from apps.orchestration.models import Stage, State, Task
 from techmarket.formats import localize_count, localize_duration
 
@@ -86,7 +86,7 @@ def merge_spans(spans: Iterable[Span]) -> list[Span]:
 
 
 def draw_timeline(tasks: Sequence[Task], now: datetime | None = None) -> Timeline:
-    now = now or timezone.now()
+    now = now or clock.now()
     spans = {task.pk: span for task in tasks if (span := find_span(task, now))}
     scale = Scale(spans.values())
     in_lanes = sorted(tasks, key=lambda task: (lane_key(task), spans.get(task.pk, (now, now))))

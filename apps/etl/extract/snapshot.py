@@ -77,7 +77,7 @@ class SqlSnapshot:
     def __init__(self, alias: str, connection: Any):
         self.alias = alias
         self.connection = connection
-        self.clock = datetime.now(UTC)
+        self.clock = datetime.now(UTC)  # of a file, which has the clock of its processes; a server is asked
 
     def select_list(self, source: Source, fingerprint: bool) -> str:
         raise NotImplementedError

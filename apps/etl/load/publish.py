@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -67,6 +67,7 @@ class PublishRequest:
     standing_ids: Mapping[str, Iterable[int]]  # by source table: rows that were rejected before this run
     before_commit: Callable[[], AbstractContextManager[None]]  # entered before the commit, left after it
     on_session: Callable[[SessionId | None], None]  # called with the warehouse session of the load
+    now: Callable[[], datetime]  # the control database's clock, by which runs are dated, too
     report: Callable[[str, int], None]  # called with a table and the number of rows just loaded
 
 
@@ -226,5 +227,5 @@ def insert_load(request: PublishRequest, published: Published, before: Load | No
         counts={table: written.by_name() for table, written in published.written.items()},
         fingerprints=merge_fingerprints(published.fingerprints, before.fingerprints if before else {}),
         rules=request.rules,
-        published_at=datetime.now(UTC),
+        published_at=request.now(),
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.etl.extract.facts import chunks, find_touched
 from apps.etl.extract.snapshot import Snapshot
-from apps.etl.extract.survey import earliest_clock, every_nth_id, open_order_snapshots
+from apps.etl.extract.survey import every_nth_id, open_order_snapshots
 from apps.etl.extract.sweep import in_thread, in_warehouse
 from apps.etl.reconcile.lines import LineDifference, find_line_differences
 from apps.etl.reconcile.numbers import CHECKSUMS, MODULUS, NUMBERS, SHOWN, WEIGHT, Orders
@@ -79,7 +79,6 @@ class Comparison:
     `compared`: the ids of the period's orders, None where all orders were compared.
     """
 
-    clock: datetime
     compared: Any = None
     source: Totals = field(default_factory=dict)
     star: Totals = field(default_factory=dict)
@@ -103,7 +102,7 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
     """Compare the orders of `period`, or all. `mark`: the high-water mark of the star; source rows that are newer are changes since."""
     with open_order_snapshots() as snapshots, ThreadPoolExecutor(1) as thread:
         sources = Sources(snapshots, zone, rejected)
-        found = Comparison(earliest_clock(snapshots))
+        found = Comparison()
         star = thread.submit(in_thread, read_star_days, star_condition(period))
         steps = list(plan_steps(snapshots[ORDERS.alias], period))
         found.compared = steps[0].orders if period else None

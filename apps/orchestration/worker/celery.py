@@ -1,6 +1,6 @@
 """Execute the task that a message names, if no other worker has claimed it."""
 
-from apps.orchestration.models import Run, State
+from apps.orchestration.models import Role, Run, State
 from apps.orchestration.ready import ready_tasks
 from apps.orchestration.worker.delivery import advance_run
 from apps.orchestration.worker.heartbeat import Heartbeat
@@ -19,7 +19,7 @@ def execute_delivered_task(task_id: int) -> None:
     if run is None or task is None:
         return
     try:
-        with Heartbeat(run.pk, worker_name()) as heartbeat:
+        with Heartbeat(run.pk, worker_name(), Role.WORKER) as heartbeat:
             execute_task(task, heartbeat)
     except EtlError:
         return

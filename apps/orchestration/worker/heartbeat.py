@@ -12,7 +12,8 @@ from django.db.models.functions import Now
 
 from apps.etl.interrupts import interrupt
 from apps.orchestration import clock
-from apps.orchestration.models import ACTIVE, Run, State, Task
+from apps.orchestration.hosts import measure_clock
+from apps.orchestration.models import ACTIVE, Role, Run, State, Task
 from apps.orchestration.outcome import cancelled_by_person
 from apps.orchestration.worker.presence import announce_process
 from techmarket.commands import heed_signals
@@ -29,9 +30,10 @@ class Heartbeat:
     work; from then on every wait of the process is interrupted, until the work has noticed.
     """
 
-    def __init__(self, run_id: int, worker: str):
+    def __init__(self, run_id: int, worker: str, role: Role = Role.LOCAL):
         self.run_id = run_id
         self.worker = worker
+        self.role = role
         self.claim: UUID | None = None  # of the task that is being executed
         self.cause: EtlError | None = None
         self.stopped = threading.Event()
@@ -54,14 +56,16 @@ class Heartbeat:
 
     def beat(self) -> None:
         since_write = 0.0
+        measure_clock(self.role)
         while not self.stopped.wait(LISTEN_INTERVAL_S):
             since_write += LISTEN_INTERVAL_S
             try:
                 if since_write >= settings.ETL_HEARTBEAT_SECONDS:
                     since_write = 0.0
                     self.write()
+                    measure_clock(self.role)
                 self.cause = self.cause or self.listen()
-            except Error:
+            except (Error, EtlError):  # the latter from whatever asks the clock
                 connection.close()  # the next beat tries a new one; if none succeeds, the reaper is right to act
             if self.cause:
                 interrupt()

@@ -72,6 +72,7 @@ def delete_old_files() -> None:
     """Delete the files of processes that ended long ago."""
     for path in folder().glob("*"):
         with suppress(OSError):
+            # By this machine's clock, which has dated the files.
             if path != find_file(worker_name()) and time.time() - path.stat().st_mtime > MAX_AGE_S and is_unlocked(path):
                 path.unlink()
 

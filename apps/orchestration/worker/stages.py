@@ -33,6 +33,7 @@ from apps.etl.tables import ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.registry import transform
 from apps.etl.transform.rows import RejectedRow
 from apps.etl.window import ChangeWindow
+from apps.orchestration import clock
 from apps.orchestration.batches import open_batch, read_touched_orders
 from apps.orchestration.models import Batch, Mode, RowCount, Run, Stage, State, Task
 from apps.orchestration.moved import refuse_moved_rows
@@ -168,6 +169,7 @@ def load_stage(task: Task, report: Report) -> Landed:
             standing_ids=row_ids(standing_rejects()),
             before_commit=partial(hold_claim, task),
             on_session=partial(record_session, task),
+            now=clock.now,
             report=report,
         )
     )

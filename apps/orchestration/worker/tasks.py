@@ -3,7 +3,8 @@
 from celery import shared_task
 from celery.signals import worker_process_init
 
-from apps.orchestration import outcome, schedules
+from apps.orchestration import duties, hosts, outcome, schedules
+from apps.orchestration.models import DutyName, Role
 from apps.orchestration.worker import presence, recovery
 from techmarket.connections import close_connections
 
@@ -30,14 +31,22 @@ def load(task_id: int) -> None:
 
 @shared_task(name="techmarket.reap")
 def reap() -> None:
-    recovery.reap()
-    schedules.fire_missed_schedules()
+    """Recover, and start what the schedules have missed: the one also where the other fails."""
+    hosts.measure_clock(Role.WORKER)
+    try:
+        recovery.reap()
+        duties.record_done(DutyName.REAP)
+    finally:
+        schedules.fire_missed_schedules()
+        duties.record_done(DutyName.SCHEDULES)
 
 
 @shared_task(name="techmarket.forget")
 def forget() -> None:
     outcome.delete_old_details()
     presence.delete_old_files()
+    hosts.delete_old_clocks()
+    duties.record_done(DutyName.FORGET)
 
 
 @shared_task(name="techmarket.scheduled")

@@ -6,11 +6,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.translation import override
 
 from apps.console.report.evidence import COLUMNS, Evidence, report_period, report_run
 from apps.console.report.pdf import print_to_pdf
+from apps.orchestration import clock
 from apps.orchestration.window import parse_day, today
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         with override(options["language"]):
             evidence = read_evidence(options)
-            page = render_to_string("console/report/report.html", {"report": evidence, "columns": COLUMNS, "made_at": timezone.now()})
+            page = render_to_string("console/report/report.html", {"report": evidence, "columns": COLUMNS, "made_at": clock.now()})
         file = options["out"] or Path(f"{default_name(evidence)}.{'pdf' if options['pdf'] else 'html'}")
         content = print_to_pdf(page) if options["pdf"] else page.encode()
         try:

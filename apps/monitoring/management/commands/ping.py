@@ -21,9 +21,9 @@ SHOWN_NAMES = {"control": "default"}
 
 class Command(BaseCommand):
     help = (
-        "Ask every database, the broker, the workers and beat, and show their versions, latency, tables and rights. What cannot be used "
-        "is explained on stderr, and so is what a run would warn of. Exit codes: 0 everything can be used, 4 something is unreachable or "
-        "not ready."
+        "Ask every database, the broker, the workers and beat, and show their versions, latency, tables and rights, and when the workers "
+        "last did what beat asks for. What cannot be used is explained on stderr, and so are wrong clocks and what a run would warn of. "
+        "Exit codes: 0 everything can be used, 4 something is unreachable or not ready."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

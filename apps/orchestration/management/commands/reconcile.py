@@ -170,7 +170,7 @@ def document(proof: Proof, repair: int | None) -> dict[str, Any]:
     through = verified_through()
     return {
         "equal": proof.is_equal,
-        "checked_at": proof.comparison.clock.isoformat(),
+        "checked_at": proof.checked_at.isoformat(),
         "repair": repair,
         "verified_through": through.day.isoformat() if through else None,
         "days": [

@@ -4,19 +4,27 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django_celery_beat.schedulers import DatabaseScheduler
 
+from apps.orchestration.hosts import measure_clock
+from apps.orchestration.models import Role
 from techmarket.liveness import touch_liveness_file
 
 log = structlog.get_logger()
 TOLERANCE = timedelta(seconds=5)
+REAP = "techmarket.reap"
 
 
 class LivenessScheduler(DatabaseScheduler):
-    """Reads the schedules from the database, and touches beat's liveness file at every tick, at most five seconds apart."""
+    """Reads the schedules from the database, and touches beat's liveness file at every tick, at most five seconds apart.
+
+    It decides by its host's clock when to send: intervals are right by any clock, and the workers ask the control database what is due.
+    """
 
     def tick(self, *args: Any, **options: Any) -> float:
         touch_liveness_file("beat")
+        measure_clock(Role.BEAT)
         self.mend_future_instants()
         return float(super().tick(*args, **options))
 
@@ -38,4 +46,14 @@ class LivenessScheduler(DatabaseScheduler):
     def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:
         """Send without a time of expiry: a worker whose clock is ahead would discard every message. The ledger decides what is late."""
         entry.options.pop("expires", None)
+        if entry.task == REAP:
+            self.discard_waiting_reaps()
         return super().apply_async(entry, *args, **options)
+
+    def discard_waiting_reaps(self) -> None:
+        """Empty the reaper's queue: while no worker runs, one message waits there, not one for every ETL_REAP_SECONDS."""
+        with self.app.connection_for_write() as connection:
+            try:
+                connection.channel().queue_purge(settings.REAP_QUEUE)
+            except (OSError, *connection.connection_errors, *connection.channel_errors) as error:
+                log.info("broker unavailable, the reaper's queue was not emptied", error=str(error))
