@@ -85,7 +85,7 @@ class MySQL(ServerStore):
             objects, hidden = mysql_objects.read_objects(cursor)
             by_hand = [table for table, columns in list_columns(cursor).items() if any(map(needs_own_insert, columns))]
             names = [name for kind, name in mysql_objects.list_objects(cursor) if kind == "view"]
-        self.notes = self.describe_gaps(hidden, objects)
+        self.notes = self.describe_hidden(hidden)
         by_hand = [table for table in by_hand if table.name not in names]
         ignored = [f"--ignore-table={self.settings['NAME']}.{name}" for name in [*names, *(table.name for table in by_hand)]]
         with ExitStack() as stack:
@@ -105,17 +105,12 @@ class MySQL(ServerStore):
             out.write(mysql_objects.write_section(objects).encode())
             return measure_tables(connection)
 
-    def describe_gaps(self, hidden: list[str], objects: list[StoredObject]) -> list[str]:
-        """Return a sentence about what the backup does not contain, and one about what will not come back."""
-        notes = []
-        if hidden:
-            step = f"Let its administrator GRANT SHOW_ROUTINE ON *.* TO {self.settings['USER']!r} (MariaDB: SELECT ON mysql.proc)"
-            notes.append(f"{self.place}: the user may not read {', '.join(hidden)}, which the backup does not contain. {step}.")
-        if broken := [each.label for each in objects if each.is_broken]:
-            notes.append(
-                f"{self.place}: {', '.join(broken)} cannot be read, perhaps also not once restored. Mend or drop it in the source."
-            )
-        return notes
+    def describe_hidden(self, hidden: list[str]) -> list[str]:
+        """Return a sentence about what the backup does not contain."""
+        if not hidden:
+            return []
+        step = f"Let its administrator GRANT SHOW_ROUTINE ON *.* TO {self.settings['USER']!r} (MariaDB: SELECT ON mysql.proc)"
+        return [f"{self.place}: the user may not read {', '.join(hidden)}, which the backup does not contain. {step}."]
 
     @contextmanager
     def run_dump(self, client: clients.Client, *what: str) -> Iterator[Iterator[bytes]]:
@@ -240,7 +235,7 @@ def literal_of(column: Column) -> str:
     """Return the SQL with which the server writes a value as a literal."""
     name = quote_name("mysql", column.name)
     if column.type in BINARY_TYPES or column.type.endswith(("blob", "binary")):
-        return f"IF({name} IS NULL, 'NULL', IF(LENGTH({name}) = 0, '''', CONCAT('0x', HEX({name}))))"
+        return f"IF({name} IS NULL, 'NULL', IF(LENGTH({name}) = 0, QUOTE(''), CONCAT('0x', HEX({name}))))"
     return f"QUOTE({name} + 0e0)" if column.type == "float" else f"QUOTE({name})"
 
 
