@@ -97,8 +97,16 @@ def read_object(cursor: Any, kind: str, name: str) -> StoredObject:
         raise Hidden
     statement = DEFINER.sub(r"\1", read_text(row[STATEMENT_COLUMN[kind]]), count=1)
     if kind == "view":
-        return StoredObject(kind, name, statement, is_broken=not can_read(cursor, name))
+        if can_read(cursor, name):
+            return StoredObject(kind, name, statement)
+        return StoredObject(kind, name, without_database(cursor, statement), is_broken=True)
     return StoredObject(kind, name, statement, read_text(row[1]), read_text(row[2]) if kind == "event" else "")
+
+
+def without_database(cursor: Any, statement: str) -> str:
+    """MariaDB names the database before each table of a view whose definer is gone: it could be restored nowhere else."""
+    cursor.execute("SELECT DATABASE()")
+    return statement.replace(f"{quote_name('mysql', read_text(cursor.fetchone()[0]))}.", "")
 
 
 def can_read(cursor: Any, view: str) -> bool:
