@@ -1,4 +1,4 @@
-"""What a database contains, as its own catalog has it: queries that work for every type and every name, also of tables that TechMarket never reads."""
+"""What a database contains, as its own catalog has it: every type and every name, also of tables that TechMarket never reads."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,14 +21,15 @@ TABLES = {
     ),
     # A virtual table needs its module; its rows are in tables of their own.
     "sqlite": (
-        "SELECT '', name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+        "SELECT '', name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        " AND sql NOT LIKE 'CREATE VIRTUAL%'"
     ),
 }
 # Schema and table as above, column, type, whether the primary key has it, whether the server computes it.
 COLUMNS = {
     "mysql": (
         "SELECT '', TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_KEY = 'PRI',"
-        " COALESCE(GENERATION_EXPRESSION, '') <> '' OR EXTRA LIKE '% GENERATED%'"
+        " EXTRA LIKE '% GENERATED%'"  # GENERATION_EXPRESSION would make MariaDB write a file
         " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() ORDER BY ORDINAL_POSITION"
     ),
     "postgresql": (

@@ -41,7 +41,8 @@ HAS_OBJECTS = (
 # Tables that the user may not read, with what it lacks: pg_dump then makes no dump at all.
 UNREADABLE = (
     "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-    f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p', 'S', 'v', 'm')"
+    f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p', 'S')"
+    " AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"
     " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')"
     " ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 1"
 )
