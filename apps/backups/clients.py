@@ -22,9 +22,11 @@ MYSQL_ERROR = re.compile(r"ERROR \d+ ")  # the client's, at the end
 PROGRAM_ERROR = re.compile(r"\S*(dump|restore|mysql|mariadb|psql)\S*: .*(error|couldn't|denied|failed)", re.IGNORECASE)
 WARNING = re.compile(r"^\S+: (\[?warning)", re.IGNORECASE)
 # What the programs say where the server has gone in the middle: MySQL's numbers, libpq's words (it speaks English here).
+GONE_CODES = "(2002|2003|2006|2013|2055|1053|1927)"  # it answered a moment before
 LOST = re.compile(
-    r"\b(2006|2013|2055|1053|1927)\b.*(server|connection|shutdown)|server closed the connection|connection to server was lost"
-    r"|terminating connection|SSL connection has been closed|the database system is (shutting|starting|in recovery)",
+    rf"^ERROR {GONE_CODES} |: (got )?error:? {GONE_CODES}:|\({GONE_CODES}\)$"
+    r"|server closed the connection|connection to server was lost|FATAL:  terminating connection|SSL connection has been closed"
+    r"|the database system is (shutting|starting|in recovery)",
     re.IGNORECASE,
 )
 Process = subprocess.Popen[bytes]
