@@ -210,4 +210,4 @@ def check_resumable(run: Run) -> None:
         text = _("Run %(later)d was published after run %(number)d was requested: its batches are stale. Start a new run.")
         raise CannotResume(text % {"later": later.run_id, "number": run.pk})
     if run.has_lost_batches:
-        raise CannotResume(_("The batches of run %d have been deleted. Start a new run.") % run.pk)
+        raise CannotResume(_("The batches of run %d have been deleted, or a backup without them was restored. Start a new run.") % run.pk)

@@ -6,17 +6,17 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.backups.conftest import list_databases, make_backup, read_contents, wipe
+from apps.backups.stores.mysql import filter_lines
+from tests.backups.conftest import list_databases, make_backup, wipe
 from tests.failures.conftest import Shop, administer, assert_one_line, needs_files, needs_servers
 from tests.servers import mysql, postgresql
 
-NAMES = ["Odd Name", "back`tick", "per%cent", "order", "with-dash", "quote'd \"x\"", "Ґанок", "semi;colon", "dot.ted"]
+NAMES = ["Odd Name", "back`tick", "per%cent", "order", "with-dash", 'quote\'d "x"', "Ґанок", "semi;colon", "dot.ted"]
 TYPES = {
     "flags": ("BIT(13)", "b'1010000000001'"),
     "place": ("POINT", "ST_GeomFromText('POINT(30.5 50.4)')"),
@@ -166,8 +166,14 @@ def dump_database(cursor: Any) -> dict[str, Any]:
     )
     found["triggers"] = sorted(cursor.fetchall())
     for what, names in (
-        ("FUNCTION", "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'FUNCTION'"),
-        ("PROCEDURE", "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'PROCEDURE'"),
+        (
+            "FUNCTION",
+            "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'FUNCTION'",
+        ),
+        (
+            "PROCEDURE",
+            "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'PROCEDURE'",
+        ),
         ("EVENT", "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE()"),
     ):
         cursor.execute(names)
@@ -207,7 +213,8 @@ CREATE TABLE "Other Schema"."per%cent ""x"" y" (
     since timestamptz DEFAULT 'infinity'
 );
 INSERT INTO "Other Schema"."per%cent ""x"" y" ("select", feeling, tags, span, doc, raw, bits, spot)
-VALUES (1.50, 'good', '{a,"b c",NULL}', '[1,5)', '{"a": [1, null]}', '\x00ff', B'101', '(1,2)'), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+VALUES (1.50, 'good', '{a,"b c",NULL}', '[1,5)', '{"a": [1, null]}', '\x00ff', B'101', '(1,2)'),
+    (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CREATE INDEX ON "Other Schema"."per%cent ""x"" y" USING gin (label gin_trgm_ops);
 CREATE SEQUENCE reports.counter START 42;
 SELECT nextval('reports.counter');
@@ -293,7 +300,9 @@ def test_warehouse_with_more_than_the_star_is_restored(shop: Shop) -> None:
         wipe(shop, "dwh")
         own_database(shop, env["DWH_URL"].split("/")[2].split(":")[0])
         untried = shop.run("restore", folder.name, "--only", "dwh", "--dry-run", env=env)
-        assert_one_line(untried, 4, "extension pg_stat_statements cannot be created by 'owner_", "CREATE EXTENSION pg_stat_statements in shop_")
+        assert_one_line(
+            untried, 4, "extension pg_stat_statements cannot be created by 'owner_", "CREATE EXTENSION pg_stat_statements in shop_"
+        )
         # What the dump has, too, is replaced.
         shop.sql("dwh", "CREATE EXTENSION pg_stat_statements")
         assert shop.run("migrate_all", "-v", "0", env=env).returncode == 0
@@ -306,3 +315,66 @@ def test_warehouse_with_more_than_the_star_is_restored(shop: Shop) -> None:
         result = shop.run("restore", folder.name, "--only", "dwh", env=env)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
         assert {name: rows for name, rows in dump_schemas(shop).items() if rows != before.get(name)} == {}
+
+
+# --- Any server ---
+
+
+def test_backup_has_no_batches_and_a_run_without_them_is_not_resumed(shop: Shop) -> None:
+    """They were nearly all of the control database's dump, and only a run that has not ended needs them."""
+    assert shop.sql("default", "SELECT COUNT(*) FROM orchestration_batch")[0][0]
+    folder = make_backup(shop, "--verify")
+    counts = json.loads((folder / "manifest.json").read_text())["databases"]["default"]["tables"]
+    assert counts["orchestration_batch"]["rows"] == 0 and counts["orchestration_run"]["rows"] == 1
+    wipe(shop, "default", "dwh")
+    assert shop.run("restore", folder.name, "--only", "default", "--only", "dwh").returncode == 0
+    assert shop.sql("default", "SELECT COUNT(*) FROM orchestration_batch") == [(0,)]
+    # A run that the backup has as failed before its load.
+    shop.sql("default", "UPDATE orchestration_run SET state = 'failed', uuid = '00000000000000000000000000000001' WHERE id = 1")
+    shop.sql("dwh", "DELETE FROM etl_load")
+    assert_one_line(
+        shop.run("run_etl", "--resume", "1"), 2, "The batches of run 1 have been deleted, or a backup without them was restored."
+    )
+
+
+@needs_files
+def test_file_with_odd_names_and_columns_is_restored(shop: Shop) -> None:
+    script = """
+        CREATE TABLE "odd ""name"" %s" (
+            "a`b" INTEGER PRIMARY KEY, "sum" DECIMAL(9, 2), "g" AS ("sum" * 2) STORED, "point" POINT, "bit" BIT
+        );
+        INSERT INTO "odd ""name"" %s" ("sum") VALUES (2.5), (NULL);
+        CREATE TABLE "order" (k TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID;
+        INSERT INTO "order" VALUES ('x', X'00ff');
+        CREATE VIRTUAL TABLE words USING fts5(body);
+        INSERT INTO words VALUES ('some words');
+        CREATE VIEW "broken view" AS SELECT * FROM nowhere;
+        CREATE TRIGGER "a trigger" AFTER INSERT ON "order" BEGIN DELETE FROM words; END;
+    """
+    with closing(shop.connect("orders_db")) as connection:
+        connection.executescript(script)
+        before = list(connection.iterdump())
+    folder = make_backup(shop, "--verify")
+    wipe(shop, "orders_db")
+    assert shop.run("restore", folder.name, "--only", "orders_db").returncode == 0
+    with closing(shop.connect("orders_db")) as connection:
+        assert list(connection.iterdump()) == before
+
+
+def test_earlier_dump_is_restored_without_its_definers() -> None:
+    dump = [
+        b"-- Dump\n",
+        b"INSERT INTO `t` VALUES (1,'/*!50013 DEFINER=`a`@`b` */'),\n",
+        b"(2,'x');\n",
+        b"INSERT INTO `t` VALUES (3,'y');\n",
+        b"/*!50003 CREATE*/ /*!50017 DEFINER=`ro``ot`@`%`*/ /*!50003 TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET @a = 1 */;;\n",
+        b"/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */\n",
+    ]
+    expected = [
+        *dump[:4],
+        b"/*!50003 CREATE*/ /*!50017 */ /*!50003 TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET @a = 1 */;;\n",
+        b"/*!50013 SQL SECURITY DEFINER */\n",
+    ]
+    section = [b"-- TechMarket: views, triggers, procedures, functions and events\n", b"CREATE\n"]
+    assert list(filter_lines(iter([*dump, *section]), all_rows=True)) == expected
+    assert list(filter_lines(iter([*dump, *section]), all_rows=False)) == [*expected[:3], *expected[4:]]

@@ -1,8 +1,6 @@
 """Backups on servers that refuse, die or were left untidy: what the user reads, and what remains."""
 
 import io
-import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from apps.backups import clients
 from apps.backups.clients import Client, make_error, read_cause
 from techmarket.errors import ConnectionLost, Terminal
 from tests.backups.conftest import list_databases, make_backup
@@ -26,11 +23,23 @@ STATEMENT = "--------------\nINSERT INTO `t` VALUES ('an error: of nobody'),\n" 
 @pytest.mark.parametrize(
     ("output", "cause"),
     [
-        (f"{STATEMENT}ERROR 3105 (HY000) at line 12: The value specified for generated column 'g' in table 't' is not allowed.\n", "ERROR 3105 ("),
+        (
+            f"{STATEMENT}ERROR 3105 (HY000) at line 12: The value specified for generated column 'g' in table 't' is not allowed.\n",
+            "ERROR 3105 (",
+        ),
         ("mysqldump: Got error: 28: no space\n", "mysqldump: Got error: 28: no space"),
-        ("[Warning] x\nmariadb-dump: Couldn't execute 'SHOW FIELDS FROM `v`': View 'v' references (1356)\n", "mariadb-dump: Couldn't execute"),
-        ("pg_restore: while PROCESSING TOC:\npg_restore: error: could not execute query: ERROR:  no\nCommand was: x", "pg_restore: error: could"),
-        ("pg_dump: warning: there are error cycles\npg_dump: error: query failed: ERROR:  denied\npg_dump: detail: x", "pg_dump: error: query"),
+        (
+            "[Warning] x\nmariadb-dump: Couldn't execute 'SHOW FIELDS FROM `v`': View 'v' references (1356)\n",
+            "mariadb-dump: Couldn't execute",
+        ),
+        (
+            "pg_restore: while PROCESSING TOC:\npg_restore: error: could not execute query: ERROR:  no\nCommand was: x",
+            "pg_restore: error: could",
+        ),
+        (
+            "pg_dump: warning: there are error cycles\npg_dump: error: query failed: ERROR:  denied\npg_dump: detail: x",
+            "pg_dump: error: query",
+        ),
         ("something else\n", "something else"),
         ("--------------\n", ""),
         ("", ""),
