@@ -150,7 +150,7 @@ class ServerStore(Store):
 
     @property
     def throwaway_prefix(self) -> str:
-        return self.settings["NAME"][: self.max_name_length - len(THROWAWAY) - THROWAWAY_DIGITS] + THROWAWAY
+        return str(self.settings["NAME"])[: self.max_name_length - len(THROWAWAY) - THROWAWAY_DIGITS] + THROWAWAY
 
     @contextmanager
     def create_throwaway(self) -> Iterator[Self]:

@@ -35,7 +35,10 @@ BINARY_TYPES = {"bit", "vector", "geometry", "point", "linestring", "polygon", "
 BINARY_TYPES |= {"geometrycollection", "geomcollection"}
 # MariaDB's program takes the bytes of a VECTOR for text; either prints a FLOAT with six digits.
 INEXACT_TYPES = {"vector", "float"}
-OWN_ROWS = "\nSET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00';\n"
+OWN_ROWS = (
+    "\nSET NAMES utf8mb4;\n"
+    "SET SESSION foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00';\n"
+)
 # In dumps of earlier versions, of a view or a trigger: only an administrator may name one.
 OLD_DEFINER = re.compile(rb"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 )DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?")
 LOCK_WAIT_S, LOCK_ATTEMPTS = 5, 3
@@ -149,8 +152,8 @@ class MySQL(ServerStore):
     def write_row(self, table: Table, values: tuple[Any, ...]) -> str:
         if None in values:  # the server gives NULL for what is longer than its max_allowed_packet
             raise Terminal(
-                f"{self.place}: a value of {table.label} is too long for a backup: raise the server's max_allowed_packet to more than twice "
-                "its length, then run the command again."
+                f"{self.place}: a value of {table.label} is too long for a backup: raise the server's max_allowed_packet to more than "
+                "twice its length, then run the command again."
             )
         texts = (value.decode() if isinstance(value, bytes) else str(value) for value in values)
         return f"({', '.join(texts)})".replace("\r", "\\r").replace("\n", "\\n")
@@ -223,7 +226,7 @@ class MySQL(ServerStore):
     def lock_name(self, cursor: Any, name: str) -> bool:
         cursor.execute("SET SESSION wait_timeout = 86400")
         cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
-        return cursor.fetchone()[0] == 1
+        return bool(cursor.fetchone()[0])
 
 
 def needs_own_insert(column: Column) -> bool:

@@ -148,7 +148,7 @@ def read_section(lines: Iterable[str]) -> Iterator[StoredObject]:
         elif statement is None and line.startswith(MARK):
             is_broken, label = False, line.removeprefix(MARK).rstrip("\n")
         elif statement is None and line.startswith("SET SESSION"):
-            sql_mode, time_zone = (re.findall(r"'([^']*)'", line) + ["", ""])[:2]
+            sql_mode, time_zone = [*re.findall(r"'([^']*)'", line), ""][:2]
         elif line == "DELIMITER ;;\n":
             statement = []
         elif statement is not None and line == "DELIMITER ;\n":

@@ -37,7 +37,7 @@ HAS_OBJECTS = (
     f" OR EXISTS (SELECT FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE {OWN_SCHEMA})"
     f" OR EXISTS (SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE {OWN_SCHEMA})"
     f" OR EXISTS (SELECT FROM pg_type JOIN pg_namespace n ON n.oid = typnamespace WHERE {OWN_SCHEMA})"
-)
+)  # noqa: S608
 # Tables that the user may not read, with what it lacks: pg_dump then makes no dump at all.
 UNREADABLE = (
     "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
@@ -45,7 +45,7 @@ UNREADABLE = (
     " AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"
     " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')"
     " ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 1"
-)
+)  # noqa: S608
 
 
 class PostgreSQL(ServerStore):
