@@ -16,7 +16,7 @@ from tests.backups.conftest import list_databases, make_backup, wipe
 from tests.failures.conftest import Shop, administer, assert_one_line, needs_files, needs_servers
 from tests.servers import mysql, postgresql
 
-NAMES = ["Odd Name", "back`tick", "per%cent", "order", "with-dash", 'quote\'d "x"', "Ґанок", "semi;colon", "dot.ted"]
+NAMES = ["Odd Name", "back`tick", "per%cent", "order", "with-dash", "-lead", 'quote\'d "x"', "Ґанок", "semi;colon", "dot.ted"]
 TYPES = {
     "flags": ("BIT(13)", "b'1010000000001'"),
     "place": ("POINT", "ST_GeomFromText('POINT(30.5 50.4)')"),

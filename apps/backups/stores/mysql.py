@@ -3,7 +3,7 @@
 import gzip
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import chain
@@ -93,7 +93,7 @@ class MySQL(ServerStore):
         ignored = [f"--ignore-table={self.settings['NAME']}.{name}" for name in [*names, *(table.name for table in by_hand)]]
         with ExitStack() as stack:
             with self.lock_writers():
-                chunks = stack.enter_context(self.run_dump(client, *ignored, self.settings["NAME"]))
+                chunks = stack.enter_context(self.run_dump(client, *ignored))
                 head = read_until_transaction(chunks)
                 connection = stack.enter_context(self.open_snapshot())
             out = stack.enter_context(gzip.open(file, "xb", GZIP_LEVEL))
@@ -101,8 +101,10 @@ class MySQL(ServerStore):
                 out.write(chunk)
                 progress(len(chunk))
             if by_hand:
-                structure = ["--no-data", self.settings["NAME"], *(table.name for table in by_hand)]
-                for chunk in chain(stack.enter_context(self.run_dump(client, *structure)), self.write_rows(connection, by_hand)):
+                names = [table.name for table in by_hand]
+                for chunk in chain(
+                    stack.enter_context(self.run_dump(client, "--no-data", tables=names)), self.write_rows(connection, by_hand)
+                ):
                     out.write(chunk.removeprefix(SANDBOX_LINE))
                     progress(len(chunk))
             out.write(mysql_objects.write_section(objects).encode())
@@ -116,12 +118,12 @@ class MySQL(ServerStore):
         return [f"{self.place}: the user may not read {', '.join(hidden)}, which the backup does not contain. {step}."]
 
     @contextmanager
-    def run_dump(self, client: clients.Client, *what: str) -> Iterator[Iterator[bytes]]:
+    def run_dump(self, client: clients.Client, *options: str, tables: Sequence[str] = ()) -> Iterator[Iterator[bytes]]:
         """Run the dump program and yield its output; raise Terminal at its end where that is not the end of a dump."""
         flags = ["--single-transaction", "--quick", "--hex-blob", "--no-tablespaces", "--skip-triggers", "--max-allowed-packet=256M"]
         flags += [f"--net-buffer-length={STATEMENT_BYTES}"]
         flags += [] if "MariaDB" in client.version else ["--set-gtid-purged=OFF", "--column-statistics=0"]
-        arguments = [*self.connection_arguments(client), *flags, *what]
+        arguments = [*self.connection_arguments(client), *flags, *options, "--", self.settings["NAME"], *tables]
         with clients.run_client(self.place, client, arguments, self.client_environment()) as process:
             tail = b""
 

@@ -33,19 +33,19 @@ SUPERUSER_ENTRY = re.compile(r"(EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|FOREIGN D
 CREATABLE_EXTENSIONS = "SELECT name FROM pg_available_extension_versions WHERE trusted OR NOT superuser"
 OWN_SCHEMA = "nspname <> 'information_schema' AND nspname !~ '^pg_'"
 HAS_OBJECTS = (
-    f"SELECT EXISTS (SELECT FROM pg_namespace WHERE {OWN_SCHEMA} AND nspname <> 'public')"
+    f"SELECT EXISTS (SELECT FROM pg_namespace WHERE {OWN_SCHEMA} AND nspname <> 'public')"  # noqa: S608  conditions of ours alone
     f" OR EXISTS (SELECT FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE {OWN_SCHEMA})"
     f" OR EXISTS (SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE {OWN_SCHEMA})"
     f" OR EXISTS (SELECT FROM pg_type JOIN pg_namespace n ON n.oid = typnamespace WHERE {OWN_SCHEMA})"
-)  # noqa: S608
+)
 # Tables that the user may not read, with what it lacks: pg_dump then makes no dump at all.
 UNREADABLE = (
-    "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+    "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"  # noqa: S608
     f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p', 'S')"
     " AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"
     " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')"
     " ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 1"
-)  # noqa: S608
+)
 
 
 class PostgreSQL(ServerStore):
