@@ -110,7 +110,7 @@ def let_read_routines(env: dict[str, str]) -> None:
         cursor.execute("SELECT VERSION()")
         right = "SELECT ON mysql.proc" if "MariaDB" in cursor.fetchone()[0] else "SHOW_ROUTINE ON *.*"
         cursor.execute(f"GRANT {right} TO {user}@'%'")
-        cursor.execute("SET GLOBAL log_bin_trust_function_creators = 1")  # MySQL writes a binary log unless it is told not to
+        cursor.execute("SET GLOBAL log_bin_trust_function_creators = 1")  # MySQL writes a binary log by default
 
 
 @needs_servers
@@ -282,7 +282,7 @@ def own_database(shop: Shop, user: str) -> None:
 
 
 @needs_servers
-def test_warehouse_with_more_than_the_star_is_restored(shop: Shop) -> None:
+def test_warehouse_with_other_schemas_is_restored(shop: Shop) -> None:
     with warehouse_owner(shop) as env:
         with closing(postgresql(env["DWH_URL"])) as connection:
             connection.execute(ODD_WAREHOUSE)

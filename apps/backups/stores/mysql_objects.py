@@ -172,7 +172,7 @@ def create_objects(cursor: Any, objects: list[StoredObject], are_events_disabled
 
 def try_to_create(cursor: Any, each: StoredObject, are_events_disabled: bool) -> Exception | None:
     statement = each.statement
-    if each.kind == "event" and are_events_disabled:  # the server would carry it out
+    if each.kind == "event" and are_events_disabled:  # the server would execute it
         statement = EVENT_STATE.sub(r"\1 DISABLE", statement, count=1)
     try:
         cursor.execute("SET SESSION sql_mode = %s", [each.sql_mode])

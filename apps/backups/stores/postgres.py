@@ -134,7 +134,7 @@ class PostgreSQL(ServerStore):
                 with clients.run_client(self.place, client, arguments, self.client_environment()):
                     pass
             except Terminal as error:
-                raise type(error)(" ".join([str(error), *(f"{sentence}." for sentence in refused)])) from error
+                raise type(error)(" ".join([str(error), *(f"{refusal}." for refusal in refused)])) from error
         progress(file.stat().st_size)
         return refused
 
@@ -145,7 +145,7 @@ class PostgreSQL(ServerStore):
             return bool(cursor.fetchone()[0])
 
     def find_refused(self, entries: list[tuple[str, str]]) -> tuple[set[str], list[str]]:
-        """Return the entries to leave out, and a sentence for each that is missing then: those that only a superuser may create.
+        """Return the entries to leave out, and a message for each that is missing then: those that only a superuser may create.
 
         An extension that the database has is left as it is, in a throwaway one also one that the configured database has.
         """
