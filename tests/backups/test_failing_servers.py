@@ -140,7 +140,8 @@ def test_servers_refusals_are_named_before_a_restore(shop: Shop) -> None:
 
 
 @needs_servers
-def test_killed_server_is_named(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_verify", [False, True])
+def test_killed_server_is_named(shop: Shop, tmp_path: Path, is_verify: bool) -> None:
     """Its client's last words count, not that it does not answer afterwards."""
     folder, programs = make_backup(shop), tmp_path / "bin"
     programs.mkdir()
@@ -152,9 +153,12 @@ def test_killed_server_is_named(shop: Shop, tmp_path: Path) -> None:
         assert server.process
         for name in ("mariadb", "mysql"):
             kill = f"sleep 3; kill -9 {server.process.pid}; sleep 1"
-            (programs / name).write_text(f'#!/bin/sh\n(head -c 20000; {kill}; cat) | {shutil.which(name)} "$@"\n')
+            real = shutil.which(name)
+            die = f'(head -c 20000; {kill}; cat) | {real} "$@"; exit'
+            (programs / name).write_text(f'#!/bin/sh\ncase "$*" in *orders_db*) {die};; esac\nexec {real} "$@"\n')
             (programs / name).chmod(0o755)
-        result = shop.run("restore", folder.name, "--only", "orders_db", env=env)
+        command = ("backup", "--verify", folder.name) if is_verify else ("restore", folder.name, "--only", "orders_db")
+        result = shop.run(*command, env=env)
         assert_one_line(result, 1, "orders_db (127.0.0.1:", "closed the connection to", "it was stopped, killed or ran out of memory.")
         assert "Start it" not in result.stderr
 
