@@ -119,6 +119,12 @@ class BatchDamaged(Terminal):
     code = "batch.damaged"
 
 
+class BatchesLost(Terminal):
+    """The batches of a run are gone: a backup without them was restored. Start a new run."""
+
+    code = "batch.lost"
+
+
 class BackupDamaged(Terminal):
     """A backup is not what was written. Take another one."""
 

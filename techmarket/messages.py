@@ -232,6 +232,7 @@ MESSAGES = {
     "plan.warehouse_emptied": _("The warehouse was emptied since this run was planned. Nothing was published. Start it again."),
     "proof.published_meanwhile": _("Runs were published while the sources and the warehouse were compared. Start it again."),
     "batch.damaged": _("A landed batch does not match its checksum. Start a new run."),
+    "batch.lost": _("The batches of this run are gone: a backup, which has none, was restored. Start a new run."),
     # --- Checks: apps/etl/checks.py ---
     "check.failed": _("{table}: {name}: expected {expected}, observed {observed}"),
     "check.more": _("and {count} more"),

@@ -22,8 +22,10 @@ def ignore_progress(alias: str, count: int) -> None:
     pass
 
 
-def make_backup(top: Path, progress: Progress = ignore_progress) -> tuple[Path, Manifest]:
-    """Make a backup in `top`, each database as of one instant, and return its folder and manifest. Raises EtlError.
+def make_backup(top: Path, progress: Progress = ignore_progress) -> tuple[Path, Manifest, list[str]]:
+    """Make a backup in `top`, each database as of one instant. Return its folder, its manifest and sentences about what it lacks.
+
+    Raises EtlError.
 
     The control database comes first: a run that ends meanwhile is published in the warehouse and active in the ledger, which the
     reaper resolves after a restore; the other way round the ledger would name rows that the warehouse lacks.
@@ -36,7 +38,7 @@ def make_backup(top: Path, progress: Progress = ignore_progress) -> tuple[Path, 
         written = Manifest(began, format_now(), code_version(), dumps)
         create_private_file(folder / manifest.NAME)
         (folder / manifest.NAME).write_text(written.to_json(), encoding="utf-8")
-        return folders.publish_folder(folder), written
+        return folders.publish_folder(folder), written, [note for store in stores.values() for note in store.notes]
 
 
 def format_now() -> str:

@@ -1,6 +1,7 @@
 """Client programs of the database servers: finding them, running them without a password on the command line, and ending them."""
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -12,11 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from techmarket.errors import Misconfigured, Terminal, Transient
+from techmarket.errors import ConnectionLost, Misconfigured, Terminal, Transient
 
 CHUNK = 1 << 18  # bytes
 SILENCE_TIMEOUT_S = 600.0  # without a byte of output
-ERROR_BYTES_READ = 20_000
+ERROR_BYTES_READ = 20_000  # from the beginning, and as many from the end
+MYSQL_ERROR = re.compile(r"ERROR \d+ ")  # the client's, at the end
+PROGRAM_ERROR = re.compile(r"\S*(dump|restore|mysql|mariadb|psql)\S*: .*(error|couldn't|denied|failed)", re.IGNORECASE)
+WARNING = re.compile(r"^\S+: (\[?warning)", re.IGNORECASE)
+# What the programs say where the server has gone in the middle: MySQL's numbers, libpq's words (it speaks English here).
+GONE_CODES = "(2002|2003|2006|2013|2055|1053|1927)"  # it answered a moment before
+LOST = re.compile(
+    rf"^ERROR {GONE_CODES} |: (got )?error:? {GONE_CODES}:|\({GONE_CODES}\)$"
+    r"|server closed the connection|connection to server was lost|FATAL:  terminating connection|SSL connection has been closed"
+    r"|the database system is (shutting|starting|in recovery)",
+    re.IGNORECASE,
+)
 Process = subprocess.Popen[bytes]
 
 
@@ -76,15 +88,33 @@ def run_client(place: str, client: Client, arguments: list[str], secrets: Mappin
 def make_error(place: str, client: Client, code: int, cause: str) -> Terminal | Transient:
     if code < 0:
         return Transient(f"{place}: {client.name} was killed ({signal.Signals(-code).name}). Run the command again.")
+    if LOST.search(cause):
+        return ConnectionLost(
+            f"{place} closed the connection to {client.name} ({cause}): it was stopped, killed or ran out of memory. "
+            "Look into its log and give it more memory if it lacked some, then run the command again."
+        )
     return Terminal(f"{place}: {client.name} failed: {cause or f'exit code {code}'}. Fix the cause, then run the command again.")
 
 
 def read_cause(errors: IO[bytes]) -> str:
-    """Return the first line with "error", or the first line: PostgreSQL's programs print the cause before the details."""
+    """Return the line with the cause: PostgreSQL's programs print it before the details, MySQL's client after the failed statement.
+
+    The statement, which may be a megabyte of rows, is no cause, whatever words it has.
+    """
+    lines = [line for line in read_error_lines(errors) if not WARNING.search(line)]
+    causes = [line for line in lines if MYSQL_ERROR.match(line)] or [line for line in lines if PROGRAM_ERROR.match(line)]
+    return (causes or [line for line in lines if line.strip("-")] or [""])[0].rstrip(".")
+
+
+def read_error_lines(errors: IO[bytes]) -> list[str]:
+    """Return the first and the last lines of what a program wrote to stderr."""
+    size = errors.seek(0, os.SEEK_END)
     errors.seek(0)
-    lines = [line.strip() for line in errors.read(ERROR_BYTES_READ).decode(errors="replace").splitlines() if line.strip()]
-    causes = [line for line in lines if "error" in line.lower()]
-    return (causes or lines or [""])[0].rstrip(".")
+    text = errors.read(ERROR_BYTES_READ)
+    if size > ERROR_BYTES_READ:
+        errors.seek(max(ERROR_BYTES_READ, size - ERROR_BYTES_READ))
+        text += b"\n" + errors.read()
+    return [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
 
 
 def read_chunks(place: str, process: Process, first_timeout_s: float = SILENCE_TIMEOUT_S) -> Iterator[bytes]:

@@ -12,11 +12,16 @@ from apps.backups.backup import Progress, ignore_progress
 from apps.backups.manifest import Dump, Manifest
 from apps.backups.measure import find_differences
 from apps.backups.stores import Store, get_store
+from apps.backups.stores.base import ThrowawayRefused
 from apps.orchestration.requests import describe_active_run, find_active_run
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import BackupDamaged, EtlError, Misconfigured, NotMigrated, Usage
+from techmarket.errors import AccessDenied, BackupDamaged, EtlError, Misconfigured, NotMigrated, Usage
 
 NAMES_SHOWN = 3
+
+
+class RefusedObjects(AccessDenied):
+    """A server refuses a view, a trigger or another thing besides tables to this user."""
 
 
 class RunActive(Usage):
@@ -65,22 +70,42 @@ def join_names(tables: list[str]) -> str:
     return ", ".join(tables[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def restore_backup(folder: Path, chosen: Manifest, progress: Progress = ignore_progress) -> dict[str, list[str]]:
-    """Restore one database after another; return, by alias, the roles in its grants that do not exist here."""
+def restore_backup(folder: Path, chosen: Manifest, progress: Progress = ignore_progress) -> tuple[dict[str, list[str]], list[str]]:
+    """Restore one database after another.
+
+    Return, by alias, the roles in its grants that do not exist here, and sentences about what besides tables the servers refused.
+    """
     missing_roles: dict[str, list[str]] = {}
+    refused = []
     for alias, dump in chosen.databases.items():
         store = get_store(alias)
         progress(alias, 0)
         try:
             store.drop_tables()
-            store.load(folder / dump.file, partial(progress, alias))
+            refused += store.load(folder / dump.file, partial(progress, alias))
             refuse_difference(store, dump)
             missing_roles[alias] = store.restore_grants(folder / dump.file)
         except EtlError as error:
             rest = " ".join(f"--only {left}" for left in chosen.databases if left not in missing_roles)
             error.args = (f"{error} Restored before that: {', '.join(missing_roles) or 'nothing'}; continue with {rest}.",)
             raise
-    return missing_roles
+    return missing_roles, refused
+
+
+def try_backup(folder: Path, chosen: Manifest, progress: Progress = ignore_progress) -> tuple[list[str], list[str]]:
+    """Restore the structure of each database into a throwaway one on its server: what this server refuses, it refuses here.
+
+    Return sentences about what it refused besides tables, and about servers where this user may not try.
+    """
+    refused, untried = [], []
+    for alias, dump in chosen.databases.items():
+        progress(alias, 0)
+        try:
+            with get_store(alias).create_throwaway() as throwaway:
+                refused += throwaway.load(folder / dump.file, partial(progress, alias), all_rows=False)
+        except ThrowawayRefused as error:
+            untried.append(str(error))
+    return refused, untried
 
 
 def refuse_difference(store: Store, dump: Dump) -> None:
@@ -88,12 +113,27 @@ def refuse_difference(store: Store, dump: Dump) -> None:
         raise BackupDamaged(f"{store.place} was restored, but differs from the manifest: {'; '.join(differences[:NAMES_SHOWN])}.")
 
 
-def verify_backup(folder: Path, chosen: Manifest, progress: Progress = ignore_progress) -> list[str]:
-    """Restore each database into a throwaway one on its own server; return the differences from the manifest."""
-    differences = []
+def verify_backup(folder: Path, chosen: Manifest, progress: Progress = ignore_progress) -> tuple[list[str], list[str]]:
+    """Restore each database into a throwaway one on its own server.
+
+    Return the differences from the manifest, and sentences about what besides tables the servers refused.
+    """
+    differences, refused = [], []
     for alias, dump in chosen.databases.items():
         progress(alias, 0)
         with get_store(alias).create_throwaway() as throwaway:
-            throwaway.load(folder / dump.file, partial(progress, alias))
+            refused += throwaway.load(folder / dump.file, partial(progress, alias))
             differences += [f"{alias}: {difference}" for difference in find_differences(dump.tables, throwaway.measure())]
-    return differences
+    return differences, refused
+
+
+def join_refused(refused: list[str]) -> str:
+    """Return the first of the sentences, and how many more there are."""
+    more = f"; {len(refused) - 1} more are refused" if len(refused) > 1 else ""
+    return refused[0] + more
+
+
+def describe_replaced(chosen: Manifest) -> list[str]:
+    """Return, for each database that is not empty, how many tables a restore would replace."""
+    counts = {store.place: len(store.list_tables()) for store in map(get_store, chosen.databases)}
+    return [f"{place}: {count} tables without rows of yours would be replaced." for place, count in counts.items() if count]

@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from apps.etl.tables import TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.fields import MessageField
 from techmarket.errors import Cancelled, EtlError, Terminal
@@ -226,6 +227,17 @@ class Run(StateRow):
     def reads_everything(self) -> bool:
         """Whether all orders are read, not those of the plan's batch alone; known once the run is planned."""
         return "everything" in self.found
+
+    @property
+    def has_lost_batches(self) -> bool:
+        """Whether batches that its remaining tasks would read are gone: deleted after some days, or not in a restored backup."""
+        succeeded = self.tasks.filter(state=State.SUCCEEDED)
+        if not succeeded.filter(stage=Stage.PLAN).exists():
+            return False
+        if not self.reads_everything:
+            return not self.batches.filter(name=TOUCHED_ORDERS).exists()
+        subjects = [subject for subject, target in TARGETS.items() if target.sources]
+        return succeeded.filter(stage=Stage.EXTRACT, subject__in=subjects, batches=None).exists()
 
     @property
     def is_braked(self) -> bool:

@@ -209,5 +209,5 @@ def check_resumable(run: Run) -> None:
     if later and is_stale(run, later):
         text = _("Run %(later)d was published after run %(number)d was requested: its batches are stale. Start a new run.")
         raise CannotResume(text % {"later": later.run_id, "number": run.pk})
-    if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists() and not run.batches.exists():
-        raise CannotResume(_("The batches of run %d have been deleted. Start a new run.") % run.pk)
+    if run.has_lost_batches:
+        raise CannotResume(_("The batches of run %d have been deleted, or a backup without them was restored. Start a new run.") % run.pk)

@@ -13,6 +13,7 @@ from apps.orchestration import api
 from apps.orchestration.models import Batch, Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import delete_old_details
 from apps.orchestration.window import Window
+from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.warehouse.models import Load
 from techmarket.errors import BadData
@@ -241,3 +242,45 @@ def test_batches_are_deleted_after_the_retention_period(settings: Settings) -> N
     last = execute_run()
     assert set(Batch.objects.values_list("run", flat=True)) == {new.pk, last.pk}
     assert old.row_counts.exists() and old.tasks.count() >= new.tasks.count()
+
+
+@pytest.mark.parametrize(
+    ("mode", "stage"),
+    [
+        (Mode.FULL, Stage.TRANSFORM),
+        (Mode.FULL, Stage.LOAD),
+        (Mode.INCREMENTAL, Stage.EXTRACT),
+        (Mode.INCREMENTAL, Stage.TRANSFORM),
+        (Mode.INCREMENTAL, Stage.LOAD),
+    ],
+)
+def test_run_of_a_restored_ledger_ends_without_its_batches(
+    mode: Mode, stage: Stage, monkeypatch: pytest.MonkeyPatch, broker: FakeBroker
+) -> None:
+    """A backup has no batches: a transform without them would take it for rows that have not changed, and publish."""
+    execute_run()
+    break_stage(monkeypatch, stage)
+    run = start_queued_run(mode)
+    broker.deliver_all()
+    before, task = read_warehouse(), run.tasks.get(stage=stage, state=State.FAILED)
+    Batch.objects.all().delete()
+    assert_cannot_resume(run, False, "batches .* have been deleted")
+    # As the reaper leaves a run that was active when the backup was made.
+    Task.objects.filter(pk=task.pk).update(state=State.QUEUED, attempt=0, claim=None, message_sent_at=None, not_before=None)
+    Run.objects.filter(pk=run.pk).update(state=State.RUNNING, finished_at=None, cause="")
+    reap()
+    broker.deliver_all()
+    assert fresh(run).state == State.FAILED
+    assert fresh(run).cause == "The batches of this run are gone: a backup, which has none, was restored. Start a new run."
+    assert read_warehouse() == before
+
+
+def test_published_run_of_a_restored_ledger_is_settled_without_its_batches(small_shop: Any, broker: FakeBroker) -> None:
+    """It was published between the dumps of the ledger and the warehouse; its standing rejects stay until a later run."""
+    execute_run()
+    run = execute_run(Mode.INCREMENTAL)
+    Batch.objects.all().delete()
+    Task.objects.filter(run=run, stage=Stage.LOAD).update(state=State.RUNNING, worker="elsewhere:1", heartbeat_at=ago(days=1))
+    Run.objects.filter(pk=run.pk).update(state=State.RUNNING, finished_at=None)
+    reap()
+    assert fresh(run).state == State.SUCCEEDED

@@ -1,20 +1,26 @@
 """A database as backups use it: dump, load, measure. One class for each kind of server and one for SQLite files."""
 
+import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from apps.backups.measure import Measures, list_tables, measure_tables
+from apps.backups.catalog import Table, list_tables, quote_name
+from apps.backups.measure import Measures, measure_tables
 from techmarket.diagnosis import diagnosed, place, server
-from techmarket.errors import AccessDenied
+from techmarket.errors import AccessDenied, EtlError, ReadOnly
 
 ByteCounter = Callable[[int], None]  # called with the number of bytes written or read
+# Only a run that has not ended needs its batches, and they would be nearly all of the control database's dump.
+WITHOUT_ROWS = {"default": ("orchestration_batch",)}
+THROWAWAY, THROWAWAY_DIGITS = "_verify_", 8
 READ_TIMEOUT_S = 3600  # a sum over a large table takes longer than an ordinary query may
 # Tables that migrations, beat and waiting processes fill: a database with rows only there counts as unused.
 FILLED_BY_MIGRATIONS = (
@@ -30,6 +36,10 @@ FILLED_BY_MIGRATIONS = (
 )
 
 
+class ThrowawayRefused(AccessDenied):
+    """The user may not create a throwaway database."""
+
+
 class Store:
     """One database. With `name`, another database on the same server, accessed as the same user."""
 
@@ -41,6 +51,9 @@ class Store:
         self.settings: dict[str, Any] = dict(connections[alias].settings_dict)
         self.settings["NAME"] = name or self.settings["NAME"]
         self.place = place(alias)
+        self.is_throwaway = bool(name)
+        self.notes: list[str] = []  # about what a dump could not contain
+        self.without_rows = WITHOUT_ROWS.get(alias, ())
 
     # --- For each kind of database to implement ---
 
@@ -52,8 +65,12 @@ class Store:
         """Dump the database into a new file, as of one instant, and return its measures as of the same instant."""
         raise NotImplementedError
 
-    def load(self, file: Path, progress: ByteCounter) -> None:
-        """Load a dump into this database, which must have no tables; a failed load leaves none."""
+    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
+        """Load a dump into this database, which must have no tables; a failed load leaves none.
+
+        Without `all_rows` it is a trial: the structure, and of rows as few as the kind of dump allows. Returns a sentence for each thing
+        besides tables that the server refuses to this user, which is then missing.
+        """
         raise NotImplementedError
 
     def restore_grants(self, file: Path) -> list[str]:
@@ -89,7 +106,7 @@ class Store:
         with self.session() as connection:
             return server(connection)
 
-    def list_tables(self) -> list[str]:
+    def list_tables(self) -> list[Table]:
         with self.session() as connection, connection.cursor() as cursor:
             return list_tables(cursor)
 
@@ -100,7 +117,8 @@ class Store:
     def list_used_tables(self) -> list[str]:
         """Return the tables with rows, without those that migrations fill."""
         with self.session() as connection, connection.cursor() as cursor:
-            return [table for table in list_tables(cursor) if not table.startswith(FILLED_BY_MIGRATIONS) and has_rows(cursor, table)]
+            tables = [table for table in list_tables(cursor) if not table.label.startswith(FILLED_BY_MIGRATIONS)]
+            return [table.label for table in tables if has_rows(cursor, table)]
 
 
 class ServerStore(Store):
@@ -115,20 +133,52 @@ class ServerStore(Store):
         """Return the statement that lets the user create throwaway databases, for an error message."""
         raise NotImplementedError
 
-    def quote_name(self, name: str) -> str:
-        return connections[self.alias].ops.quote_name(name)
-
     def drop_tables(self) -> None:
         if tables := self.list_tables():
             # Without CASCADE PostgreSQL keeps a table that a view reads; MySQL accepts the word and ignores it.
-            self.execute(self.limit_lock_wait, f"DROP TABLE {', '.join(map(self.quote_name, tables))} CASCADE")
+            self.execute(self.limit_lock_wait, f"DROP TABLE {', '.join(table.quoted(self.vendor) for table in tables)} CASCADE")
+
+    @contextmanager
+    def drop_tables_on_failure(self) -> Iterator[None]:
+        """Drop every table where anything fails inside. What failed is raised, also where the server is gone and drops nothing."""
+        try:
+            yield
+        except BaseException:
+            with suppress(EtlError):
+                self.drop_tables()
+            raise
+
+    # --- Throwaway databases ---
+
+    @property
+    def throwaway_prefix(self) -> str:
+        return str(self.settings["NAME"])[: self.max_name_length - len(THROWAWAY) - THROWAWAY_DIGITS] + THROWAWAY
 
     @contextmanager
     def create_throwaway(self) -> Iterator[Self]:
-        suffix = f"_verify_{secrets.token_hex(4)}"
-        name = self.settings["NAME"][: self.max_name_length - len(suffix)] + suffix
-        with self._temporary_database(self.quote_name(name)):
-            yield type(self)(self.alias, name)
+        name = self.throwaway_prefix + secrets.token_hex(THROWAWAY_DIGITS // 2)
+        # The lock shows other verifications that this database is in use; it ends with this process, however that ends.
+        with self.session() as connection, connection.cursor() as cursor:
+            self.sweep_throwaways(cursor)
+            self.lock_name(cursor, name)
+            with self._temporary_database(quote_name(self.vendor, name)):
+                yield type(self)(self.alias, name)
+
+    def sweep_throwaways(self, cursor: Any) -> None:
+        """Drop the databases that killed verifications have left."""
+        left = re.compile(f"{re.escape(self.throwaway_prefix)}[0-9a-f]{{{THROWAWAY_DIGITS}}}")
+        for name in filter(left.fullmatch, self.list_databases(cursor)):
+            if self.lock_name(cursor, name):
+                with suppress(AccessDenied, ReadOnly):
+                    self.execute(f"DROP DATABASE IF EXISTS {quote_name(self.vendor, name)} {self.drop_options}")
+
+    def list_databases(self, cursor: Any) -> list[str]:
+        """Return the names of the server's databases that the user sees."""
+        raise NotImplementedError
+
+    def lock_name(self, cursor: Any, name: str) -> bool:
+        """Lock a name until the session ends; return False where another session has it."""
+        raise NotImplementedError
 
     @contextmanager
     def _temporary_database(self, quoted: str) -> Iterator[None]:
@@ -138,7 +188,11 @@ class ServerStore(Store):
             self.execute(f"CREATE DATABASE {quoted} {self.create_options}")
         except AccessDenied as error:
             user = self.settings.get("USER")
-            raise AccessDenied(f"{self.place}: user {user!r} may not create a throwaway database. Run {self.throwaway_grant()}.") from error
+            raise ThrowawayRefused(
+                f"{self.place}: user {user!r} may not create a throwaway database. Run {self.throwaway_grant()}."
+            ) from error
+        except ReadOnly as error:
+            raise ReadOnly(read_only_message(self.place, self.alias)) from error
         except KeyboardInterrupt:
             self.execute(drop)
             raise
@@ -147,15 +201,27 @@ class ServerStore(Store):
         except BaseException as error:
             # The frames may hold a connection that is half open; PostgreSQL would wait for it for a minute and then drop nothing.
             traceback.clear_frames(error.__traceback__)
+            with suppress(EtlError):  # what failed matters more; the next verification drops the database
+                self._drop(drop)
             raise
-        finally:
-            try:
-                self.execute(drop)
-            except KeyboardInterrupt:
-                self.execute(drop)
-                raise
+        self._drop(drop)
+
+    def _drop(self, statement: str) -> None:
+        try:
+            self.execute(statement)
+        except KeyboardInterrupt:
+            self.execute(statement)
+            raise
 
 
-def has_rows(cursor: Any, table: str) -> bool:
-    cursor.execute(f"SELECT 1 FROM {cursor.db.ops.quote_name(table)} LIMIT 1")  # noqa: S608  a name from the database itself
+def read_only_message(where: str, alias: str) -> str:
+    """Return the sentence for a server that takes no throwaway database; another one may verify a backup that exists."""
+    return (
+        f"{where} is read-only: nothing can be restored there. Name a server that takes writes in {settings.VARIABLES[alias]}, "
+        "then run `manage.py backup --verify NAME` or the restore again."
+    )
+
+
+def has_rows(cursor: Any, table: Table) -> bool:
+    cursor.execute(f"SELECT 1 FROM {table.quoted(cursor.db.vendor)} LIMIT 1")  # noqa: S608  a name from the database itself
     return cursor.fetchone() is not None

@@ -1,21 +1,27 @@
 """MySQL and MariaDB: mysqldump in one transaction, and measures as of the same instant."""
 
 import gzip
+import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import MySQLdb.cursors
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.backups import clients
+from apps.backups.catalog import Column, Table, list_columns, quote_name, read_text
 from apps.backups.measure import Measures, measure_tables
+from apps.backups.stores import mysql_objects
 from apps.backups.stores.base import ByteCounter, ServerStore
+from apps.backups.stores.mysql_objects import StoredObject
 from techmarket.encryption import client_arguments
-from techmarket.errors import AccessDenied, Terminal
+from techmarket.errors import AccessDenied, EtlError, Terminal
 
 PACKAGE = "default-mysql-client (or mariadb-client)"
 GZIP_LEVEL = 3
@@ -23,6 +29,18 @@ FIRST_TABLE = b"\nDROP TABLE IF EXISTS"  # from here on the transaction of mysql
 END_OF_DUMP = b"-- Dump completed"
 # The first line of MariaDB's dumps: a comment that MySQL's client takes for a command.
 SANDBOX_LINE = b"/*M!999999\\- enable the sandbox mode */"
+STATEMENT_BYTES = 128 * 1024  # of an INSERT: the server's memory for one of a megabyte is more than 20
+# Types whose values are bytes, besides those that end in "blob" or "binary".
+BINARY_TYPES = {"bit", "vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"}
+BINARY_TYPES |= {"geometrycollection", "geomcollection"}
+# MariaDB's program takes the bytes of a VECTOR for text; either prints a FLOAT with six digits.
+INEXACT_TYPES = {"vector", "float"}
+OWN_ROWS = (
+    "\nSET NAMES utf8mb4;\n"
+    "SET SESSION foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00';\n"
+)
+# In dumps of earlier versions, of a view or a trigger: only an administrator may name one.
+OLD_DEFINER = re.compile(rb"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 )DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?")
 LOCK_WAIT_S, LOCK_ATTEMPTS = 5, 3
 ACCESS_DENIED_CODES, LOCK_WAIT_TIMEOUT_CODE = (1044, 1142), 1205
 FIRST_CHUNK_TIMEOUT_S = 30.0  # tables are locked until the first chunk arrives
@@ -66,25 +84,81 @@ class MySQL(ServerStore):
 
     def dump(self, file: Path, progress: ByteCounter) -> Measures:
         client = self.find_client("mysqldump", "mariadb-dump")
-        flags = ["--single-transaction", "--quick", "--hex-blob", "--no-tablespaces", "--max-allowed-packet=256M"]
-        flags += [] if "MariaDB" in client.version else ["--set-gtid-purged=OFF", "--column-statistics=0"]
-        tail = b""
+        with self.session() as connection, connection.cursor() as cursor:
+            objects, hidden = mysql_objects.read_objects(cursor)
+            by_hand = [table for table, columns in list_columns(cursor).items() if any(map(needs_own_insert, columns))]
+            names = [name for kind, name in mysql_objects.list_objects(cursor) if kind == "view"]
+        self.notes = self.describe_hidden(hidden)
+        by_hand = [table for table in by_hand if table.name not in names]
+        ignored = [f"--ignore-table={self.settings['NAME']}.{name}" for name in [*names, *(table.name for table in by_hand)]]
         with ExitStack() as stack:
             with self.lock_writers():
-                arguments = [*self.connection_arguments(client), *flags, self.settings["NAME"]]
-                process = stack.enter_context(clients.run_client(self.place, client, arguments, self.client_environment()))
-                chunks = clients.read_chunks(self.place, process, FIRST_CHUNK_TIMEOUT_S)
+                chunks = stack.enter_context(self.run_dump(client, *ignored))
                 head = read_until_transaction(chunks)
                 connection = stack.enter_context(self.open_snapshot())
             out = stack.enter_context(gzip.open(file, "xb", GZIP_LEVEL))
             for chunk in chain([head.removeprefix(SANDBOX_LINE)], chunks):
                 out.write(chunk)
                 progress(len(chunk))
-                tail = (tail + chunk)[-200:]
-            measures = measure_tables(connection)
+            if by_hand:
+                names = [table.name for table in by_hand]
+                for chunk in chain(
+                    stack.enter_context(self.run_dump(client, "--no-data", tables=names)), self.write_rows(connection, by_hand)
+                ):
+                    out.write(chunk.removeprefix(SANDBOX_LINE))
+                    progress(len(chunk))
+            out.write(mysql_objects.write_section(objects).encode())
+            return measure_tables(connection)
+
+    def describe_hidden(self, hidden: list[str]) -> list[str]:
+        """Return a sentence about what the backup does not contain."""
+        if not hidden:
+            return []
+        step = f"Let its administrator GRANT SHOW_ROUTINE ON *.* TO {self.settings['USER']!r} (MariaDB: SELECT ON mysql.proc)"
+        return [f"{self.place}: the user may not read {', '.join(hidden)}, which the backup does not contain. {step}."]
+
+    @contextmanager
+    def run_dump(self, client: clients.Client, *options: str, tables: Sequence[str] = ()) -> Iterator[Iterator[bytes]]:
+        """Run the dump program and yield its output; raise Terminal at its end where that is not the end of a dump."""
+        flags = ["--single-transaction", "--quick", "--hex-blob", "--no-tablespaces", "--skip-triggers", "--max-allowed-packet=256M"]
+        flags += [f"--net-buffer-length={STATEMENT_BYTES}"]
+        flags += [] if "MariaDB" in client.version else ["--set-gtid-purged=OFF", "--column-statistics=0"]
+        arguments = [*self.connection_arguments(client), *flags, *options, "--", self.settings["NAME"], *tables]
+        with clients.run_client(self.place, client, arguments, self.client_environment()) as process:
+            tail = b""
+
+            def read_all() -> Iterator[bytes]:
+                nonlocal tail
+                for chunk in clients.read_chunks(self.place, process, FIRST_CHUNK_TIMEOUT_S):
+                    tail = (tail + chunk)[-200:]
+                    yield chunk
+
+            yield read_all()
         if END_OF_DUMP not in tail:
             raise Terminal(f"{self.place}: {client.name} ended before the dump was complete. Run the command again.")
-        return measures
+
+    def write_rows(self, connection: BaseDatabaseWrapper, tables: list[Table]) -> Iterator[bytes]:
+        """Yield INSERT statements for tables whose rows the dump program writes so that they cannot be restored, or not exactly."""
+        with connection.cursor() as cursor:
+            columns = list_columns(cursor)
+        yield OWN_ROWS.encode()
+        for table in tables:
+            stored = [column for column in columns[table] if not column.is_generated]
+            names = ", ".join(quote_name("mysql", column.name) for column in stored)
+            insert = f"INSERT INTO {table.quoted('mysql')} ({names}) VALUES\n"
+            query = f"SELECT {', '.join(map(literal_of, stored)) or 'NULL'} FROM {table.quoted('mysql')}"  # noqa: S608
+            with closing(connection.connection.cursor(MySQLdb.cursors.SSCursor)) as rows:
+                rows.execute(query)
+                yield from write_statements(insert, map(partial(self.write_row, table), rows))
+
+    def write_row(self, table: Table, values: tuple[Any, ...]) -> str:
+        if None in values:  # the server gives NULL for what is longer than its max_allowed_packet
+            raise Terminal(
+                f"{self.place}: a value of {table.label} is too long for a backup: raise the server's max_allowed_packet to more than "
+                "twice its length, then run the command again."
+            )
+        texts = (value.decode() if isinstance(value, bytes) else str(value) for value in values)
+        return f"({', '.join(texts)})".replace("\r", "\\r").replace("\n", "\\n")
 
     @contextmanager
     def lock_writers(self) -> Iterator[None]:
@@ -96,7 +170,7 @@ class MySQL(ServerStore):
 
     def lock_tables(self, cursor: Any) -> None:
         """Lock all tables for reading, waiting for long transactions. Raises AccessDenied where the user may not."""
-        names = ", ".join(f"{self.quote_name(table)} READ" for table in self.list_tables())
+        names = ", ".join(f"{table.quoted(self.vendor)} READ" for table in self.list_tables())
         cursor.execute(f"SET lock_wait_timeout = {LOCK_WAIT_S}")
         for attempt in range(LOCK_ATTEMPTS):
             try:
@@ -115,24 +189,89 @@ class MySQL(ServerStore):
     def open_snapshot(self) -> Iterator[BaseDatabaseWrapper]:
         """Open a session in a read-only transaction with a consistent snapshot."""
         with self.session() as connection, connection.cursor() as cursor:
+            cursor.execute("SET SESSION sql_mode = '', time_zone = '+00:00'")
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             yield connection
 
-    def load(self, file: Path, progress: ByteCounter) -> None:
+    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         client = self.find_client("mysql", "mariadb")
-        arguments = [*self.connection_arguments(client), "--max-allowed-packet=256M", self.settings["NAME"]]
+        arguments = [*self.connection_arguments(client), "--max-allowed-packet=256M"]
+        arguments += ["--init-command=SET SESSION sql_log_bin = 0"] if self.is_throwaway and self.may_skip_binary_log() else []
+        arguments += [self.settings["NAME"]]
+        with self.drop_tables_on_failure(), gzip.open(file) as dump:
+            lines = iter(dump)
+            with clients.run_client(self.place, client, arguments, self.client_environment(), feeds=True) as process:
+                for line in filter_lines(lines, all_rows):
+                    clients.write_chunk(process, line)
+                    progress(len(line))
+            return self.create_objects(list(mysql_objects.read_section(line.decode() for line in lines)))
+
+    def create_objects(self, objects: list[StoredObject]) -> list[str]:
+        with self.session() as connection, connection.cursor() as cursor:
+            refused = mysql_objects.create_objects(cursor, objects, self.is_throwaway)
+        user, database = self.settings["USER"], self.settings["NAME"]
+        return [mysql_objects.explain_refusal(each, error, self.place, user, database) for each, error in refused if not each.is_broken]
+
+    def may_skip_binary_log(self) -> bool:
+        """Return True if the user may keep a throwaway database out of the binary log."""
         try:
-            with (
-                gzip.open(file) as dump,
-                clients.run_client(self.place, client, arguments, self.client_environment(), feeds=True) as process,
-            ):
-                while chunk := dump.read(clients.CHUNK):
-                    clients.write_chunk(process, chunk)
-                    progress(len(chunk))
-        except BaseException:
-            self.drop_tables()
-            raise
+            self.execute("SET SESSION sql_log_bin = 0")
+        except EtlError:
+            return False
+        return True
+
+    def list_databases(self, cursor: Any) -> list[str]:
+        cursor.execute("SHOW DATABASES")
+        return [read_text(row[0]) for row in cursor.fetchall()]
+
+    def lock_name(self, cursor: Any, name: str) -> bool:
+        cursor.execute("SET SESSION wait_timeout = 86400")
+        cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
+        return bool(cursor.fetchone()[0])
+
+
+def needs_own_insert(column: Column) -> bool:
+    """Return True if the dump program spoils the rows: values of a generated column are refused (3105), FLOAT is rounded to 6 digits."""
+    return column.is_generated or column.type in INEXACT_TYPES
+
+
+def literal_of(column: Column) -> str:
+    """Return the SQL with which the server writes a value as a literal."""
+    name = quote_name("mysql", column.name)
+    if column.type in BINARY_TYPES or column.type.endswith(("blob", "binary")):
+        return f"IF({name} IS NULL, 'NULL', IF(LENGTH({name}) = 0, QUOTE(''), CONCAT('0x', HEX({name}))))"
+    return f"QUOTE({name} + 0e0)" if column.type == "float" else f"QUOTE({name})"
+
+
+def write_statements(insert: str, rows: Iterator[str]) -> Iterator[bytes]:
+    """Yield INSERT statements of about STATEMENT_BYTES."""
+    some, size = [], 0
+    for row in rows:
+        some.append(row)
+        size += len(row)
+        if size > STATEMENT_BYTES:
+            yield f"{insert}{',\n'.join(some)};\n".encode()
+            some, size = [], 0
+    if some:
+        yield f"{insert}{',\n'.join(some)};\n".encode()
+
+
+def filter_lines(lines: Iterator[bytes], all_rows: bool) -> Iterator[bytes]:
+    """Yield the lines of a dump up to its other objects, without definers; without `all_rows` one INSERT statement of each table."""
+    section, seen, is_skipping = mysql_objects.SECTION.encode(), set(), False
+    for line in lines:
+        if line.startswith(section):
+            return
+        if line.startswith(b"INSERT INTO"):
+            table = line.partition(b" VALUES")[0]
+            is_skipping = not all_rows and table in seen
+            seen.add(table)
+        elif not line.startswith(b"("):  # more rows of the statement
+            is_skipping = False
+            line = OLD_DEFINER.sub(rb"\1", line)
+        if not is_skipping:
+            yield line
 
 
 def read_until_transaction(chunks: Iterator[bytes]) -> bytes:

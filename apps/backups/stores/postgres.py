@@ -1,15 +1,17 @@
 """PostgreSQL: pg_dump and pg_restore, both in one transaction."""
 
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from apps.backups import clients
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores.base import ByteCounter, ServerStore
-from techmarket.errors import Misconfigured
+from techmarket.errors import AccessDenied, Misconfigured, Terminal
 
 # Options of the connection as variables of the client programs: everybody on the machine can read a command line.
 VARIABLES = {
@@ -22,6 +24,28 @@ VARIABLES = {
 LOCK_TIMEOUT = "10s"
 # pg_restore of this version and later sends `SET transaction_timeout`, which older servers refuse.
 TRANSACTION_TIMEOUT_VERSION = 17
+
+
+# A line of pg_restore's list: its numbers, and what it is with schema, name and owner.
+ENTRY = re.compile(r"(\d+; \d+ \d+) (.+)")
+EXTENSION, EXTENSION_COMMENT = re.compile(r"EXTENSION - (.+?) ?$"), re.compile(r"COMMENT - EXTENSION ")
+SUPERUSER_ENTRY = re.compile(r"(EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|FOREIGN DATA WRAPPER) - ")
+CREATABLE_EXTENSIONS = "SELECT name FROM pg_available_extension_versions WHERE trusted OR NOT superuser"
+OWN_SCHEMA = "nspname <> 'information_schema' AND nspname !~ '^pg_'"
+HAS_OBJECTS = (
+    f"SELECT EXISTS (SELECT FROM pg_namespace WHERE {OWN_SCHEMA} AND nspname <> 'public')"  # noqa: S608  conditions of ours alone
+    f" OR EXISTS (SELECT FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE {OWN_SCHEMA})"
+    f" OR EXISTS (SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE {OWN_SCHEMA})"
+    f" OR EXISTS (SELECT FROM pg_type JOIN pg_namespace n ON n.oid = typnamespace WHERE {OWN_SCHEMA})"
+)
+# Tables that the user may not read, with what it lacks: pg_dump then makes no dump at all.
+UNREADABLE = (
+    "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"  # noqa: S608
+    f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p', 'S')"
+    " AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"
+    " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')"
+    " ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 1"
+)
 
 
 class PostgreSQL(ServerStore):
@@ -58,6 +82,7 @@ class PostgreSQL(ServerStore):
     def dump(self, file: Path, progress: ByteCounter) -> Measures:
         client = self.find_client("pg_dump")
         with self.session() as connection, connection.cursor() as cursor:
+            self.refuse_unreadable(cursor)
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             cursor.execute("SELECT pg_export_snapshot()")
             snapshot = cursor.fetchone()[0]
@@ -67,19 +92,91 @@ class PostgreSQL(ServerStore):
                 "--compress=3",
                 f"--snapshot={snapshot}",
                 f"--lock-wait-timeout={LOCK_TIMEOUT}",
+                *(f"--exclude-table-data=public.{table}" for table in self.without_rows),
             ]
             with clients.run_client(self.place, client, arguments, self.client_environment()) as process, file.open("xb") as out:
                 for chunk in clients.read_chunks(self.place, process):
                     out.write(chunk)
                     progress(len(chunk))
-            return measure_tables(connection)
+            return measure_tables(connection, self.without_rows)
 
-    def load(self, file: Path, progress: ByteCounter) -> None:
+    def refuse_unreadable(self, cursor: Any) -> None:
+        """Raise AccessDenied with the tables that the user may not read."""
+        cursor.execute(UNREADABLE)
+        if names := [row[0] for row in cursor.fetchall()]:
+            schemas = ", ".join(sorted({name.split(".")[0] for name in names}))
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {self.settings['USER']} and GRANT SELECT on them"
+            problem = f"user {self.settings['USER']!r} may not read {', '.join(names[:3])}{more}, which a backup has to"
+            raise AccessDenied(f"{self.place}: {problem}. Run {grant}, then run the command again.")
+
+    def list_databases(self, cursor: Any) -> list[str]:
+        cursor.execute("SELECT datname FROM pg_database")
+        return [row[0] for row in cursor.fetchall()]
+
+    def lock_name(self, cursor: Any, name: str) -> bool:
+        cursor.execute("SET idle_session_timeout = 0")
+        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
+        return bool(cursor.fetchone()[0])
+
+    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
+        client = self.find_client("pg_restore")
         flags = ["--no-password", "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
-        arguments = [*flags, f"--dbname={self.settings['NAME']}", str(file)]
-        with clients.run_client(self.place, self.find_client("pg_restore"), arguments, self.client_environment()):
-            pass
+        flags += [] if all_rows else ["--schema-only"]
+        flags += ["--clean", "--if-exists"] if self.has_objects() else []
+        entries = self.read_entries(client, file)
+        left_out, refused = self.find_refused(entries)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as listing:
+            listing.writelines(f"{number} {text}\n" for number, text in entries if number not in left_out)
+            listing.flush()
+            arguments = [*flags, f"--use-list={listing.name}", f"--dbname={self.settings['NAME']}", str(file)]
+            try:
+                with clients.run_client(self.place, client, arguments, self.client_environment()):
+                    pass
+            except Terminal as error:
+                raise type(error)(" ".join([str(error), *(f"{refusal}." for refusal in refused)])) from error
         progress(file.stat().st_size)
+        return refused
+
+    def has_objects(self) -> bool:
+        """Return True if the database has anything that the dump may have, too."""
+        with self.session() as connection, connection.cursor() as cursor:
+            cursor.execute(HAS_OBJECTS)
+            return bool(cursor.fetchone()[0])
+
+    def find_refused(self, entries: list[tuple[str, str]]) -> tuple[set[str], list[str]]:
+        """Return the entries to leave out, and a message for each that is missing then: those that only a superuser may create.
+
+        An extension that the database has is left as it is, in a throwaway one also one that the configured database has.
+        """
+        with self.session() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+            is_superuser = bool(cursor.fetchone()[0])
+            cursor.execute(CREATABLE_EXTENSIONS)
+            creatable = {row[0] for row in cursor.fetchall()}
+            present = list_extensions(cursor)
+        with type(self)(self.alias).session() as connection, connection.cursor() as cursor:
+            present_there = list_extensions(cursor)
+        left_out, refused = set(), []
+        for number, text in entries:
+            name = extension_of(text)
+            if name in present or (not is_superuser and is_refused(text, name, creatable)):
+                left_out.add(number)
+            if number not in left_out or EXTENSION_COMMENT.match(text) or name in present | present_there:
+                continue
+            if name:
+                step = f"Let its administrator run CREATE EXTENSION {name} in {self.settings['NAME']}"
+                refused.append(f"{self.place}: extension {name} cannot be created by {self.settings['USER']!r}. {step}")
+            else:
+                what = text.rsplit(" ", 1)[0].replace(" - ", " ").lower()
+                refused.append(f"{self.place}: {what} can be created by a superuser only. Let the administrator restore it by hand")
+        return left_out, refused
+
+    def read_entries(self, client: clients.Client, file: Path) -> list[tuple[str, str]]:
+        """Return the dump's table of contents: the numbers of each entry and its description."""
+        with clients.run_client(self.place, client, ["--list", str(file)], {}) as process:
+            lines = b"".join(clients.read_chunks(self.place, process)).decode(errors="replace").splitlines()
+        return [(match[1], match[2]) for line in lines if (match := ENTRY.match(line))]
 
     def restore_grants(self, file: Path) -> list[str]:
         """Run the grants one by one, so that a role that does not exist leaves the others their rights; return the missing roles."""
@@ -100,6 +197,22 @@ class PostgreSQL(ServerStore):
         with clients.run_client(self.place, client, ["--schema-only", "--no-owner", "--file=-", str(file)], {}) as process:
             script = b"".join(clients.read_chunks(self.place, process)).decode()
         return [line for line in script.splitlines() if line.startswith(("GRANT ", "REVOKE ")) and line.endswith(";")]
+
+
+def list_extensions(cursor: Any) -> set[str]:
+    cursor.execute("SELECT extname FROM pg_extension")
+    return {row[0] for row in cursor.fetchall()}
+
+
+def extension_of(text: str) -> str:
+    """Return the name of the extension that an entry creates, or ""."""
+    match = EXTENSION.match(text)
+    return match[1] if match else ""
+
+
+def is_refused(text: str, extension: str, creatable: set[str]) -> bool:
+    """Return True if only a superuser, or the owner of an extension, may create this entry."""
+    return extension not in creatable if extension else bool(EXTENSION_COMMENT.match(text) or SUPERUSER_ENTRY.match(text))
 
 
 def find_version_mismatch(server: int, version: str) -> str:

@@ -1,7 +1,9 @@
 """SQLite: its online backup, which copies a file as of one instant while other programs write to it."""
 
 import errno
+import fcntl
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import Self
 
 from apps.backups.measure import Measures
-from apps.backups.stores.base import ByteCounter, Store
+from apps.backups.stores.base import ByteCounter, Store, read_only_message
 from techmarket.diagnosis import diagnosed
+from techmarket.errors import ReadOnly
 
+THROWAWAY_PREFIX = ".verify-"
 LOCK_TIMEOUT_S = 30.0  # how long to wait for a program that is writing
 
 
@@ -35,8 +39,18 @@ class SQLite(Store):
                 if "full" in str(error):  # the disk of the backup, not that of the database
                     raise OSError(errno.ENOSPC, str(error)) from error
                 raise
+            copy = type(self)(self.alias, str(file))
+            copy.empty_tables()
         progress(file.stat().st_size)
-        return type(self)(self.alias, str(file)).measure_single_file()
+        return copy.measure_single_file()
+
+    def empty_tables(self) -> None:
+        """Delete the rows that a backup leaves out, and give their space back."""
+        with closing(sqlite3.connect(self.settings["NAME"], isolation_level=None)) as connection:
+            for table in self.without_rows:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608  a name of ours
+            if self.without_rows:
+                connection.execute("VACUUM")
 
     def measure_single_file(self) -> Measures:
         """Measure, then remove the files that the session made beside the database (WAL)."""
@@ -45,19 +59,53 @@ class SQLite(Store):
             connection.execute("PRAGMA journal_mode=DELETE")
         return measures
 
-    def load(self, file: Path, progress: ByteCounter) -> None:
+    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         """Replace every page in one transaction: a program that has the file open sees all of the dump or nothing."""
         with diagnosed(self.alias):
             copy_database(f"{file.absolute().as_uri()}?mode=ro&immutable=1", self.make_uri("mode=rwc"))
         progress(file.stat().st_size)
+        return []
 
     def drop_tables(self) -> None:
         """Do nothing: `load` replaces every page."""
 
     @contextmanager
     def create_throwaway(self) -> Iterator[Self]:
-        with tempfile.TemporaryDirectory(dir=Path(self.settings["NAME"]).parent, prefix=".verify-") as folder:
-            yield type(self)(self.alias, str(Path(folder) / "throwaway.sqlite3"))
+        top = Path(self.settings["NAME"]).parent
+        for left in top.glob(f"{THROWAWAY_PREFIX}*"):
+            with lock_folder(left) as is_free:
+                if is_free:
+                    shutil.rmtree(left, ignore_errors=True)
+        with self.make_throwaway_folder(top) as folder, lock_folder(folder):
+            yield type(self)(self.alias, str(folder / "throwaway.sqlite3"))
+
+    @contextmanager
+    def make_throwaway_folder(self, top: Path) -> Iterator[Path]:
+        try:
+            folder = tempfile.TemporaryDirectory(dir=top, prefix=THROWAWAY_PREFIX)
+        except OSError as error:
+            raise ReadOnly(read_only_message(f"{self.place} ({error.strerror})", self.alias)) from error
+        with folder as path:
+            yield Path(path)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[bool]:
+    """Hold a lock on a folder, which ends with this process; yield False where another process has it, or the folder is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def copy_database(source_uri: str, target_uri: str) -> None:

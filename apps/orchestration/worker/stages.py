@@ -42,7 +42,7 @@ from apps.orchestration.standing import standing_rejects
 from apps.warehouse.loads import Load, latest_load
 from techmarket.connections import close_dead_connections
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import ClaimLost
+from techmarket.errors import BatchesLost, ClaimLost
 from techmarket.messages import Message, message
 
 COMMIT_TIMEOUT_S = 60  # that a commit of the warehouse may take
@@ -69,7 +69,14 @@ def plan_stage(task: Task, report: Report) -> Landed:
     return Landed(batches, checks=plan.warnings, plan=plan)
 
 
+def refuse_lost_batches(run: Run) -> None:
+    """Raise BatchesLost where the batches of earlier tasks are gone: a transform would take that for rows that have not changed."""
+    if run.has_lost_batches:
+        raise BatchesLost
+
+
 def extract_stage(task: Task, report: Report) -> Landed:
+    refuse_lost_batches(task.run)
     target = TARGETS[task.subject]
     if isinstance(target, Fact):
         batches = extract_fact(target, (task.low, task.high), touched_orders(task))
@@ -88,6 +95,7 @@ def touched_orders(task: Task) -> Any:
 
 
 def transform_stage(task: Task, report: Report) -> Landed:
+    refuse_lost_batches(task.run)
     raw = {batch.name: open_batch(batch) for batch in batches_of(task)}
     found = fingerprint_of(task, raw, requested_on(task.run))
     if found is None or (found and found == known_fingerprint(task)):
@@ -145,6 +153,7 @@ def load_stage(task: Task, report: Report) -> Landed:
         load = Load.objects.filter(run_uuid=run.uuid).first()
     if load:  # an earlier attempt committed, and the connection broke before the answer
         return Landed(written={table: read_written(counts) for table, counts in load.counts.items()})
+    refuse_lost_batches(run)
     refuse_moved_rows(run)
     published = publish(
         PublishRequest(

@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from apps.backups import folders
 from apps.backups.backup import make_backup
-from apps.backups.restore import check_backup, verify_backup
+from apps.backups.restore import RefusedObjects, check_backup, join_refused, verify_backup
 from apps.backups.terminal import print_manifest, show_progress
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop, whole_number
@@ -51,10 +51,12 @@ class Command(BaseCommand):
 
     def make(self, top: Path, options: dict[str, Any]) -> None:
         with show_progress("dump") as progress:
-            folder, manifest = make_backup(top, progress)
+            folder, manifest, notes = make_backup(top, progress)
         if options["verbosity"]:
             print_manifest(manifest)
             self.stdout.write(f"Backup: {folder}")
+        for note in notes:
+            self.stderr.write(note)
         if options["verify"] is not None:
             self.verify(folder, options["verbosity"])
         removed = folders.remove_oldest(top, options["keep"] or settings.BACKUP_KEEP)
@@ -64,11 +66,13 @@ class Command(BaseCommand):
     def verify(self, folder: Path, verbosity: int) -> None:
         manifest = check_backup(folder)
         with show_progress("verify") as progress:
-            differences = verify_backup(folder, manifest, progress)
+            differences, refused = verify_backup(folder, manifest, progress)
         if differences:
             shown, more = differences[:DIFFERENCES_SHOWN], len(differences) - DIFFERENCES_SHOWN
             rest = f"; and {more} more" if more > 0 else ""
             raise BackupDamaged(f"{folder.name}: the restored databases differ from the manifest: {'; '.join(shown)}{rest}.")
+        if refused:
+            raise RefusedObjects(f"{join_refused(refused)}. {folder.name} is complete, and its tables were restored and are equal.")
         if not verbosity:
             return
         tables = sum(len(dump.tables) for dump in manifest.databases.values())

@@ -8,7 +8,17 @@ from django.core.management.base import CommandParser
 
 from apps.backups import folders
 from apps.backups.manifest import Manifest
-from apps.backups.restore import RunActive, check_backup, refuse_active_run, refuse_used_databases, restore_backup
+from apps.backups.restore import (
+    RefusedObjects,
+    RunActive,
+    check_backup,
+    describe_replaced,
+    join_refused,
+    refuse_active_run,
+    refuse_used_databases,
+    restore_backup,
+    try_backup,
+)
 from apps.backups.terminal import print_manifest, show_progress
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop
@@ -44,13 +54,25 @@ class Command(BaseCommand):
             stop(str(error), ExitCode.SKIPPED)
         refuse_used_databases(manifest)
         if options["dry_run"]:
-            print_manifest(manifest)
-            return self.stdout.write(f"{folder.name} is complete and can be restored.")
+            return self.try_restore(folder, manifest)
         return self.restore(folder, manifest, options["verbosity"])
+
+    def try_restore(self, folder: Path, manifest: Manifest) -> None:
+        print_manifest(manifest)
+        with show_progress("try") as progress:
+            refused, untried = try_backup(folder, manifest, progress)
+        if refused:
+            raise RefusedObjects(f"{join_refused(refused)}. {folder.name} is complete; without that its tables alone would be restored.")
+        for line in describe_replaced(manifest):
+            self.stdout.write(line)
+        if untried:
+            self.stderr.write(f"{untried[0]} Whether the server takes the dump was not tried.")
+            return self.stdout.write(f"{folder.name} is complete.")
+        return self.stdout.write(f"{folder.name} is complete and can be restored: its structure was, in throwaway databases.")
 
     def restore(self, folder: Path, manifest: Manifest, verbosity: int) -> None:
         with show_progress("restore") as progress:
-            missing_roles = restore_backup(folder, manifest, progress)
+            missing_roles, refused = restore_backup(folder, manifest, progress)
         if verbosity:
             print_manifest(manifest)
             self.stdout.write(f"Restored: {folder.name}, equal to its manifest.")
@@ -64,3 +86,7 @@ class Command(BaseCommand):
                 count = count_pending_migrations(alias)
             if count:
                 self.stderr.write(f"{alias} lacks {count} migrations of this version. {MIGRATE}")
+        if refused:
+            raise RefusedObjects(
+                f"{join_refused(refused)}. All tables of {folder.name} are restored; create the rest by hand from the end of its dump."
+            )
