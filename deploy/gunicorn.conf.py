@@ -1,16 +1,13 @@
-"""gunicorn's settings in the image. Its own variable WEB_CONCURRENCY sets the number of processes."""
-
-import os
+"""gunicorn's settings in the image."""
 
 from django.conf import settings
 
-from techmarket.environment import Environment, exit_on_invalid_settings, load_settings_or_exit
+from techmarket.environment import load_settings_or_exit
 
 load_settings_or_exit()
 
-with exit_on_invalid_settings():
-    bind = f"0.0.0.0:{Environment(os.environ).number('PORT', 8000, 1, 65_535)}"
-    workers = Environment(os.environ).number("WEB_CONCURRENCY", 2, 1, 256)
+bind = f"0.0.0.0:{settings.PORT}"
+workers = settings.WEB_PROCESSES
 worker_class = "gthread"
 threads = 4
 preload_app = True  # processes share the memory of the imported code
