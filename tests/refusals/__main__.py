@@ -18,7 +18,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder))
         for case in CASES:
-            if only and case.kind not in only:
+            if only and case.kind not in only and case.what not in only:
                 continue
             try:
                 result = stage.run(case)

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     COMMAND = "command"
     DATABASE = "database"
     PROGRAM = "program"
+    SHELL = "shell"
     PAGE = "page"
 
 
@@ -89,6 +90,11 @@ def program(what: str, typed: str, code: int, sentence: str, **env: str) -> Case
     """Return the row of another program than manage.py, or of a start that a prepared process cannot imitate."""
     shown = "".join(f"{name}={value} " for name, value in env.items())
     return Case(what, f"{shown}{typed}", code, sentence, Kind.PROGRAM, ("sh", "-c", typed), env)
+
+
+def shell(what: str, typed: str, code: int, sentence: str, **env: str) -> Case:
+    """Return the row of a command in an unusual shell, which a prepared process cannot imitate, with a copy of the shop."""
+    return Case(what, typed, code, sentence, Kind.SHELL, ("sh", "-c", typed), env)
 
 
 def page(what: str, request: str, status: int, sentence: str, **options: object) -> Case:

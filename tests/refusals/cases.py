@@ -3,10 +3,12 @@
 import gzip
 import sqlite3
 from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.refusals.case import FOLDER, SECRET, Case, command, database, line, page, program, setting, value_file
+from tests.refusals.case import FOLDER, SECRET, Case, command, database, line, page, program, setting, shell, value_file
 
+Damage = Callable[[Path], None]
 GOOD_KEY = f"{SECRET}-k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB"
 PRODUCTION = {"DEBUG": "false", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.example.com"}
 PG, MY, REDIS = f"postgres://dwh:{SECRET}@", f"mysql://orders:{SECRET}@", f"redis://:{SECRET}@"
@@ -83,7 +85,7 @@ SETTINGS = (
     setting("a notice with a space in its address", "NOTIFY_URL: the address is not", NOTIFY_URL=f"https://chat.example.com/{SECRET} x"),
     setting("a notice to a port that is none", "NOTIFY_URL: ", NOTIFY_URL=f"https://chat.example.com:x/{SECRET}"),
     setting("Metabase without a scheme", "METABASE_URL: the address is not", METABASE_URL="metabase:3000"),
-    setting("Metabase with a password in its address", "METABASE_URL: the address is not", METABASE_URL=f"http://admin:{SECRET}@metabase:3000"),
+    setting("Metabase with a password in its address", "METABASE_URL: the address holds a user; those are METABASE_USER and METABASE_PASS", METABASE_URL=f"http://admin:{SECRET}@metabase:3000"),
     setting("Metabase at a port that is none", "METABASE_URL: ", METABASE_URL="http://metabase:99999"),
     setting("Metabase without an address", "METABASE_URL: ", METABASE_URL=""),
     setting("a secret instead of a folder", "VAR_DIR: ", VAR_DIR=f"postgres://u:{SECRET}@h/d"),
@@ -165,7 +167,7 @@ ADDRESSES = (
     setting("a file with a number sign", "DWH_URL: a # in a path is written as %23", DWH_URL="sqlite:////data/a#b"),
     setting("a file with a percent sign", "DWH_URL: the path or an option is wrong: has a %", DWH_URL="sqlite:////data/100%/dwh"),
     setting("Metabase's warehouse by a socket", "DWH_BI_URL: Metabase cannot connect by a socket", DWH_BI_URL=f"postgres://bi:{SECRET}@/dwh?socket=/run/postgresql"),
-    setting("a broker of another kind", "CELERY_BROKER_URL: the address is not redis://host:port/number", CELERY_BROKER_URL=f"amqp://guest:{SECRET}@127.0.0.1//"),
+    setting("a broker of another kind", "CELERY_BROKER_URL: the address is not redis://:password@host:port/number", CELERY_BROKER_URL=f"amqp://guest:{SECRET}@127.0.0.1//"),
     setting("a broker without a host", "CELERY_BROKER_URL: the address is not redis://", CELERY_BROKER_URL="redis://"),
     setting("a broker at a port that is none", "CELERY_BROKER_URL: the address is not redis://", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:x/0"),
     setting("a broker's database that is a word", "CELERY_BROKER_URL: ", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:6379/zero"),
@@ -231,7 +233,6 @@ VALUE_FILES = (
     value_file("a number as a word", "BACKUP_KEEP", b"many", "BACKUP_KEEP: 'many' is not a whole number"),
 )
 
-CASES: tuple[Case, ...] = (*SETTINGS, *ADDRESSES, *FILES, *VALUE_FILES)
 
 # --- Commands, in a loaded shop: refused before anything is written ---
 BIG = "9" * 30
@@ -239,7 +240,7 @@ COMMANDS = (
     command("a command that is none", "run-etl", 2, "Unknown command: 'run-etl'"),
     command("a mistyped command", "run_elt", 2, "Unknown command: 'run_elt'. Did you mean run_etl?"),
     command("an empty command", ("",), 2, "Unknown command: ''"),
-    command("a command that is not UTF-8", ("run\udcff",), 2, "Unknown command"),
+    command("a command that is not UTF-8", ("run\udcff",), 2, "An argument is not UTF-8"),
     command("an unknown option", "run_etl --force", 2, "unrecognized arguments: --force. See"),
     command("an abbreviated option", "run_etl --dry", 2, "unrecognized arguments: --dry. See"),
     command("an option with a typographic dash", "run_etl —full", 2, "unrecognized arguments: —full"),
@@ -261,7 +262,7 @@ COMMANDS = (
     command("the 29th of February of a common year", "run_etl --start-date 2023-02-29 --end-date 2023-03-01", 2, "no day 2023-02-29"),
     command("month 99", "run_etl --start-date 2024-01-01 --end-date 9999-99-99", 2, "no day 9999-99-99"),
     command("the year 0", "run_etl --start-date 0000-01-01 --end-date 2024-01-01", 2, "no day 0000-01-01"),
-    command("an American date", "run_etl --start-date 01/02/2024 --end-date 2024-12-31", 2, "'01/02/2024' is not a day as 2024-01-31"),
+    command("an American date", "run_etl --start-date 01/02/2024 --end-date 2024-12-31", 2, "'01/02/2024' is not a day. Write it as 2024-01-31"),
     command("a Ukrainian date", "run_etl --start-date 31.01.2024 --end-date 2024-12-31", 2, "'31.01.2024' is not a day"),
     command("an instant instead of a day", "run_etl --start-date 2024-01-01T00:00 --end-date 2024-12-31", 2, "is not a day"),
     command("a day by a word", "run_etl --start-date yesterday --end-date 2024-12-31", 2, "'yesterday' is not a day"),
@@ -277,22 +278,22 @@ COMMANDS = (
     command("a run by a word", "run_etl --resume last", 2, "'last' is not a whole number"),
     command("a run larger than a number of a database", f"run_etl --resume {BIG}", 2, "is not a whole number from 1 to 9223372036854775807"),
     command("a run that is not there", "run_etl --resume 999", 2, "999"),
-    command("a run that has succeeded", "run_etl --resume 1", 2, "1"),
+    command("a run that has succeeded", "run_etl --resume 1", 3, "Run 1 has succeeded already; there is nothing to resume"),
     command("a run and a mode", "run_etl --resume 1 --mode full", 2, "--resume repeats the run's own options"),
     command("acceptance without a run", "run_etl --accept late", 2, "--accept"),
-    command("acceptance of a run that nothing stopped", "run_etl --resume 1 --accept late", 2, "1"),
+    command("acceptance of a run that nothing stopped", "run_etl --resume 1 --accept late", 3, "Run 1 has succeeded already"),
     command("acceptance without a reason", ("run_etl", "--resume", "1", "--accept", ""), 2, "accept"),
-    command("rereading without a full run", "run_etl --reread", 2, "--reread"),
+    command("rereading without a full run", "run_etl --reread", 2, "Only a full run rereads everything"),
     command("a run to cancel that is not there", "run_etl --cancel 999", 2, "There is no active run 999"),
     command("a run to cancel that has ended", "run_etl --cancel 1", 2, "There is no active run 1"),
     command("a reason for nothing", "run_etl --reason late", 2, "--reason only with --cancel"),
     command("a reason of 256 letters", f"run_etl --cancel 1 --reason {'x' * 256}", 2, "at most 255 characters"),
-    command("a reason that is not UTF-8", ("run_etl", "--cancel", "1", "--reason", "\udcd0"), 2, "reason"),
+    command("a reason that is not UTF-8", ("run_etl", "--cancel", "1", "--reason", "\udcd0"), 2, "An argument is not UTF-8: '\\udcd0'. Set the terminal to UTF-8"),
     command("a dry run in the background without waiting", "run_etl --dry-run --cancel 1", 2, "Combine --cancel only with --reason"),
     command("an unknown state of rejects", "rejects --state closed", 2, "invalid choice: 'closed'"),
     command("an unknown rule", "rejects --rule nonsense", 2, "invalid choice: 'nonsense'"),
-    command("an unknown table", "rejects --table nonsense", 2, "nonsense"),
-    command("a table that is not UTF-8", ("rejects", "--table", "\udcff"), 2, "table"),
+    command("an unknown table", "rejects --table nonsense", 2, "argument --table: invalid choice: 'nonsense' (choose from"),
+    command("a table that is not UTF-8", ("rejects", "--table", "\udcff"), 2, "An argument is not UTF-8"),
     command("acceptance of rejects without a reason", "rejects --accept 1", 2, "Give --accept together with --reason"),
     command("a reason without rejects", "rejects --reason late", 2, "Give --accept together with --reason"),
     command("a reason of white space", ("rejects", "--accept", "1", "--reason", "  "), 2, "Give --accept together with --reason"),
@@ -304,7 +305,7 @@ COMMANDS = (
     command("CSV with no name", ("rejects", "--csv", ""), 2, "--csv"),
     command("a schedule that is not there", "schedules --pause nightly", 2, "nightly"),
     command("a schedule without a name", ("schedules", "--pause", ""), 2, "schedule"),
-    command("a schedule that is not UTF-8", ("schedules", "--resume", "\udcff"), 2, "schedule"),
+    command("a schedule that is not UTF-8", ("schedules", "--resume", "\udcff"), 2, "An argument is not UTF-8"),
     command("a missed run that is not there", "schedules --run-now 999", 2, "There is no missed run 999"),
     command("a missed run by a word", "schedules --skip all", 2, "'all' is not a whole number"),
     command("two decisions at once", "schedules --skip 1 --run-now 1", 2, "not allowed with argument"),
@@ -323,11 +324,11 @@ COMMANDS = (
     command("a report with a name that is too long", f"report --run 1 --out /tmp/{'x' * 300}.html", 1, "cannot be written: File name too long"),
     command("a report in another language", "report --run 1 --language de", 2, "invalid choice: 'de'"),
     command("a PDF by a browser that is not there", f"report --run 1 --pdf --out {FOLDER}/r.pdf", 4, "CHROMIUM", CHROMIUM="/nowhere/chromium"),
-    command("a PDF by a program that is no browser", f"report --run 1 --pdf --out {FOLDER}/r.pdf", 4, "CHROMIUM", CHROMIUM="/bin/false"),
+    command("a PDF by a program that is no browser", f"report --run 1 --pdf --out {FOLDER}/r.pdf", 1, "/bin/false wrote no PDF: no error output. Set CHROMIUM", CHROMIUM="/bin/false"),
     command("a region that is not there", "kpis --region XX", 2, "There is no region 'XX'. Choose one of"),
     command("a region in small letters", "kpis --region kv", 2, "There is no region 'kv'. Choose one of"),
     command("an empty region", ("kpis", "--region", ""), 2, "There is no region ''"),
-    command("a region that is not UTF-8", ("kpis", "--region", "\udcff"), 2, "There is no region"),
+    command("a region that is not UTF-8", ("kpis", "--region", "\udcff"), 2, "An argument is not UTF-8"),
     command("a region with a NUL byte's neighbour", ("kpis", "--region", "K\x01V"), 2, "There is no region"),
     command("a shop of no orders", "generate_data --orders 0", 2, "'0' is not a whole number from 1 to 20000000"),
     command("a shop larger than a disk", "generate_data --orders 99999999999", 2, "is not a whole number from 1 to 20000000"),
@@ -347,23 +348,265 @@ COMMANDS = (
     command("a folder that is no backup", "restore /etc", 1, "manifest"),
     command("a database that is none", "restore x --only shop", 2, "invalid choice: 'shop' (choose from"),
     command("no backups to keep", "backup --keep 0", 2, "'0' is not a whole number from 1 to 10000"),
-    command("a backup and a verification with a number to keep", "backup --verify x --keep 3", 2, "No backup"),
+    command("a backup and a verification with a number to keep", "backup --verify x --keep 3", 2, "--keep applies to a new backup"),
     command("a backup into a file", "backup --to /dev/null", 4, "/dev/null"),
     command("a backup below a file", "backup --to /dev/null/backups", 4, "/dev/null/backups"),
     command("Metabase without an administrator", "seed_metabase --wait 0", 4, "METABASE_USER is not set", METABASE_USER=""),
     command("Metabase without a warehouse", "seed_metabase --wait 0", 4, "DWH_BI_URL is not set", DWH_BI_URL=""),
     command("Metabase that does not answer", "seed_metabase --wait 0", 4, "127.0.0.1:9", METABASE_URL="http://127.0.0.1:9"),
     command("Metabase in another language", "seed_metabase --language ru", 2, "invalid choice: 'ru'"),
-    command("an administrator without a name", "createsuperuser --noinput", 2, "username"),
-    command("an administrator who exists", "createsuperuser --noinput --username admin --email a@example.com", 2, "admin", DJANGO_SUPERUSER_PASSWORD=f"{SECRET}-2"),
-    command("an administrator whose password is nobody's", "changepassword nobody", 2, "nobody"),
-    command("an app that is none", "migrate nonsense", 2, "nonsense"),
-    command("a database of Django that is none", "migrate --database nowhere", 2, "nowhere"),
-    command("a migration that is none", "migrate orchestration 9999", 2, "9999"),
+    command("an administrator without a name", "createsuperuser --noinput", 1, "You must use --username with --noinput"),
+    command("an administrator who exists", "createsuperuser --noinput --username admin --email a@example.com", 1, "That username is already taken", DJANGO_SUPERUSER_PASSWORD=f"{SECRET}-2"),
+    command("an administrator whose password is nobody's", "changepassword nobody", 1, "user 'nobody' does not exist"),
+    command("an app that is none", "migrate nonsense", 1, "No installed app with label 'nonsense'"),
+    command("a database of Django that is none", "migrate --database nowhere", 2, "argument --database: invalid choice: 'nowhere'"),
+    command("a migration that is none", "migrate orchestration 9999", 1, "Cannot find a migration matching '9999'"),
     command("an app without models", "makemigrations nonsense --check", 2, "nonsense"),
-    command("a port of runserver", "runserver 99999999", 2, "99999999"),
     command("static files nowhere", "findstatic", 2, "required"),
-    command("data from a file that is not there", "loaddata nowhere.json", 2, "nowhere"),
+    command("data from a file that is not there", "loaddata nowhere.json", 1, "No fixture named 'nowhere' found"),
     command("SQL in the shell of a database that is none", "dbshell --database nowhere", 2, "nowhere"),
 )
-CASES = (*CASES, *COMMANDS)
+
+# --- Databases that are not what they should be: each row has a copy of the shop ---
+
+
+def sql(file: str, *statements: str) -> Damage:
+    def damage(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / f"{file}.sqlite3")) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+
+    return damage
+
+
+def write(file: str, content: bytes) -> Damage:
+    def damage(folder: Path) -> None:
+        (folder / file).write_bytes(content)
+
+    return damage
+
+
+def cut(file: str, length: int) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / f"{file}.sqlite3"
+        path.write_bytes(path.read_bytes()[:length])
+
+    return damage
+
+
+def spoil(file: str) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / f"{file}.sqlite3"
+        content = path.read_bytes()
+        path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+
+    return damage
+
+
+def remove(file: str) -> Damage:
+    def damage(folder: Path) -> None:
+        (folder / f"{file}.sqlite3").unlink()
+
+    return damage
+
+
+def make_folder(file: str) -> Damage:
+    def damage(folder: Path) -> None:
+        (folder / f"{file}.sqlite3").unlink()
+        (folder / f"{file}.sqlite3").mkdir()
+
+    return damage
+
+
+CLOSED = "127.0.0.1:1"
+DATABASES = (
+    database("a source that does not answer", "run_etl", 4, "orders_db (127.0.0.1:1) does not answer. Start it, or correct ORDERS_DB_URL", ORDERS_DB_URL=f"{MY}{CLOSED}/orders"),
+    database("a warehouse that does not answer", "run_etl", 4, "dwh (127.0.0.1:1) does not answer. Start it, or correct DWH_URL", DWH_URL=f"{PG}{CLOSED}/dwh"),
+    database("a ledger that does not answer", "run_etl", 4, "control database (127.0.0.1:1) does not answer. Start it, or correct CONTROL_DB_URL", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
+    database("a host that is unknown", "run_etl", 4, "(nohost.invalid:default port): the host's name is unknown", PAYMENTS_DB_URL=f"{MY}nohost.invalid/payments"),
+    database("a warehouse's host that is unknown", "kpis", 4, "(nohost.invalid:default port): the host's name is unknown", DWH_URL=f"{PG}nohost.invalid/dwh"),
+    database("a socket that is not there", "run_etl", 4, "CATALOG_DB_URL", CATALOG_DB_URL=f"mysql://u:{SECRET}@/catalog?socket=/nowhere/mysqld.sock"),
+    database("a warehouse's socket that is not there", "kpis", 4, "DWH_URL", DWH_URL=f"postgres://u:{SECRET}@/dwh?socket=/nowhere"),
+    database("KPIs without a warehouse", "kpis", 4, "dwh (127.0.0.1:1) does not answer", DWH_URL=f"{PG}{CLOSED}/dwh"),
+    database("schedules without a ledger", "schedules", 4, "control database (127.0.0.1:1) does not answer", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
+    database("rejects without a ledger", "rejects", 4, "control database (127.0.0.1:1) does not answer", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
+    database("a report without a warehouse", "report --out FOLDER/r.html", 4, "dwh (127.0.0.1:1) does not answer", DWH_URL=f"{PG}{CLOSED}/dwh"),
+    database("a comparison without a source", "reconcile", 4, "payments_db (127.0.0.1:1) does not answer", PAYMENTS_DB_URL=f"{MY}{CLOSED}/payments"),
+    database("a shop made on a source that does not answer", "generate_data --replace", 4, "auth_db (127.0.0.1:1) does not answer", AUTH_DB_URL=f"{MY}{CLOSED}/auth"),
+    database("a wait in vain", "wait --seconds 0", 4, "dwh (127.0.0.1:1) does not answer", DWH_URL=f"{PG}{CLOSED}/dwh"),
+    database("a wait for sources in vain", "wait --sources --seconds 0", 4, "catalog_db (127.0.0.1:1) does not answer", CATALOG_DB_URL=f"{MY}{CLOSED}/catalog"),
+    database("migrations of a server that does not answer", "migrate_all --wait 0", 4, "control database (127.0.0.1:1) does not answer", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
+    database("a backup of a server that does not answer", "backup", 4, "orders_db (127.0.0.1:1) does not answer", ORDERS_DB_URL=f"{MY}{CLOSED}/orders"),
+    database("an administrator without a ledger", "createsuperuser --noinput --username a --email a@example.com", 4, "127.0.0.1:1", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
+    database("Django's migrate without a ledger", "migrate", 4, "127.0.0.1:1", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
+    database("a source that is no database", "run_etl", 4, "/orders.sqlite3) is not an SQLite file. Correct ORDERS_DB_URL", write("orders.sqlite3", b"Not a database. " * 500)),
+    database("a ledger that is no database", "run_etl", 4, "/control.sqlite3) is not an SQLite file. Correct CONTROL_DB_URL", write("control.sqlite3", b"Not a database. " * 500)),
+    database("a warehouse that is a backup's gzip", "kpis", 4, "/dwh.sqlite3) is not an SQLite file", write("dwh.sqlite3", gzip.compress(b"x" * 9_000))),
+    database("an empty file for a ledger", "run_etl", 4, "lacks a table: no such table: orchestration_run. Run `manage.py migrate_all`", write("control.sqlite3", b"")),
+    database("an empty file for a source", "run_etl", 4, "orders_db (", write("orders.sqlite3", b"")),
+    database("a folder in place of a warehouse", "run_etl", 4, "dwh.sqlite3) cannot be opened", make_folder("dwh")),
+    database("a folder in place of a ledger", "schedules", 4, "control.sqlite3) cannot be opened", make_folder("control")),
+    database("a folder that is not there", "run_etl", 4, "dwh (/nowhere/dwh.sqlite3) cannot be opened", DWH_URL="sqlite:////nowhere/dwh.sqlite3"),
+    database("a source that was deleted", "run_etl", 4, "payments_db (", remove("payments")),
+    database("a ledger that was deleted", "run_etl", 4, "lacks a table: no such table: orchestration_run. Run `manage.py migrate_all`", remove("control")),
+    database("a damaged warehouse", "run_etl", 4, "is damaged", spoil("dwh")),
+    database("a damaged source", "run_etl", 4, "is damaged", spoil("orders")),
+    database("a damaged ledger", "schedules", 4, "is damaged", spoil("control")),
+    database("a warehouse cut in half", "kpis", 4, "is damaged", cut("dwh", 40_000)),
+    database("a source's table that is gone", "run_etl", 4, "user_roles. Restore it in the source database", sql("auth", "DROP TABLE user_roles")),
+    database("a source's column that is gone", "run_etl", 4, "cost", sql("catalog", "ALTER TABLE products RENAME COLUMN cost TO gone")),
+    database("a source's column of another type", "run_etl", 4, "order_items.quantity is text, not bigint", sql("orders", "ALTER TABLE order_items RENAME COLUMN quantity TO gone", "ALTER TABLE order_items ADD COLUMN quantity TEXT")),
+    database("a warehouse's table that is gone", "run_etl", 4, "dim_region", sql("dwh", "ALTER TABLE dim_region RENAME TO gone")),
+    database("a warehouse's column that is gone", "run_etl", 4, "net_amount", sql("dwh", "ALTER TABLE fact_sales RENAME COLUMN net_amount TO gone")),
+    database("KPIs of a table that is gone", "kpis", 4, "fact_sales", sql("dwh", "DROP TABLE fact_sales")),
+    database("a view that is gone", "kpis", 4, "dwh (", sql("dwh", "DROP VIEW kpi_sales")),
+    database("a ledger's table that is gone", "run_etl", 4, "orchestration_task", sql("control", "DROP TABLE orchestration_task")),
+    database("schedules that are gone", "schedules", 4, "django_celery_beat", sql("control", "DROP TABLE django_celery_beat_periodictask")),
+    database("a migration that is pending", "run_etl", 4, "migrate_all", sql("control", "DELETE FROM django_migrations WHERE app = 'orchestration' AND id = (SELECT MAX(id) FROM django_migrations WHERE app = 'orchestration')")),
+    database("a warehouse's migration that is pending", "wait --seconds 0", 4, "migrate_all", sql("dwh", "DELETE FROM django_migrations WHERE app = 'dwh' AND id = (SELECT MAX(id) FROM django_migrations WHERE app = 'dwh')")),
+    database("another program's table of the same name", "migrate_all", 1, "already exists; nothing was published. Correct it there", sql("dwh", "DELETE FROM django_migrations")),
+    database("a mark ahead of the clock", "run_etl", 4, "ahead of the sources' clock", sql("dwh", "UPDATE etl_load SET high_water_mark = '2999-01-01 00:00:00'")),
+    database("a shop without orders' numbers", "generate_data --changes 5", 1, "The shop is empty. Run `manage.py generate_data` first", sql("orders", "DELETE FROM order_items", "DELETE FROM orders"), ),
+    database("a shop too small for faults", "generate_data --faults", 1, "The shop ", sql("orders", "DELETE FROM order_items WHERE order_id > 3", "DELETE FROM orders WHERE id > 3")),
+    database("a source that lost most of its rows", "run_etl --mode full --quiet", 5, "Stopped before publishing", sql("orders", "DELETE FROM order_items WHERE id % 6 <> 0")),
+    database("a source whose tables are emptied", "run_etl --mode full --quiet", 5, "", sql("orders", "DELETE FROM order_items", "DELETE FROM orders")),
+    database("a loss in the warehouse", "reconcile --quiet", 6, "differ", sql("dwh", "DELETE FROM fact_sales WHERE order_id < 100")),
+    database("a backup with a damaged manifest", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder, manifest=b"{")),
+    database("a backup with a manifest of another shape", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder, manifest=b"[]")),
+    database("a backup whose manifest is not UTF-8", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder, manifest=b"\xff\xfe{}")),
+    database("a backup without a manifest", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder)),
+)
+
+
+def write_backup(folder: Path, manifest: bytes | None = None) -> None:
+    backup = folder / "backups" / "2026-01-31T02-00-00"
+    backup.mkdir(parents=True)
+    if manifest is not None:
+        (backup / "manifest.json").write_bytes(manifest)
+
+
+# --- Other programs and starts ---
+PROGRAMS = (
+    program("a worker with a bad setting", "celery -A techmarket worker", 4, "DWH_URL: the address must begin with", DWH_URL="foo"),
+    program("beat with a bad setting", "celery -A techmarket beat", 4, "DEBUG: 'maybe' is neither", DEBUG="maybe"),
+    program("the image's gunicorn at a port that is none", "gunicorn --config deploy/gunicorn.conf.py --check-config techmarket.wsgi", 4, "PORT: '70000' is not", PORT="70000"),
+    program("the image's web with processes as a word", "sh deploy/entrypoint.sh web", 4, "WEB_CONCURRENCY: 'two' is not a whole number from 1 to 256", WEB_CONCURRENCY="two"),
+    program("the image in a role that is none", "sh deploy/entrypoint.sh wbe", 2, "entrypoint: unknown role 'wbe'; use web, worker, beat"),
+    program("the image's wait with a word", "sh deploy/entrypoint.sh worker", 2, "'forever' is not a whole number", WAIT_SECONDS="forever"),
+    program("a folder that is gone", 'mkdir FOLDER/gone && manage="$PWD/manage.py" && cd FOLDER/gone && rmdir FOLDER/gone && python "$manage" run_etl --days 0', 2, "'0' is not a whole number"),
+    program("a terminal without Cyrillic", "python manage.py run_etl --mode повний", 2, "invalid choice", LC_ALL="C", PYTHONIOENCODING="ascii"),
+    program("Cyrillic in a locale that is not UTF-8", "python manage.py run_etl --resume останній", 2, "is not a whole number", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0"),
+)
+
+# --- Streams that are closed, full or no terminal ---
+SHELLS = (
+    shell("a closed standard output", "python manage.py kpis --region XX >&-", 2, "There is no region 'XX'"),
+    shell("a version printed on a full disk", "python manage.py version >/dev/full", 1, "The output cannot be written: No space left on device"),
+    shell("KPIs printed on a full disk", "python manage.py kpis >/dev/full", 1, "The output cannot be written: No space left on device"),
+    shell("rejects printed on a full disk", "python manage.py rejects --json >/dev/full", 1, "The output cannot be written: No space left on device"),
+    shell("rejects as CSV on a full disk", "python manage.py rejects --csv /dev/full", 2, "--csv: /dev/full cannot be written: No space left on device"),
+    shell("a report on a full disk", "python manage.py report --run 1 --out /dev/full", 1, "/dev/full cannot be written: No space left on device"),
+    shell("a name typed to a pipe", "python manage.py createsuperuser </dev/null", 1, "Superuser creation skipped due to not running in a TTY"),
+    shell("a password typed to a pipe", "python manage.py changepassword admin </dev/null", 1, "admin"),
+    shell("a flush that is not confirmed", "echo no | python manage.py flush", 1, "Flush cancelled"),
+    shell("a flush without an answer", "python manage.py flush </dev/null", 1, "EOF"),
+)
+
+# --- Addresses typed by hand, forms and programs that ask the web server ---
+NONE = "There is no such page"
+PAGES = (
+    page("a page that is not there", "GET /admin/orchestration/runs/", 404, NONE),
+    page("a file of another program", "GET /wp-login.php", 404, NONE),
+    page("a settings file", "GET /.env", 404, NONE),
+    page("a path out of the folder", "GET /static/../../../etc/passwd", 404, NONE),
+    page("an encoded path out of the folder", "GET /static/%2e%2e/%2e%2e/etc/passwd", 404, NONE),
+    page("a path that is not UTF-8", "GET /admin/%ff%fe/", 404, NONE),
+    page("a path with a NUL byte", "GET /admin/orchestration/run/%00/change/", 302, ""),
+    page("a path of 3000 letters", f"GET /admin/{'x' * 3000}/", 404, NONE),
+    page("a run that is not there", "GET /admin/orchestration/run/999999/change/", 302, "doesn’t exist"),
+    page("a run by a word", "GET /admin/orchestration/run/last/change/", 302, ""),
+    page("a run larger than a number of a database", f"GET /admin/orchestration/run/{BIG}/change/", 302, ""),
+    page("a run's live part that is not there", "GET /admin/orchestration/run/999999/now/", 404, NONE),
+    page("a run's live part of a large number", f"GET /admin/orchestration/run/{BIG}/now/", 404, NONE),
+    page("a preview that is not there", "GET /admin/orchestration/run/999999/preview/", 404, NONE),
+    page("a preview of a run that is none", "GET /admin/orchestration/run/1/preview/", 404, NONE),
+    page("a missed run that is not there", "GET /admin/orchestration/scheduledrun/999999/resolve/", 404, NONE),
+    page("a missed run of a large number", f"GET /admin/orchestration/scheduledrun/{BIG}/resolve/", 404, NONE),
+    page("an order by a word", "GET /admin/orders_db/order/first/change/", 302, ""),
+    page("a user by a name", "GET /admin/auth/user/admin/change/", 302, ""),
+    page("a password of a user who is not there", "GET /admin/auth/user/999999/password/", 404, NONE),
+    page("a row to delete of what is read only", "GET /admin/orders_db/order/1/delete/", 403, ""),
+    page("a row to add to what is read only", "GET /admin/orders_db/order/add/", 403, ""),
+    page("a run to add by hand", "GET /admin/orchestration/run/add/", 403, ""),
+    page("a link to a type of content that is none", "GET /admin/r/999/1/", 404, NONE),
+    page("an unknown filter", "GET /admin/orchestration/run/?nothing=1", 302, ""),
+    page("a filter by a state that is none", "GET /admin/orchestration/run/?state__exact=done", 200, ""),
+    page("a filter by a day that is not", "GET /admin/orders_db/order/?order_date__gte=2026-02-30", 302, ""),
+    page("a filter by the year 99999", "GET /admin/orders_db/order/?order_date__year=99999", 302, ""),
+    page("a filter by a large number", f"GET /admin/orders_db/order/?id={BIG}", 302, ""),
+    page("a filter with a NUL byte", "GET /admin/orchestration/run/?state__exact=%00", 302, ""),
+    page("a search that is not UTF-8", "GET /admin/orders_db/customer/?q=%ff%fe", 200, ""),
+    page("a filter that follows a password", "GET /admin/orchestration/run/?requested_by__password__startswith=pbkdf2", 302, ""),
+    page("a filter of a user's password", "GET /admin/auth/user/?password__startswith=pbkdf2", 400, ""),
+    page("an order of columns that are none", "GET /admin/orders_db/order/?o=99.-99.x", 200, ""),
+    page("page 999999 of a list", "GET /admin/orders_db/order/?p=999999", 302, ""),
+    page("a page by a word", "GET /admin/orders_db/order/?p=last", 200, ""),
+    page("a search of 2500 letters", f"GET /admin/orders_db/customer/?q={'x' * 2500}", 200, ""),
+    page("an export with a bad filter", "GET /admin/orchestration/reject/csv/?run__exact=x", 302, ""),
+    page("an export of a state that is none", "GET /admin/orchestration/standingreject/xlsx/?state__exact=%00", 302, ""),
+    page("an export sent by a form", "POST /admin/orchestration/reject/csv/", 405, "", form={}),
+    page("a repair by its address", "GET /admin/orchestration/dayproof/2024-01-01/repair/", 405, ""),
+    page("a repair of a day that is not", "POST /admin/orchestration/dayproof/2026-02-30/repair/", 404, NONE, form={}),
+    page("a repair of a day without a comparison", "POST /admin/orchestration/dayproof/2024-01-01/repair/", 404, NONE, form={}),
+    page("a run deleted by its address", "DELETE /admin/orchestration/run/1/now/", 405, ""),
+    page("runs to resume: none", "GET /admin/orchestration/run/resume/", 302, "Select between 1 and"),
+    page("runs to resume: a word", "GET /admin/orchestration/run/resume/?run=last", 302, "Select between 1 and"),
+    page("runs to cancel: a large number", f"GET /admin/orchestration/run/cancel/?run={BIG}", 302, ""),
+    page("a run to cancel that has ended", "POST /admin/orchestration/run/cancel/", 302, "", form={"run": "1", "reason": "late"}),
+    page("a run to resume that has succeeded", "POST /admin/orchestration/run/resume/", 302, "", form={"run": "1", "reason": "late"}),
+    page("acceptance of a run without a reason", "POST /admin/orchestration/run/accept/", 302, "", form={"run": "1", "reason": ""}),
+    page("rejects to accept: none", "POST /admin/orchestration/standingreject/accept/", 302, "Select between 1 and", form={}),
+    page("rejects to replay: a word", "POST /admin/orchestration/standingreject/replay/", 302, "Select between 1 and", form={"reject": "all"}),
+    page("a method that is none", "BREW /admin/", 405, ""),
+    page("PUT to a form", "PUT /admin/orchestration/run/start/", 405, ""),
+    page("a form without its CSRF token", "POST /admin/orchestration/run/start/", 403, "", form={"mode": "full"}, headers={"X-CSRFToken": ""}),
+    page("a form with another CSRF token", "POST /admin/orchestration/run/start/", 403, "", form={"mode": "full"}, headers={"X-CSRFToken": "x" * 32}),
+    page("a form from another site", "POST /admin/orchestration/run/start/", 403, "", form={"mode": "full"}, headers={"Origin": "https://evil.example"}),
+    page("a start in a mode that is none", "POST /admin/orchestration/run/start/", 200, "", form={"mode": "both", "reason": "x"}),
+    page("a start for a day that is not", "POST /admin/orchestration/run/start/", 200, "There is no day 2026-02-30", form={"mode": "incremental", "start_date": "2026-02-30", "end_date": "2026-03-01"}),
+    page("a start for a window that is turned", "POST /admin/orchestration/run/start/", 200, "before the start", form={"mode": "incremental", "start_date": "2024-02-01", "end_date": "2024-01-01"}),
+    page("a start in the future", "POST /admin/orchestration/run/start/", 200, "in the future", form={"mode": "incremental", "start_date": "2024-01-01", "end_date": "9999-12-31"}),
+    page("a start with a long reason", "POST /admin/orchestration/run/start/", 200, "at most 255 characters", form={"mode": "incremental", "reason": "x" * 300}),
+    page("a start with a NUL byte in its reason", "POST /admin/orchestration/run/start/", 200, "", form={"mode": "incremental", "reason": "a\0b"}),
+    page("a schedule every 99 minutes", "POST /admin/django_celery_beat/crontabschedule/add/", 200, "", form={"minute": "99", "hour": "*", "day_of_week": "*", "day_of_month": "*", "month_of_year": "*", "timezone": "Europe/Kyiv"}),
+    page("a schedule in a time zone that is none", "POST /admin/django_celery_beat/crontabschedule/add/", 200, "", form={"minute": "0", "hour": "2", "day_of_week": "*", "day_of_month": "*", "month_of_year": "*", "timezone": "Mars/Base"}),
+    page("a schedule on the 31st of February", "POST /admin/django_celery_beat/crontabschedule/add/", 200, "", form={"minute": "0", "hour": "2", "day_of_week": "*", "day_of_month": "31", "month_of_year": "2", "timezone": "Europe/Kyiv"}),
+    page("a user whose passwords differ", "POST /admin/auth/user/add/", 200, "match", form={"username": "olena", "password1": f"{SECRET}-one-1", "password2": f"{SECRET}-two-2", "usable_password": "true"}),
+    page("a user with a short password", "POST /admin/auth/user/add/", 200, "too short", form={"username": "olena", "password1": "abc", "password2": "abc", "usable_password": "true"}),
+    page("a user with a name that is taken", "POST /admin/auth/user/add/", 200, "already exists", form={"username": "admin", "password1": f"{SECRET}-one-1", "password2": f"{SECRET}-one-1", "usable_password": "true"}),
+    page("a user with a NUL byte in the name", "POST /admin/auth/user/add/", 200, "", form={"username": "a\0b", "password1": f"{SECRET}-one-1", "password2": f"{SECRET}-one-1", "usable_password": "true"}),
+    page("an old password that is wrong", "POST /admin/password_change/", 200, "", form={"old_password": f"{SECRET}-wrong", "new_password1": f"{SECRET}-new-1", "new_password2": f"{SECRET}-new-1"}),
+    page("a login with a wrong password", "POST /admin/login/", 200, "Please enter the correct username and password", form={"username": "admin", "password": f"{SECRET}-wrong"}),
+    page("a page without a login", "GET /admin/orchestration/run/", 302, "Log in", anonymous=True),
+    page("an export without a login", "GET /admin/orchestration/reject/csv/", 302, "Log in", anonymous=True),
+    page("a login without a CSRF token", "POST /admin/login/", 403, "", form={"username": "admin", "password": SECRET}, anonymous=True),
+    page("a cookie that is no session", "GET /admin/", 302, "Log in", anonymous=True, headers={"Cookie": "sessionid=\"';--"}),
+    page("a language that is none", "POST /language/setlang/", 302, "", form={"language": "de", "next": "/admin/"}),
+    page("an autocompletion of what is none", "GET /admin/autocomplete/?app_label=x&model_name=y&field_name=z&term=a", 403, ""),
+    page("a search of everything with a NUL byte", "GET /admin/search/?s=a%00b", 200, ""),
+    page("a body that is no form", "POST /admin/orchestration/run/start/", 400, "", body=b"--x\r\nbroken", headers={"Content-Type": "multipart/form-data; boundary=y"}),
+    page("a body without a boundary", "POST /admin/orchestration/run/start/", 400, "", body=b"x=1", headers={"Content-Type": "multipart/form-data"}),
+    page("a form of 2000 fields", "POST /admin/orchestration/run/start/", 400, "", form={f"a{number}": "1" for number in range(2_000)}),
+    page("a form of 3 MB", "POST /admin/orchestration/run/start/", 400, "", form={"reason": "x" * 3_000_000}),
+    page("a host that is not ours", "GET /admin/", 400, "", headers={"Host": "evil.example"}),
+    page("a host that is no name", "GET /admin/", 400, "", headers={"Host": "a_b c"}),
+    page("metrics with another token", "GET /metrics", 403, "", anonymous=True, headers={"Authorization": "Bearer guess"}),
+    page("metrics without a token", "GET /metrics", 403, "", anonymous=True),
+    page("metrics with the token as Basic", "GET /metrics", 403, "", anonymous=True, headers={"Authorization": "Basic Z3Vlc3M="}),
+    page("metrics sent by a form", "POST /metrics", 405, "", anonymous=True),
+    page("readiness sent by a form", "POST /readyz", 405, "", anonymous=True),
+    page("balances with parameters that are none", "GET /admin/dwh/factsales/balances/?side=left&p=x", 200, ""),
+    page("a chart's days that are not", "GET /admin/?from=2026-02-30&to=x", 200, ""),
+)
+CASES: tuple[Case, ...] = (*SETTINGS, *ADDRESSES, *FILES, *VALUE_FILES, *COMMANDS, *DATABASES, *PROGRAMS, *SHELLS, *PAGES)

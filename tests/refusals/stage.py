@@ -82,7 +82,7 @@ class Stage:
         env = SECRETS | {"VAR_DIR": str(folder), "ENV_FILE": os.devnull}
         if case.kind in (Kind.SETTING, Kind.FILE, Kind.VALUE_FILE, Kind.PROGRAM):
             env |= SERVERS
-        elif case.damage or case.kind == Kind.DATABASE:
+        elif case.kind in (Kind.DATABASE, Kind.SHELL):
             self.shop.copy_to(folder)
         else:
             env |= {"VAR_DIR": str(self.shop.folder)}
@@ -97,7 +97,7 @@ class Stage:
         env |= {name: value.replace(FOLDER, str(folder)) for name, value in case.env.items()}
         arguments = [argument.replace(FOLDER, str(folder)) for argument in case.arguments]
         with self.shop.unchanged() if case.kind == Kind.COMMAND else nothing():
-            return run_program(arguments, env) if case.kind == Kind.PROGRAM else run_manage(arguments, env)
+            return run_program(arguments, env) if case.kind in (Kind.PROGRAM, Kind.SHELL) else run_manage(arguments, env)
 
 
 @contextmanager
