@@ -75,6 +75,8 @@ def guard(command: BaseCommand) -> BaseCommand:
                 return execute(*args, **options)
         except EtlError as error:
             stop(*describe_error(error))
+        except EOFError:
+            stop("Nobody has answered: the standard input has ended. Run the command in a terminal.", ExitCode.FAILED)
 
     command.create_parser, command.execute = create, guarded  # type: ignore[method-assign]
     return command

@@ -1,5 +1,6 @@
 """Where the cases happen: a loaded shop in SQLite files, copies of it to damage, and a web server as in production."""
 
+import itertools
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from html import unescape
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -51,7 +53,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.number = 0
+        self.numbers = itertools.count()
         self._shop: Shop | None = None
         self._server: Server | None = None
 
@@ -65,6 +67,10 @@ class Stage:
         self._server = self._server or Server(self.shop)
         return self._server
 
+    def prepare(self) -> None:
+        """Make everything now, so that cases may run in threads."""
+        assert self.server
+
     def close(self) -> None:
         if self._server:
             self._server.close()
@@ -73,8 +79,7 @@ class Stage:
 
     def run(self, case: Case) -> Result:
         """Run one case in a folder of its own."""
-        self.number += 1
-        folder = self.folder / f"case{self.number}"
+        folder = self.folder / f"case{next(self.numbers)}"
         folder.mkdir()
         if case.kind == Kind.PAGE:
             assert case.request
@@ -138,7 +143,7 @@ class Shop:
         ):
             result = run_manage(command.split(), self.env | account)
             assert result.code == 0, result.err
-        self.connections = [sqlite3.connect(folder / f"{name}.sqlite3") for name in FILES]
+        self.connections = [sqlite3.connect(folder / f"{name}.sqlite3", check_same_thread=False) for name in FILES]
 
     def copy_to(self, folder: Path) -> None:
         for name in FILES:
@@ -209,7 +214,8 @@ class Server:
             if not location.startswith("/"):
                 break
             answer = self.send(Request("GET", location, anonymous=request.anonymous))
-        return Result(first.status, answer.text, self.read_log()[start:])
+        text = f"Allow: {first.headers.get('allow')}" if first.status == HTTPStatus.METHOD_NOT_ALLOWED else answer.text
+        return Result(first.status, text, self.read_log()[start:])
 
     def send(self, request: Request) -> Answer:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
@@ -260,7 +266,7 @@ def to_text(page: str) -> str:
     return " ".join(unescape(bare).split())
 
 
-def wrongs(case: Case, result: Result) -> list[str]:
+def find_faults(case: Case, result: Result) -> list[str]:
     """Return what is wrong with the answer to a bad input; nothing where it is refused as the row promises."""
     shown = result.out + result.err
     found = [
