@@ -1,12 +1,15 @@
 """gunicorn's settings in the image."""
 
+import os
+
 from django.conf import settings
 
-from techmarket.environment import load_settings_or_exit
+from techmarket.environment import Environment, exit_on_invalid_settings, load_settings_or_exit
 
 load_settings_or_exit()
 
-bind = f"0.0.0.0:{settings.PORT}"
+with exit_on_invalid_settings():
+    bind = f"0.0.0.0:{Environment(os.environ).number('PORT', 8000, 1, 65_535)}"
 workers = settings.WEB_PROCESSES
 worker_class = "gthread"
 threads = 4

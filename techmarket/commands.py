@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from django.core.management import ManagementUtility, get_commands
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
@@ -59,10 +59,10 @@ class Utility(ManagementUtility):
             hint = f"Did you mean {meant[0]}?" if meant else f"`{self.prog_name} help` lists the commands."
             stop(f"Unknown command: {subcommand!r}. {hint}", ExitCode.USAGE)
         command = super().fetch_command(subcommand)
-        return command if isinstance(command, Command) else guard(command)
+        return command if isinstance(command, Command) else guard(command, subcommand)
 
 
-def guard(command: BaseCommand) -> BaseCommand:
+def guard(command: BaseCommand, name: str) -> BaseCommand:
     """Let a command of Django's or of a library refuse an argument, and a database that cannot be used, as ours do."""
     create_parser, execute = command.create_parser, command.execute
 
@@ -75,6 +75,10 @@ def guard(command: BaseCommand) -> BaseCommand:
                 return execute(*args, **options)
         except EtlError as error:
             stop(*describe_error(error))
+        except SystemCheckError:
+            raise  # a list, on lines of their own
+        except CommandError as error:
+            stop(f"{str(error).removeprefix('Error: ').rstrip('.')}. See `manage.py {name} --help`.", ExitCode(error.returncode))
         except EOFError:
             stop("Nobody has answered: the standard input has ended. Run the command in a terminal.", ExitCode.FAILED)
 
@@ -95,7 +99,7 @@ def decode_arguments(arguments: Sequence[str]) -> list[str]:
 
 def refuse_in_one_line(parser: CommandParser) -> CommandParser:
     """Let argparse refuse an argument in one line and without its usage, which is longer than the screen."""
-    parser.error = lambda message: stop(f"{message}. See `{parser.prog} --help`.", ExitCode.USAGE)  # type: ignore[method-assign]
+    parser.error = lambda message: stop(f"{message.rstrip('.')}. See `{parser.prog} --help`.", ExitCode.USAGE)  # type: ignore[method-assign]
     return parser
 
 

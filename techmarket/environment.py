@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
@@ -58,10 +59,17 @@ BAD_SETTINGS_EXIT_CODE = 4  # of commands and servers alike
 def load_settings_or_exit() -> None:
     """Load the settings now, and where one is invalid, print one line and end the process, whichever program it is."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "techmarket.settings")
-    try:
+    with exit_on_invalid_settings():
         settings.INSTALLED_APPS  # noqa: B018
         for driver in DRIVERS:
             import_module(driver)
+
+
+@contextmanager
+def exit_on_invalid_settings() -> Iterator[None]:
+    """Print one line and end the process where a setting that is read inside is invalid, or where a package is missing."""
+    try:
+        yield
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_SETTINGS_EXIT_CODE)

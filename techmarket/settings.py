@@ -34,9 +34,8 @@ env = Environment(os.environ)
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
 DEBUG = env.flag("DEBUG", True)
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
-# Of gunicorn, which reads them itself before any code of ours: deploy/gunicorn.conf.py. Each role of the image runs a command before it.
+# gunicorn reads it, too, before any code of ours, and ends with a traceback where it is no number: deploy/entrypoint.sh runs a command first.
 WEB_PROCESSES = env.number("WEB_CONCURRENCY", 2, 1, 256)
-PORT = env.number("PORT", 8000, 1, 65_535)
 if not SECRET_KEY:
     raise invalid("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")

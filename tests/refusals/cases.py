@@ -94,7 +94,6 @@ SETTINGS = (
     setting("an origin with a password", "CSRF_TRUSTED_ORIGINS: ", CSRF_TRUSTED_ORIGINS=f"https://u:{SECRET}@h/"),
     setting("web processes as a word", "WEB_CONCURRENCY: 'two' is not a whole number from 1 to 256", WEB_CONCURRENCY="two"),
     setting("no web process", "WEB_CONCURRENCY: '0' is not", WEB_CONCURRENCY="0"),
-    setting("a port that is a service's name", "PORT: 'http' is not a whole number from 1 to 65535", PORT="http"),
     setting("a key that is not UTF-8", "SECRET_KEY: the value is not UTF-8", SECRET_KEY="\udcff"),
     setting("both a value and its file", "SECRET_KEY: both SECRET_KEY and SECRET_KEY_FILE are set", SECRET_KEY_FILE="/run/secrets/key"),
     setting("a settings file that is not there", "ENV_FILE: cannot read /nowhere/env: No such file", ENV_FILE="/nowhere/env"),
@@ -362,7 +361,7 @@ COMMANDS = (
     command("a database of Django that is none", "migrate --database nowhere", 2, "argument --database: invalid choice: 'nowhere'"),
     command("a migration that is none", "migrate orchestration 9999", 1, "Cannot find a migration matching '9999'"),
     command("an app without models", "makemigrations nonsense --check", 2, "nonsense"),
-    command("static files nowhere", "findstatic", 2, "required"),
+    command("static files nowhere", "findstatic", 2, "Enter at least one staticfile. See `manage.py findstatic --help`"),
     command("data from a file that is not there", "loaddata nowhere.json", 1, "No fixture named 'nowhere' found"),
     command("SQL in the shell of a database that is none", "dbshell --database nowhere", 2, "nowhere"),
 )

@@ -116,7 +116,7 @@ def write_file(path: Path, lines: Iterable[bytes]) -> None:
         with path.open("wb") as file:
             file.writelines(lines)
     except OSError as error:
-        raise Usage(f"--csv: {path} cannot be written: {error.strerror}.") from None
+        raise Usage(f"--csv: {path} cannot be written: {error.strerror}. Choose another file.") from None
 
 
 def document(selected: "QuerySet[StandingReject]") -> list[dict[str, Any]]:
