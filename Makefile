@@ -63,7 +63,7 @@ test-fast: setup-dev ## run the tests that start no program, on SQLite only (T=p
 	took=$$(($$(date +%s) - began)); echo "make test-fast: $$((took / 60)) min $$((took % 60)) s"; \
 	exit $$status
 
-bad: setup-dev ## try some 400 bad inputs and environments and print what, where, exit code and sentence of each refusal
+bad: setup-dev ## try hundreds of bad inputs and environments and print what, where, exit code and sentence of each refusal
 	@$(ALONE) || exit 1; $(PY) -m tests.refusals
 
 drill: setup-dev ## kill, pause, duplicate and disconnect workers on servers and check the recovery (DRILL="kill --times 10" for one drill)

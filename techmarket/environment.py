@@ -150,7 +150,9 @@ class Environment:
         hosts = self.words(name, default, example)
         for host in hosts:
             if not HOST.fullmatch(host):
-                raise invalid(name, f"{show(host)} is not the name of a host, without scheme, port and path; commas separate names", example)
+                raise invalid(
+                    name, f"{show(host)} is not the name of a host, without scheme, port and path; commas separate names", example
+                )
         return hosts
 
     def origins(self, name: str, example: str) -> list[str]:

@@ -34,7 +34,7 @@ env = Environment(os.environ)
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
 DEBUG = env.flag("DEBUG", True)
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
-# gunicorn reads it, too, before any code of ours, and ends with a traceback where it is no number: deploy/entrypoint.sh runs a command first.
+# gunicorn reads it, too, before any code of ours, and shows a traceback where it is no number: deploy/entrypoint.sh runs a command first.
 WEB_PROCESSES = env.number("WEB_CONCURRENCY", 2, 1, 256)
 if not SECRET_KEY:
     raise invalid("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")

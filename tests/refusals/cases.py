@@ -1,17 +1,15 @@
 """The table: bad inputs and environments, as people really have them, and how each is refused."""
 
 import gzip
-import sqlite3
-from contextlib import closing
-from collections.abc import Callable
-from pathlib import Path
 
 from tests.refusals.case import FOLDER, SECRET, Case, command, database, line, page, program, setting, shell, value_file
+from tests.refusals.damage import cut, make_folder, remove, spoil, sql, write, write_backup
 
-Damage = Callable[[Path], None]
 GOOD_KEY = f"{SECRET}-k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB"
 PRODUCTION = {"DEBUG": "false", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.example.com"}
 PG, MY, REDIS = f"postgres://dwh:{SECRET}@", f"mysql://orders:{SECRET}@", f"redis://:{SECRET}@"
+
+# fmt: off
 
 # --- Variables of the environment: every program refuses them when it starts ---
 SETTINGS = (
@@ -367,57 +365,6 @@ COMMANDS = (
 )
 
 # --- Databases that are not what they should be: each row has a copy of the shop ---
-
-
-def sql(file: str, *statements: str) -> Damage:
-    def damage(folder: Path) -> None:
-        with closing(sqlite3.connect(folder / f"{file}.sqlite3")) as connection:
-            for statement in statements:
-                connection.execute(statement)
-            connection.commit()
-
-    return damage
-
-
-def write(file: str, content: bytes) -> Damage:
-    def damage(folder: Path) -> None:
-        (folder / file).write_bytes(content)
-
-    return damage
-
-
-def cut(file: str, length: int) -> Damage:
-    def damage(folder: Path) -> None:
-        path = folder / f"{file}.sqlite3"
-        path.write_bytes(path.read_bytes()[:length])
-
-    return damage
-
-
-def spoil(file: str) -> Damage:
-    def damage(folder: Path) -> None:
-        path = folder / f"{file}.sqlite3"
-        content = path.read_bytes()
-        path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
-
-    return damage
-
-
-def remove(file: str) -> Damage:
-    def damage(folder: Path) -> None:
-        (folder / f"{file}.sqlite3").unlink()
-
-    return damage
-
-
-def make_folder(file: str) -> Damage:
-    def damage(folder: Path) -> None:
-        (folder / f"{file}.sqlite3").unlink()
-        (folder / f"{file}.sqlite3").mkdir()
-
-    return damage
-
-
 CLOSED = "127.0.0.1:1"
 DATABASES = (
     database("a source that does not answer", "run_etl", 4, "orders_db (127.0.0.1:1) does not answer. Start it, or correct ORDERS_DB_URL", ORDERS_DB_URL=f"{MY}{CLOSED}/orders"),
@@ -439,11 +386,11 @@ DATABASES = (
     database("a backup of a server that does not answer", "backup", 4, "orders_db (127.0.0.1:1) does not answer", ORDERS_DB_URL=f"{MY}{CLOSED}/orders"),
     database("an administrator without a ledger", "createsuperuser --noinput --username a --email a@example.com", 4, "127.0.0.1:1", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
     database("Django's migrate without a ledger", "migrate", 4, "127.0.0.1:1", CONTROL_DB_URL=f"{PG}{CLOSED}/control"),
-    database("a source that is no database", "run_etl", 4, "/orders.sqlite3) is not an SQLite file. Correct ORDERS_DB_URL", write("orders.sqlite3", b"Not a database. " * 500)),
-    database("a ledger that is no database", "run_etl", 4, "/control.sqlite3) is not an SQLite file. Correct CONTROL_DB_URL", write("control.sqlite3", b"Not a database. " * 500)),
-    database("a warehouse that is a backup's gzip", "kpis", 4, "/dwh.sqlite3) is not an SQLite file", write("dwh.sqlite3", gzip.compress(b"x" * 9_000))),
-    database("an empty file for a ledger", "run_etl", 4, "lacks a table: no such table: orchestration_run. Run `manage.py migrate_all`", write("control.sqlite3", b"")),
-    database("an empty file for a source", "run_etl", 4, "orders_db (", write("orders.sqlite3", b"")),
+    database("a source that is no database", "run_etl", 4, "/orders.sqlite3) is not an SQLite file. Correct ORDERS_DB_URL", write("orders", b"Not a database. " * 500)),
+    database("a ledger that is no database", "run_etl", 4, "/control.sqlite3) is not an SQLite file. Correct CONTROL_DB_URL", write("control", b"Not a database. " * 500)),
+    database("a warehouse that is a backup's gzip", "kpis", 4, "/dwh.sqlite3) is not an SQLite file", write("dwh", gzip.compress(b"x" * 9_000))),
+    database("an empty file for a ledger", "run_etl", 4, "lacks a table: no such table: orchestration_run. Run `manage.py migrate_all`", write("control", b"")),
+    database("an empty file for a source", "run_etl", 4, "orders_db (", write("orders", b"")),
     database("a folder in place of a warehouse", "run_etl", 4, "dwh.sqlite3) cannot be opened", make_folder("dwh")),
     database("a folder in place of a ledger", "schedules", 4, "control.sqlite3) cannot be opened", make_folder("control")),
     database("a folder that is not there", "run_etl", 4, "dwh (/nowhere/dwh.sqlite3) cannot be opened", DWH_URL="sqlite:////nowhere/dwh.sqlite3"),
@@ -471,19 +418,11 @@ DATABASES = (
     database("a source that lost most of its rows", "run_etl --mode full --quiet", 5, "Stopped before publishing", sql("orders", "DELETE FROM order_items WHERE id % 6 <> 0")),
     database("a source whose tables are emptied", "run_etl --mode full --quiet", 5, "", sql("orders", "DELETE FROM order_items", "DELETE FROM orders")),
     database("a loss in the warehouse", "reconcile --quiet", 6, "differ", sql("dwh", "DELETE FROM fact_sales WHERE order_id < 100")),
-    database("a backup with a damaged manifest", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder, manifest=b"{")),
-    database("a backup with a manifest of another shape", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder, manifest=b"[]")),
-    database("a backup whose manifest is not UTF-8", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder, manifest=b"\xff\xfe{}")),
-    database("a backup without a manifest", "restore 2026-01-31T02-00-00", 1, "manifest", lambda folder: write_backup(folder)),
+    database("a backup with a damaged manifest", "restore 2026-01-31T02-00-00", 1, "manifest", write_backup(b"{")),
+    database("a backup with a manifest of another shape", "restore 2026-01-31T02-00-00", 1, "manifest", write_backup(b"[]")),
+    database("a backup whose manifest is not UTF-8", "restore 2026-01-31T02-00-00", 1, "manifest", write_backup(b"\xff\xfe{}")),
+    database("a backup without a manifest", "restore 2026-01-31T02-00-00", 1, "manifest", write_backup()),
 )
-
-
-def write_backup(folder: Path, manifest: bytes | None = None) -> None:
-    backup = folder / "backups" / "2026-01-31T02-00-00"
-    backup.mkdir(parents=True)
-    if manifest is not None:
-        (backup / "manifest.json").write_bytes(manifest)
-
 
 # --- Other programs and starts ---
 PROGRAMS = (

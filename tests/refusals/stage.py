@@ -3,7 +3,6 @@
 import itertools
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
