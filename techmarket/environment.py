@@ -155,8 +155,8 @@ class Environment:
                 )
         return hosts
 
-    def origins(self, name: str, example: str) -> list[str]:
-        origins = self.words(name, "", example)
+    def origins(self, name: str, default: str, example: str) -> list[str]:
+        origins = self.words(name, default, example)
         for origin in origins:
             if not is_web_address(origin) or urlsplit(origin).path or "@" in origin:
                 raise invalid(name, f"{show(origin)} is not https:// and a host, without a path", example)

@@ -39,7 +39,7 @@ WEB_PROCESSES = env.number("WEB_CONCURRENCY", 2, 1, 256)
 if not SECRET_KEY:
     raise invalid("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")
-CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", "https://etl.example.com")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", "", "https://etl.example.com")
 
 # --- Databases: one alias per service, equal to the label of its Django app; `default` is the control database -------
 SOURCES = {"auth_db": "AUTH_DB_URL", "catalog_db": "CATALOG_DB_URL", "orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"}

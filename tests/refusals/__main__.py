@@ -40,9 +40,9 @@ def main() -> int:
 def build_table(kind: Kind, rows: list[tuple[Case, Result, list[str]]]) -> Table:
     table = Table("what", "where", Column("code", justify="right"), "sentence", "", title=f"{kind} ({len(rows)})", title_justify="left")
     for case, result, faults in rows:
-        sentence = case.sentence if kind == Kind.PAGE else result.err
+        answer = case.text if kind == Kind.PAGE else result.err
         verdict = f"[red]{escape(', '.join(faults))}[/red]" if faults else "[green]refused[/green]"
-        table.add_row(*(escape(shorten(text)) for text in (case.what, case.where, str(result.code), sentence)), verdict)
+        table.add_row(*(escape(shorten(text)) for text in (case.what, case.where, str(result.code), answer)), verdict)
     return table
 
 

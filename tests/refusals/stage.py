@@ -275,10 +275,10 @@ def find_faults(case: Case, result: Result) -> list[str]:
         ("This is a bug" in shown, "an unexpected error"),
     ]
     if case.kind == Kind.PAGE:
-        found += [(case.sentence not in result.out, "another text"), (result.code >= 500, "an error of the server")]
+        found += [(case.text not in result.out, "another text"), (result.code >= 500, "an error of the server")]
     else:
         found += [
-            (case.sentence not in result.err, "another sentence"),
+            (case.text not in result.err, "another sentence"),
             (result.err.count("\n") != 1 or not result.err.endswith("\n"), f"{result.err.count(chr(10))} lines"),
         ]
     return [text for is_wrong, text in found if is_wrong]

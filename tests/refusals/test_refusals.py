@@ -35,8 +35,8 @@ def test_cases_are_distinct() -> None:
     assert not [each for count in (shown, typed) for each, number in count.items() if number > 1]
 
 
-def test_each_case_names_its_sentence() -> None:
-    assert not [case.what for case in CASES if len(case.sentence) < 5]
+def test_each_case_names_what_is_answered() -> None:
+    assert not [case.what for case in CASES if len(case.text) < 5]
 
 
 def test_exit_codes_are_documented() -> None:
