@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from html import unescape
 from http import HTTPStatus
@@ -78,35 +78,32 @@ class Stage:
 
     def run(self, case: Case) -> Result:
         """Run one case in a folder of its own."""
+        if case.request:
+            return self.server.ask(case.request)
         folder = self.folder / f"case{next(self.numbers)}"
         folder.mkdir()
-        if case.kind == Kind.PAGE:
-            assert case.request
-            return self.server.ask(case.request)
-        env = SECRETS | {"VAR_DIR": str(folder), "ENV_FILE": os.devnull}
-        if case.kind in (Kind.SETTING, Kind.FILE, Kind.VALUE_FILE, Kind.PROGRAM):
-            env |= SERVERS
-        elif case.kind in (Kind.DATABASE, Kind.SHELL):
-            self.shop.copy_to(folder)
-        else:
-            env |= {"VAR_DIR": str(self.shop.folder)}
-        if case.kind in (Kind.FILE, Kind.VALUE_FILE):
-            (folder / ("env" if case.kind == Kind.FILE else "value")).write_bytes(case.content)
-        if case.kind == Kind.FILE:
-            env = {name: value for name, value in env.items() if name in ("VAR_DIR", "SECRET_KEY")}
-        if case.kind == Kind.VALUE_FILE:
-            env = {name: value for name, value in env.items() if f"{name}_FILE" not in case.env}
-        if case.damage:
-            case.damage(folder)
-        env |= {name: value.replace(FOLDER, str(folder)) for name, value in case.env.items()}
+        env = self.prepare_folder(case, folder) | {name: value.replace(FOLDER, str(folder)) for name, value in case.env.items()}
         arguments = [argument.replace(FOLDER, str(folder)) for argument in case.arguments]
-        with self.shop.unchanged() if case.kind == Kind.COMMAND else nothing():
+        with self.shop.unchanged() if case.kind == Kind.COMMAND else nullcontext():
             return run_program(arguments, env) if case.kind in (Kind.PROGRAM, Kind.SHELL) else run_manage(arguments, env)
 
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    yield
+    def prepare_folder(self, case: Case, folder: Path) -> dict[str, str]:
+        """Write what the case needs into its folder, and return the environment that is around it."""
+        env = SECRETS | {"VAR_DIR": str(folder), "ENV_FILE": os.devnull}
+        if case.kind in (Kind.SETTING, Kind.PROGRAM):
+            return env | SERVERS
+        if case.kind == Kind.FILE:
+            (folder / "env").write_bytes(case.content)
+            return {"VAR_DIR": str(folder), "SECRET_KEY": KEY}
+        if case.kind == Kind.VALUE_FILE:
+            (folder / "value").write_bytes(case.content)
+            return {name: value for name, value in (env | SERVERS).items() if f"{name}_FILE" not in case.env}
+        if case.kind == Kind.COMMAND:
+            return env | {"VAR_DIR": str(self.shop.folder)}
+        self.shop.copy_to(folder)
+        if case.damage:
+            case.damage(folder)
+        return env
 
 
 def run_manage(arguments: list[str], env: dict[str, str]) -> Result:
@@ -164,11 +161,11 @@ class Shop:
             connection.close()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Answer:
     status: int
     headers: dict[str, str]
-    text: str
+    content: str
 
 
 class Server:
@@ -205,7 +202,7 @@ class Server:
         assert self.send(Request("POST", "/admin/login/", form)).status == 302
 
     def ask(self, request: Request) -> Result:
-        """Return the status of the first answer, the text of the last one, and what the server logged."""
+        """Return the status of the first answer and the text of the last one; and as stderr what the server logged, and the whole page."""
         start = len(self.read_log())
         first = answer = self.send(request)
         for _ in range(3):
@@ -213,8 +210,8 @@ class Server:
             if not location.startswith("/"):
                 break
             answer = self.send(Request("GET", location, anonymous=request.anonymous))
-        text = f"Allow: {first.headers.get('allow')}" if first.status == HTTPStatus.METHOD_NOT_ALLOWED else answer.text
-        return Result(first.status, text, self.read_log()[start:])
+        text = f"Allow: {first.headers.get('allow')}" if first.status == HTTPStatus.METHOD_NOT_ALLOWED else to_text(answer.content)
+        return Result(first.status, text, self.read_log()[start:] + answer.content)
 
     def send(self, request: Request) -> Answer:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
@@ -243,7 +240,7 @@ class Server:
         if "location" in found:
             parts = urlsplit(found["location"])
             found["location"] = parts._replace(scheme="", netloc="").geturl()
-        return Answer(response.status, found, to_text(content))
+        return Answer(response.status, found, content)
 
     def take_cookies(self, response: HTTPResponse) -> None:
         for name, value in response.getheaders():
