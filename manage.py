@@ -29,12 +29,12 @@ def main() -> None:
 
 
 def execute_command() -> None:
-    from django.core.management import ManagementUtility
-
     from techmarket.environment import set_up_django
 
     set_up_django()
-    utility = ManagementUtility(sys.argv)
+    from techmarket.commands import Utility, decode_arguments  # after set_up_django, which keeps what it imports from the collector
+
+    utility = Utility(decode_arguments(sys.argv))
     if sys.argv[1:2] == ["version"]:  # for this word Django prints its own version and looks for no command
         utility.fetch_command("version").run_from_argv(sys.argv)
     else:

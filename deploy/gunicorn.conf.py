@@ -1,4 +1,4 @@
-"""gunicorn's settings in the image. Its own variable WEB_CONCURRENCY sets the number of processes."""
+"""gunicorn's settings in the image."""
 
 import os
 
@@ -10,7 +10,7 @@ load_settings_or_exit()
 
 with exit_on_invalid_settings():
     bind = f"0.0.0.0:{Environment(os.environ).number('PORT', 8000, 1, 65_535)}"
-    workers = Environment(os.environ).number("WEB_CONCURRENCY", 2, 1, 256)
+workers = settings.WEB_PROCESSES
 worker_class = "gthread"
 threads = 4
 preload_app = True  # processes share the memory of the imported code

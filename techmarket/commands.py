@@ -1,18 +1,21 @@
 """The base of TechMarket's commands: one line on stderr for an error, an exit code for its kind, and orderly signals."""
 
+import difflib
+import errno
 import os
 import signal
 import sys
 import threading
 import traceback
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import FrameType
 from typing import Any, NoReturn
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management import ManagementUtility, get_commands
+from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
@@ -40,9 +43,64 @@ CODES: dict[type[EtlError], ExitCode] = {
     Cancelled: ExitCode.CANCELLED,
     EtlError: ExitCode.FAILED,
 }
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 TRACEBACK = 3  # the verbosity that shows tracebacks
 RECEIVED: list[str] = []  # the code of a signal that has arrived and is not handled yet
 SIGNALS = {signal.SIGINT: "signal.terminal", signal.SIGTERM: "signal.sigterm", signal.SIGHUP: "signal.sighup"}  # codes of messages
+
+
+class Utility(ManagementUtility):
+    """Django's command line, with one line on stderr for a command or an option that there is not, Django's own commands included."""
+
+    def fetch_command(self, subcommand: str) -> BaseCommand:
+        known = get_commands()
+        if subcommand not in known:
+            meant = difflib.get_close_matches(subcommand, known, 1)
+            hint = f"Did you mean {meant[0]}?" if meant else f"`{self.prog_name} help` lists the commands."
+            stop(f"Unknown command: {subcommand!r}. {hint}", ExitCode.USAGE)
+        command = super().fetch_command(subcommand)
+        return command if isinstance(command, Command) else guard(command, subcommand)
+
+
+def guard(command: BaseCommand, name: str) -> BaseCommand:
+    """Let a command of Django's or of a library refuse an argument, and a database that cannot be used, as ours do."""
+    create_parser, execute = command.create_parser, command.execute
+
+    def create(prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return refuse_in_one_line(create_parser(prog_name, subcommand, **kwargs))
+
+    def guarded(*args: Any, **options: Any) -> Any:
+        try:
+            with diagnosed(options.get("database") or "default"):
+                return execute(*args, **options)
+        except EtlError as error:
+            stop(*describe_error(error))
+        except SystemCheckError:
+            raise  # a list, on lines of their own
+        except CommandError as error:
+            stop(f"{str(error).removeprefix('Error: ').rstrip('.')}. See `manage.py {name} --help`.", ExitCode(error.returncode))
+        except EOFError:
+            stop("Nobody has answered: the standard input has ended. Run the command in a terminal.", ExitCode.FAILED)
+
+    command.create_parser, command.execute = create, guarded  # type: ignore[method-assign]
+    return command
+
+
+def decode_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments as UTF-8, whatever the locale. One that is not would fail in a database or a file, if not before."""
+    decoded = []
+    for argument in arguments:
+        try:
+            decoded.append(os.fsencode(argument).decode())
+        except UnicodeDecodeError:
+            stop(f"An argument is not UTF-8: {argument!r}. Set the terminal to UTF-8 and type it again.", ExitCode.USAGE)
+    return decoded
+
+
+def refuse_in_one_line(parser: CommandParser) -> CommandParser:
+    """Let argparse refuse an argument in one line and without its usage, which is longer than the screen."""
+    parser.error = lambda message: stop(f"{message.rstrip('.')}. See `{parser.prog} --help`.", ExitCode.USAGE)  # type: ignore[method-assign]
+    return parser
 
 
 class Command(BaseCommand):
@@ -56,9 +114,7 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         # No abbreviations: an unknown option of today must not mean something tomorrow.
-        parser = super().create_parser(prog_name, subcommand, allow_abbrev=False, **kwargs)
-        parser.error = lambda message: stop(f"{message}. See `{prog_name} {subcommand} --help`.", ExitCode.USAGE)  # type: ignore[method-assign]
-        return parser
+        return refuse_in_one_line(super().create_parser(prog_name, subcommand, allow_abbrev=False, **kwargs))
 
     def execute(self, *args: Any, **options: Any) -> Any:
         try:
@@ -73,6 +129,9 @@ class Command(BaseCommand):
         except (Exception, KeyboardInterrupt) as error:
             if options["verbosity"] >= TRACEBACK:
                 traceback.print_exception(error)
+            if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:  # of no file: of our output
+                forget_output()
+                stop(f"The output cannot be written: {error.strerror}. Write it elsewhere, or free space there.", ExitCode.FAILED)
             stop(*describe_error(error))
 
 

@@ -222,6 +222,11 @@ def configure_redis(url: str) -> str:
     return address._replace(query=urlencode(others + redis_options(options), safe="/")).geturl()
 
 
+def is_redis_option(name: str) -> bool:
+    """Return True for what the address of Redis may have after its ?. redis-py would fail on another name at each connection."""
+    return bool(SMELLS_OF_TLS.search(name)) or name == "protocol"
+
+
 def redis_options(options: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the options of a rediss:// address, given either our names or those of redis-py. Raises BadEncryption."""
     if not any(name in REDIS_NAMES for name in options):

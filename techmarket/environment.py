@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import django
 import environ
@@ -29,6 +29,9 @@ ENGINES = {
     "sqlite": "django.db.backends.sqlite3",
     "postgres": "django.db.backends.postgresql",
 }
+HOST = re.compile(r"\*|\.?[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
+REDIS_PATH = re.compile(r"/?|/[0-9]{1,5}")
+SHOWN = 60  # characters of a value in a message
 DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
 SOCKETS = {"mysql": "/run/mysqld/mysqld.sock", "postgres": "/run/postgresql"}  # for examples
@@ -116,38 +119,62 @@ class Environment:
         return value
 
     def folder(self, name: str, default: Path, example: str) -> Path:
-        path = Path(self.text(name, str(default), example))
-        if not path.is_absolute():
-            raise invalid(name, f"{str(path)!r} is not an absolute path", example)
-        return path
+        value = self.text(name, str(default), example)
+        if not Path(value).is_absolute():
+            raise invalid(name, f"{show(value)} is not an absolute path", example)
+        return Path(value)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.text(name, str(default), "false")
         if value.lower() not in FLAGS:
-            raise invalid(name, f"{value!r} is neither true nor false", "false")
+            raise invalid(name, f"{show(value)} is neither true nor false", "false")
         return FLAGS[value.lower()]
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         value = self.text(name, str(default), str(default))
         if not re.fullmatch(r"-?[0-9]{1,18}", value) or not low <= int(value) <= high:
-            raise invalid(name, f"{value!r} is not a whole number from {low} to {high}", str(default))
+            raise invalid(name, f"{show(value)} is not a whole number from {low} to {high}", str(default))
         return int(value)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default, default)
         if value not in choices:
-            raise invalid(name, f"{value!r} is not one of {', '.join(choices)}", default)
+            raise invalid(name, f"{show(value)} is not one of {', '.join(choices)}", default)
         return value
 
     def words(self, name: str, default: str, example: str) -> list[str]:
         return [word.strip() for word in self.text(name, default, example).split(",") if word.strip()]
+
+    def hosts(self, name: str, default: str, example: str) -> list[str]:
+        """Return names of hosts as Django compares them with the Host header. Another spelling would match no request."""
+        hosts = self.words(name, default, example)
+        for host in hosts:
+            if not HOST.fullmatch(host):
+                raise invalid(
+                    name, f"{show(host)} is not the name of a host, without scheme, port and path; commas separate names", example
+                )
+        return hosts
+
+    def origins(self, name: str, default: str, example: str) -> list[str]:
+        origins = self.words(name, default, example)
+        for origin in origins:
+            if not is_web_address(origin) or urlsplit(origin).path or "@" in origin:
+                raise invalid(name, f"{show(origin)} is not https:// and a host, without a path", example)
+        return origins
+
+    def web_address(self, name: str, default: str, example: str) -> str:
+        """Return an http:// or https:// address, or "" where it is empty, as `default` is. Never shown: a webhook's path is a secret."""
+        value = self.text(name, default, example)
+        if (value or default) and not is_web_address(value):
+            raise invalid(name, "the address is not https:// and a host, or its port is not a number from 1 to 65535", example)
+        return value
 
     def zone(self, name: str, default: str) -> str:
         value = self.text(name, default, default)
         try:
             zoneinfo.ZoneInfo(value)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            raise invalid(name, f"{value!r} is not a time zone", default) from None
+            raise invalid(name, f"{show(value)} is not a time zone", default) from None
         return value
 
     def broker(self, name: str, default: str) -> str:
@@ -161,8 +188,11 @@ class Environment:
             wrong = address.scheme not in ("redis", "rediss") or not address.hostname or address.port == 0
         except ValueError:
             wrong = True
-        if wrong:
-            raise invalid(name, "the address is not redis://host:port/number", example)
+        if wrong or not REDIS_PATH.fullmatch(address.path) or address.fragment or "@" in address.path + address.query:
+            raise invalid(name, "the address is not redis://:password@host:port/number, or the password is not percent-encoded", example)
+        unknown = [key for key, _ in parse_qsl(address.query, keep_blank_values=True) if not encryption.is_redis_option(key)]
+        if unknown:
+            raise invalid(name, f"the option {show(unknown[0])} is refused: only those of TLS and protocol are options", example)
         try:
             return encryption.configure_redis(url)
         except encryption.BadEncryption as error:
@@ -233,6 +263,21 @@ class Environment:
         if kind == "mysql" and database["HOST"] == "localhost" and database["PORT"]:
             database["HOST"] = "127.0.0.1"  # for localhost the driver takes the default socket, and drops the port
         return database
+
+
+def show(value: str) -> str:
+    """Return a value as a message shows it: shortened, and without what may be a password, since a line may stand under another's name."""
+    hidden = f"***{value[value.rindex('@') :]}" if "@" in value else value
+    return repr(hidden if len(hidden) <= SHOWN else f"{hidden[:SHOWN]}...")
+
+
+def is_web_address(url: str) -> bool:
+    """Return True for http:// or https:// with a host, and with a port that there is, or none."""
+    try:
+        address = urlsplit(url)
+        return bool(re.fullmatch(r"https?://\S+", url) and address.hostname and address.port != 0)
+    except ValueError:
+        return False
 
 
 def invalid(name: str, cause: str, example: str) -> ImproperlyConfigured:

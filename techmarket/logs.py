@@ -92,6 +92,15 @@ COMMON: list[Any] = [
 ]
 
 
+class WithoutTraceback(logging.Filter):
+    """Drops the traceback of a request that was refused (4xx): it is no error of ours, and anybody can send many of them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "status_code", 500) < 500:
+            record.exc_info = None
+        return True
+
+
 def build_logging(log_format: str, run_loggers: Iterable[str], secrets: Iterable[str]) -> dict[str, Any]:
     """Return Django's LOGGING, which gunicorn and Celery use too.
 
@@ -115,7 +124,8 @@ def build_logging(log_format: str, run_loggers: Iterable[str], secrets: Iterable
                 ],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"refused": {"()": WithoutTraceback}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused"]}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "apps": {"level": "INFO" if log_format == "json" else "WARNING"},

@@ -4,7 +4,6 @@ With urls.py this is the composition root: only here may techmarket/ name the ap
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -35,13 +34,12 @@ env = Environment(os.environ)
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
 DEBUG = env.flag("DEBUG", True)
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
+# gunicorn reads it, too, before any code of ours, and shows a traceback where it is no number: deploy/entrypoint.sh runs a command first.
+WEB_PROCESSES = env.number("WEB_CONCURRENCY", 2, 1, 256)
 if not SECRET_KEY:
     raise invalid("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")
-CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", "", "https://etl.example.com")
-for origin in CSRF_TRUSTED_ORIGINS:
-    if not re.fullmatch(r"https?://[^/\s]+", origin):
-        raise invalid("CSRF_TRUSTED_ORIGINS", f"{origin!r} is not https:// and a host, without a path", "https://etl.example.com")
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", "", "https://etl.example.com")
 
 # --- Databases: one alias per service, equal to the label of its Django app; `default` is the control database -------
 SOURCES = {"auth_db": "AUTH_DB_URL", "catalog_db": "CATALOG_DB_URL", "orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"}
@@ -178,9 +176,7 @@ ETL_ATTEMPTS = env.number("ETL_ATTEMPTS", 3, 1, 10)
 ETL_RETRY_SECONDS = env.number("ETL_RETRY_SECONDS", 1, 0, 3600)
 ETL_SCHEDULED_RETRY_SECONDS = env.number("ETL_SCHEDULED_RETRY_SECONDS", 300, 0, 86_400)
 CHROMIUM = env.text("CHROMIUM", "", "/usr/bin/chromium")
-NOTIFY_URL = env.text("NOTIFY_URL", "", "https://chat.example.com/hooks/etl")
-if NOTIFY_URL and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", NOTIFY_URL):
-    raise invalid("NOTIFY_URL", "the address is not https:// and a host", "https://chat.example.com/hooks/etl")
+NOTIFY_URL = env.web_address("NOTIFY_URL", "", "https://chat.example.com/hooks/etl")
 
 # --- Monitoring ----------------------------------------------------------------------------------------------------
 METRICS_TOKEN = env.text("METRICS_TOKEN", "", "$(openssl rand -hex 24)")
@@ -192,9 +188,9 @@ BACKUP_DIR = env.folder("BACKUP_DIR", VAR_DIR / "backups", "/var/backups/techmar
 BACKUP_KEEP = env.number("BACKUP_KEEP", 14, 1, 10_000)
 
 # --- Metabase, for `manage.py seed_metabase` -------------------------------------------------------------------------
-METABASE_URL = env.text("METABASE_URL", "http://127.0.0.1:3000", "https://metabase.example.com")
-if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", METABASE_URL):
-    raise invalid("METABASE_URL", "the address is not https:// and a host", "https://metabase.example.com")
+METABASE_URL = env.web_address("METABASE_URL", "http://127.0.0.1:3000", "https://metabase.example.com")
+if "@" in urlsplit(METABASE_URL).netloc:
+    raise invalid("METABASE_URL", "the address holds a user; those are METABASE_USER and METABASE_PASS", "https://metabase.example.com")
 METABASE_USER = env.text("METABASE_USER", "", "admin@example.com")
 METABASE_PASS = env.text("METABASE_PASS", "", "a password of your own")
 if not DEBUG and METABASE_PASS in SEED_PASSWORDS:

@@ -13,11 +13,10 @@ import pytest
 from django.conf import settings
 
 from tests import emptying, prepared
+from tests.prepared import PASSED_ON
 from tests.servers import Unavailable, need, program
 
 ROOT = Path(__file__).resolve().parent.parent
-# Variables that a process needs and that do not concern TechMarket.
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG")
 
 # A background job of a shell inherits SIGINT as ignored, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

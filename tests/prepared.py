@@ -27,6 +27,8 @@ LIBRARIES = (
     *("django.core.management", "django.db.models", "django.http", "django.template", "django.forms", "django.urls"),
     *("celery", "celery.app.amqp", "kombu.entity", "kombu.transport.redis", "kombu.transport.filesystem"),
 )
+# Variables that a process needs and that do not concern TechMarket.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG")
 LARGEST = 200_000  # bytes of arguments and environment
 # Python and the C library read these once, before any code of ours.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")

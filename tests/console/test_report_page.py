@@ -230,7 +230,10 @@ def test_missing_chromium_gives_one_line_with_the_next_step(
         f"{tmp_path}/none cannot be started: No such file or directory. Set CHROMIUM to the path of Chromium.\n",
     )
     settings.CHROMIUM = "/bin/false"
-    assert run_refused(capsys, "--pdf") == (ExitCode.FAILED, "/bin/false wrote no PDF: no error output\n")
+    assert run_refused(capsys, "--pdf") == (
+        ExitCode.FAILED,
+        "/bin/false wrote no PDF: no error output. Set CHROMIUM to the path of a Chromium that can print.\n",
+    )
     settings.CHROMIUM = ""
     monkeypatch.setenv("PATH", str(tmp_path))
     code, text = run_refused(capsys, "--pdf")

@@ -1,6 +1,6 @@
 """Invalid arguments: exit code 2 and one sentence, before any database access (which pytest refuses without its mark).
 
-Only what day it is the control database is asked.
+The kinds are in tests/refusals/cases.py; here are further spellings. Only what day it is the control database is asked.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -22,54 +22,36 @@ asks_the_day = pytest.mark.django_db
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        # 2: modes
-        ("--mode FULL", "'FULL'"),
+        # modes
         ("--mode", "--mode"),
         ("--mode=", "--mode"),
-        ("--mode both", "'full', 'incremental'"),
-        # 4 to 9: days
-        *((f"--days {days}", "a whole number from 1 to 3650") for days in ("0", "-1", "1e3", "1_000", "７", "٣", "1.0", "+7", "x", "3651")),
-        ("--days 99999999999", "a whole number from 1 to 3650"),
+        # days
+        *((f"--days {days}", "a whole number from 1 to 3650") for days in ("1_000", "７", "1.0", "+7", "x", "3651")),
         ("--days " + "9" * 5000, "a whole number from 1 to 3650"),
         ("--days " + "0" * 5000, "a whole number from 1 to 3650"),
-        ("--days", "--days"),
-        ("--days=", "a whole number from 1 to 3650"),
-        # 10 to 15: days of the calendar
-        ("--start-date 2024-02-30 --end-date 2024-03-01", "no day 2024-02-30"),
-        ("--start-date 2023-02-29 --end-date 2024-03-01", "no day 2023-02-29"),
+        # days of the calendar
         ("--start-date 2024-01-01 --end-date 2024-13-01", "no day 2024-13-01"),
-        ("--start-date 0000-01-01 --end-date 2024-01-01", "no day 0000-01-01"),
         *(
             (f"--start-date {day} --end-date 2024-12-31", "as 2024-01-31")
-            for day in ("2024-1-1", "20240101", "2024-W01-1", "01/02/2024", "２０２４-01-01", "2024-01-01T00:00", "yesterday", "now()")
+            for day in ("2024-1-1", "20240101", "2024-W01-1", "２０２４-01-01", "now()")
         ),
-        # 16 to 21: windows
-        ("--start-date 2024-02-01 --end-date 2024-01-31", "before the start"),
-        ("--start-date 2024-02-01", "both a start and an end date"),
+        # windows
         ("--end-date 2024-02-01", "both a start and an end date"),
         ("--start-date 2024-01-01 --days 7", "not both"),
         ("--end-date 2024-01-01 --days 7", "not both"),
         ("--start-date= --days 7", "is not a day"),
         ("--start-date= --end-date=", "as 2024-01-31"),
-        ("--start-date 0001-01-01 --end-date 2024-01-01", "no orders before 2015-01-01"),
-        # 22 to 27: unknown options
+        # unknown options
         ("--tables fact_sales;drop", "--tables"),
         ("--run-id not-a-uuid", "--run-id"),
-        ("--force", "--force"),
-        ("full", "unrecognized arguments: full"),
         ("--day 7", "--day"),
-        ("--dry", "--dry"),
-        ("-v 4", "-v"),
         # --resume
-        *((f"--resume {run}", "a whole number") for run in ("0", "-1", "x", "1_0", "٣", "last", "9223372036854775808", "1;drop")),
-        ("--resume 1 --mode full", "--resume"),
+        *((f"--resume {run}", "a whole number") for run in ("x", "1_0", "٣", "9223372036854775808", "1;drop")),
         ("--resume 1 --dry-run", "--resume"),
         ("--resume", "--resume"),
         # --cancel
         ("--cancel x", "a whole number"),
         ("--cancel 1 --mode full", "Combine --cancel only with --reason"),
-        ("--reason late", "--reason only with --cancel"),
-        ("--cancel 1 --reason " + "x" * 256, "at most 255 characters"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,12 +62,9 @@ def test_invalid_arguments_are_refused(arguments: str, expected: str, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        # 3: a full run has no window
-        ("--mode full --days 7", "only with an incremental run"),
         ("--mode full --start-date 2024-01-01 --end-date 2024-01-31", "only with an incremental run"),
         (f"--start-date {TOMORROW} --end-date {TOMORROW}", "in the future"),
         (f"--start-date 2024-01-01 --end-date {TOMORROW}", "in the future"),
-        ("--start-date 2024-01-01 --end-date 9999-12-31", "in the future"),
         ("--resume 1 --days 7", "--resume"),
     ],
 )
@@ -94,20 +73,18 @@ def test_window_that_no_run_can_have_is_refused(arguments: str, expected: str, c
     assert_usage_error([tomorrow if word == TOMORROW else word for word in arguments.split(" ")], expected, capsys)
 
 
-@pytest.mark.parametrize("day", ["", " 2024-01-01", "2024-01-01 ", "2024-01-01\n", "2024-\x1b[31m01-01"])
+@pytest.mark.parametrize("day", ["", " 2024-01-01", "2024-01-01 ", "\u00a02024-01-01"])
 def test_day_with_invisible_characters(day: str, capsys: pytest.CaptureFixture[str]) -> None:
-    stderr = assert_usage_error(["--start-date", day, "--end-date", "2024-12-31"], "as 2024-01-31", capsys)
-    assert "\x1b" not in stderr
+    assert_usage_error(["--start-date", day, "--end-date", "2024-12-31"], "as 2024-01-31", capsys)
 
 
-def assert_usage_error(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> str:
+def assert_usage_error(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         execute_from_command_line(["manage.py", "run_etl", *arguments])
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (ExitCode.USAGE, "")
     assert expected in err and err.count("\n") == 1 and err.endswith(".\n") and len(err) < 6000
     assert "Traceback" not in err and "Database access" not in err
-    return err
 
 
 def parse_options(**options: object) -> tuple[datetime | None, datetime | None]:

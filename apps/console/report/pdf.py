@@ -38,7 +38,7 @@ def print_to_pdf(page: str) -> bytes:
         except subprocess.TimeoutExpired:
             raise EtlError(f"{program} did not print the report within {PRINT_TIMEOUT_S} seconds.") from None
         if not target.is_file():
-            raise EtlError(f"{program} wrote no PDF: {last_line(output)}")
+            raise EtlError(f"{program} wrote no PDF: {last_line(output)}. Set CHROMIUM to the path of a Chromium that can print.")
         return target.read_bytes()
 
 
@@ -50,4 +50,4 @@ def find_browser() -> str:
 
 
 def last_line(output: str) -> str:
-    return (output.strip().splitlines() or ["no error output"])[-1]
+    return (output.strip().splitlines() or ["no error output"])[-1].rstrip(".")

@@ -11,6 +11,7 @@ from django.core.management.base import CommandParser
 from django.db.models import QuerySet
 from rich.table import Column, Table
 
+from apps.etl.tables import SOURCES
 from apps.etl.transform.rules import RULES
 from apps.orchestration.management.commands.run_etl import check_reason, read_orders, user
 from apps.orchestration.models import RejectState, StandingReject
@@ -24,6 +25,7 @@ from techmarket.formats import format_count, format_uah
 from techmarket.spreadsheets import write_csv
 
 SHOWN = 50
+TABLES = sorted({source.table for source in SOURCES.values()})
 CHUNK_ROWS = 2_000  # fetched at a time by the export
 
 
@@ -35,7 +37,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--state", choices=RejectState.values, default=RejectState.OPEN, help="default: open")
-        parser.add_argument("--table", help="only rejects of this source table")
+        parser.add_argument("--table", choices=TABLES, metavar="TABLE", help="only rejects of this source table")
         parser.add_argument("--rule", choices=sorted(RULES), metavar="RULE", help="only rejects of this rule")
         parser.add_argument("--replay", action="store_true", help="read the orders of the open rejects again, and nothing else")
         parser.add_argument(
@@ -57,7 +59,7 @@ class Command(BaseCommand):
             self.replay(selected)
         if options["json"]:
             self.stdout.write(json.dumps(document(selected), ensure_ascii=False, default=str))
-        elif options["csv"]:
+        elif options["csv"] is not None:
             export(selected, options["csv"])
         else:
             show(selected, options["state"])
@@ -114,7 +116,7 @@ def write_file(path: Path, lines: Iterable[bytes]) -> None:
         with path.open("wb") as file:
             file.writelines(lines)
     except OSError as error:
-        raise Usage(f"--csv: {path} cannot be written: {error.strerror}.") from None
+        raise Usage(f"--csv: {path} cannot be written: {error.strerror}. Choose another file.") from None
 
 
 def document(selected: "QuerySet[StandingReject]") -> list[dict[str, Any]]:
