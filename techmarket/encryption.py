@@ -214,12 +214,11 @@ def configure_redis(url: str) -> str:
     """
     address = urlsplit(url)
     options = read_options(address.query)
-    others = [(name, value) for name, value in parse_qsl(address.query, keep_blank_values=True) if name not in options]
     if address.scheme == "redis":
         if options and options != {"sslmode": "disable"}:
             raise BadEncryption("the address asks for encryption, but begins with redis:// instead of rediss://", suggest_redis(options))
-        return address._replace(query=urlencode(others, safe="/")).geturl() if options else url
-    return address._replace(query=urlencode(others + redis_options(options), safe="/")).geturl()
+        return address._replace(query="").geturl()
+    return address._replace(query=urlencode(redis_options(options), safe="/")).geturl()
 
 
 def redis_options(options: Mapping[str, str]) -> list[tuple[str, str]]:
