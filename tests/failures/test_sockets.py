@@ -14,7 +14,7 @@ from tests.failures.conftest import Shop, assert_one_line, needs_servers
 from tests.servers import MYSQL, POSTGRES, Server, mysql, postgresql, start_mysql, start_postgres
 
 pytestmark = [needs_servers, pytest.mark.process, pytest.mark.servers]
-FOLDER = "а #?%20&+="  # noqa: RUF001  a Cyrillic letter
+FOLDER = "а #?%20&+="
 
 
 class SocketServer(Server):
