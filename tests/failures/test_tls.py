@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import redis
 from django.conf import settings
+from kombu import Connection
 
 from tests.conftest import PASSED_ON, ROOT, require_program
 from tests.failures.conftest import FILES, Shop, assert_one_line, needs_servers
@@ -189,23 +190,32 @@ def test_everything_works_where_only_tls_with_a_certificate_is_accepted(secure: 
     assert "TLS" in table and table.count("1.3") >= len(FILES)
 
 
-def test_broker_and_worker_over_tls(secure_shop: Shop) -> None:
+@pytest.mark.parametrize("spelling", ["ours", "redis-py"])
+def test_broker_worker_and_beat_over_tls(spelling: str, secure: Secure, secure_shop: Shop) -> None:
     """A worker takes the run's tasks from a Redis that accepts nothing else; the health check of its container reaches it too."""
     shop = secure_shop
+    if spelling == "redis-py":  # which Flower needs, since it reads the address itself
+        files = {"ssl_ca_certs": "ca.pem", "ssl_certfile": "client.pem", "ssl_keyfile": "client.key"}
+        options = "&".join(f"{name}={quote(str(secure.folder / file))}" for name, file in files.items())
+        shop.env["CELERY_BROKER_URL"] = f"{secure.redis}?ssl_cert_reqs=CERT_REQUIRED&{options}"
+        assert Connection(shop.env["CELERY_BROKER_URL"]).ensure_connection(max_retries=1).connected
     shop.run("migrate_all", "-v", "0")
     shop.run("generate_data", "--quiet")
-    worker = shop.start_python(
-        "-m", "celery", "-A", "techmarket", "worker", "--pool", "solo", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    celery = ("-m", "celery", "-A", "techmarket")
+    silent = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    worker = shop.start_python(*celery, "worker", "--concurrency", "1", **silent)
+    beat = shop.start_python(*celery, "beat", "--pidfile=", **silent)
     try:
         result = shop.run("run_etl", "--queue", "--quiet")
         assert result.returncode == 0, result.stderr
         parts = ping(shop, {})
         assert (parts["broker"]["encryption"], parts["broker"]["trouble"]) == ("TLSv1.3", "")
         assert parts["workers"]["trouble"] == ""
+        shop.wait_until(lambda: ping(shop, {})["beat"]["trouble"] == "", beat)
     finally:
-        worker.terminate()
-        worker.wait(60)
+        for process in (worker, beat):
+            process.terminate()
+            process.wait(60)
     (shop.folder / "role").write_text("worker")
     (shop.folder / "alive" / "worker").touch()
     os.utime(shop.folder / "alive" / "worker", (time.time() - 500,) * 2)
