@@ -42,9 +42,9 @@ def test_dags_know_the_exit_code_of_a_skipped_run() -> None:
 def load_functions(*names: str) -> dict[str, Any]:
     """Return these functions of the DAG with its imports and constants, but without Airflow."""
     parts = [node for node in DAG.body if "airflow" not in ast.unparse(node) and "make_dag(" not in ast.unparse(node)]
-    kept = [node for node in parts if not isinstance(node, ast.FunctionDef) or node.name in names]
+    chosen = [node for node in parts if not isinstance(node, ast.FunctionDef) or node.name in names]
     scope: dict[str, Any] = {}
-    exec(compile(ast.Module(kept, type_ignores=[]), "dag", "exec"), scope)
+    exec(compile(ast.Module(chosen, type_ignores=[]), "dag", "exec"), scope)
     return scope
 
 
