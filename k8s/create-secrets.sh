@@ -13,7 +13,7 @@ print_secret() {
 }
 
 auth=$(make_random) catalog=$(make_random) orders=$(make_random) payments=$(make_random) reader=$(make_random)
-dwh=$(make_random) control=$(make_random) redis=$(make_random) key=$(make_random)$(make_random) metrics=$(make_random)
+dwh=$(make_random) control=$(make_random) redis=$(make_random) key=$(make_random)$(make_random) metrics=$(make_random) bi=$(make_random)
 
 # print_source_url SERVICE USER PASSWORD
 print_source_url() {
@@ -34,7 +34,7 @@ print_all() {
         eval "password=\$$service"
         printf '%s: %s\n' root-password "$(make_random)" password "$password" reader-password "$reader" | print_secret "$service-db"
     done
-    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" bi-password "$(make_random)" | print_secret dwh-db
+    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" bi-password "$bi" | print_secret dwh-db
     printf '%s: %s\n' password "$redis" | print_secret redis
     {
         print_common_keys
@@ -47,12 +47,21 @@ print_all() {
             print_source_url "$service" "${service}_user" "$password"
         done
     } | print_secret techmarket-owner
+    print_secret techmarket-metabase <<END
+METABASE_PASS: $(make_random)
+DWH_BI_URL: postgres://bi_reader:$bi@dwh-db.techmarket.svc:5432/dwh
+END
 }
 
 case "${1:-}" in
     --print) print_all ;;
     "")
         kubectl get namespace techmarket >/dev/null 2>&1 || kubectl create namespace techmarket
+        # One that is missing beside others would get other passwords than the databases have.
+        if kubectl get secret dwh-db --namespace techmarket >/dev/null 2>&1; then
+            echo "create-secrets: there are secrets in the namespace techmarket already; add what is missing by hand (docs/KUBERNETES.md)" >&2
+            exit 1
+        fi
         print_all | kubectl create -f - # create, not apply: existing secrets are never overwritten
         ;;
     *)

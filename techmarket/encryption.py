@@ -214,17 +214,11 @@ def configure_redis(url: str) -> str:
     """
     address = urlsplit(url)
     options = read_options(address.query)
-    others = [(name, value) for name, value in parse_qsl(address.query, keep_blank_values=True) if name not in options]
     if address.scheme == "redis":
         if options and options != {"sslmode": "disable"}:
             raise BadEncryption("the address asks for encryption, but begins with redis:// instead of rediss://", suggest_redis(options))
-        return address._replace(query=urlencode(others, safe="/")).geturl() if options else url
-    return address._replace(query=urlencode(others + redis_options(options), safe="/")).geturl()
-
-
-def is_redis_option(name: str) -> bool:
-    """Return True for what the address of Redis may have after its ?. redis-py would fail on another name at each connection."""
-    return bool(SMELLS_OF_TLS.search(name)) or name == "protocol"
+        return address._replace(query="").geturl()
+    return address._replace(query=urlencode(redis_options(options), safe="/")).geturl()
 
 
 def redis_options(options: Mapping[str, str]) -> list[tuple[str, str]]:

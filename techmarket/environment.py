@@ -5,13 +5,13 @@ import os
 import re
 import sys
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import django
 import environ
@@ -21,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from techmarket import encryption
 from techmarket.env_file import read_text_file
 from techmarket.installation import stop_if_incomplete
-from techmarket.options import SOCKET, decode, parse_options
+from techmarket.options import SOCKET, decode, find_refused_variable, parse_options
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
@@ -30,7 +30,6 @@ ENGINES = {
     "postgres": "django.db.backends.postgresql",
 }
 HOST = re.compile(r"\*|\.?[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
-REDIS_PATH = re.compile(r"/?|/[0-9]{1,5}")
 SHOWN = 60  # characters of a value in a message
 DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
@@ -186,13 +185,20 @@ class Environment:
         try:
             address = urlsplit(url)
             wrong = address.scheme not in ("redis", "rediss") or not address.hostname or address.port == 0
+            # Celery stops at another path, and redis-py takes database 0.
+            wrong = wrong or bool(address.fragment) or not re.fullmatch(r"(/[0-9]{0,5})?", address.path)
         except ValueError:
             wrong = True
-        if wrong or not REDIS_PATH.fullmatch(address.path) or address.fragment or "@" in address.path + address.query:
+        if wrong:
             raise invalid(name, "the address is not redis://:password@host:port/number, or the password is not percent-encoded", example)
-        unknown = [key for key, _ in parse_qsl(address.query, keep_blank_values=True) if not encryption.is_redis_option(key)]
-        if unknown:
-            raise invalid(name, f"the option {show(unknown[0])} is refused: only those of TLS and protocol are options", example)
+        try:
+            parse_options(address.query, "redis")
+        except ValueError as error:
+            raise invalid(name, str(error), example) from None
+        try:
+            decode(f"{address.username}{address.password}")
+        except ValueError as error:
+            raise invalid(name, f"the user or the password {error}", example) from None
         try:
             return encryption.configure_redis(url)
         except encryption.BadEncryption as error:
@@ -291,6 +297,16 @@ def refuse_shared_databases(databases: Mapping[str, Mapping[str, Any]], variable
         if is_same_database(databases[first], databases[second]):
             cause = f"the same database as {variables[first]}; each needs its own"
             raise invalid(variables[second], cause, "another name or server")
+
+
+def refuse_driver_variables(environ: Mapping[str, str], databases: Iterable[Mapping[str, Any]]) -> None:
+    """Raise ImproperlyConfigured for a variable by which a driver would connect elsewhere, or change what a run rests on."""
+    configs = list(databases)
+    for kind in ("mysql", "postgres"):
+        on_servers = [config for config in configs if config["ENGINE"] == ENGINES[kind]]
+        name, reason = find_refused_variable(environ, kind, on_servers) if on_servers else ("", "")
+        if name:
+            raise ImproperlyConfigured(f"{name}: the database's driver would read this variable: {reason}. Remove it from the environment.")
 
 
 def is_same_database(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

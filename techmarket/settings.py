@@ -17,6 +17,7 @@ from techmarket.environment import (
     SEED_PASSWORDS,
     Environment,
     invalid,
+    refuse_driver_variables,
     refuse_insecure_settings,
     refuse_seed_broker,
     refuse_shared_databases,
@@ -89,6 +90,7 @@ DATABASES = {alias: configure_database(alias) for alias in VARIABLES}
 DATABASE_ROUTERS = ["techmarket.routers.LabelRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 refuse_shared_databases(DATABASES, VARIABLES)
+refuse_driver_variables(os.environ, DATABASES.values())
 DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres", elsewhere=True)  # not in DATABASES: only Metabase connects with it
 if str(DWH_BI.get("HOST", "")).startswith("/"):
     raise invalid("DWH_BI_URL", "Metabase cannot connect by a socket", "postgres://bi_reader:password@dwh.example.com:5432/dwh")

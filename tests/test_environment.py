@@ -13,7 +13,14 @@ from urllib.parse import quote
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from techmarket.environment import SEED_PASSWORDS, Environment, refuse_insecure_settings, refuse_seed_broker, refuse_shared_databases
+from techmarket.environment import (
+    SEED_PASSWORDS,
+    Environment,
+    refuse_driver_variables,
+    refuse_insecure_settings,
+    refuse_seed_broker,
+    refuse_shared_databases,
+)
 from tests.conftest import PASSED_ON, ROOT, Cli
 
 SECRET = "canary-Пароль"
@@ -373,6 +380,93 @@ def test_no_address_overrides_what_a_run_rests_on() -> None:
 
     allowed = {name for options in ALLOWED.values() for name in options}
     assert allowed.isdisjoint(name for options in OPTIONS.values() for name in options)
+
+
+# --- The broker's address: two libraries read it, each in its own way ---
+
+
+@pytest.mark.parametrize(
+    ("query", "cause"),
+    [
+        ("?visibility_timeout=5", "the option visibility_timeout is refused: set CELERY_VISIBILITY_TIMEOUT"),
+        ("?db=5", "the option db is refused: write the database's number after the last /"),
+        ("?virtual_host=5", "the option virtual_host is refused: write the database's number"),
+        ("?protocol=2", "the option protocol is refused: use those of TLS, or none"),
+        (f"?foo={SECRET}", "the option foo is refused"),
+        ("?transport=memory", "the option transport is refused"),
+        ("?socket_timeout=100&socket_timeout=1", "the option socket_timeout is refused"),
+        ("?&", "after the ? is something that is no option"),
+        ("/x", "is not redis://:password@host:port/number"),
+        ("/1", "is not redis://:password@host:port/number"),
+        (";redis://other/0", "is not redis://:password@host:port/number"),
+        (f"#{SECRET}", "is not redis://:password@host:port/number"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_broker_that_one_of_two_libraries_would_misread(scheme: str, query: str, cause: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as error:
+        Environment({"BROKER": f"{scheme}://:{quote(SECRET)}@127.0.0.1/0{query}"}).broker("BROKER", "filesystem://")
+    assert_refused(error, "BROKER")
+    assert cause in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["a%b", "100%", "%FF", "a%0Ab"])
+def test_password_of_the_broker_is_percent_encoded(password: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"the user or the password (has|is not)") as error:
+        Environment({"BROKER": f"redis://:{password}@127.0.0.1/0"}).broker("BROKER", "filesystem://")
+    assert password not in str(error.value)
+
+
+# --- Variables that the drivers read ---
+
+SERVERS = {"ORDERS_DB_URL": "mysql://u:topsecret@127.0.0.1:1/orders", "DWH_URL": "postgres://u:topsecret@127.0.0.1:1/dwh"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("PGOPTIONS", "-c TimeZone=Asia/Tokyo", "it is set by TechMarket, whose results depend on it"),
+        ("PGTZ", "Asia/Tokyo", "it is set by TechMarket"),
+        ("PGDATESTYLE", "SQL,DMY", "it is set by TechMarket"),
+        ("PGCLIENTENCODING", "LATIN1", "it is set by TechMarket"),
+        ("PGHOSTADDR", "127.0.0.9", "write it as the host of each address"),
+        ("PGSERVICE", "shop", "such a file may set anything"),
+        ("PGSSLMODE", "disable", "TLS is asked for in the address"),
+        ("PGSSLROOTCERT", "/nowhere", "TLS is asked for in the address"),
+        ("PGREQUIRESSL", "1", "TLS is asked for in the address"),
+        ("PGTARGETSESSIONATTRS", "standby", "its value is not one of any, read-write, primary"),
+        ("MARIADB_TLS_DISABLE_PEER_VERIFICATION", "1", "TLS is asked for in the address"),
+    ],
+)
+def test_variable_of_a_driver_is_refused(run_cli: Cli, variable: str, value: str, reason: str) -> None:
+    result = run_cli("run_etl", env=SERVERS | {variable: value})
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (4, "", 1), result.stderr
+    assert result.stderr.startswith(f"{variable}: the database's driver would read this variable: ") and reason in result.stderr
+    assert result.stderr.endswith(". Remove it from the environment.\n") and "topsecret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "url"),
+    [
+        ("PGPORT", "DWH_URL", "postgres://u:p@127.0.0.1/dwh"),
+        ("PGPORT", "DWH_URL", "postgres:///dwh?socket=/run/postgresql"),
+        ("MYSQL_TCP_PORT", "ORDERS_DB_URL", "mysql://u:p@127.0.0.1/orders"),
+        ("MYSQL_UNIX_PORT", "ORDERS_DB_URL", "mysql://u:p@localhost/orders"),
+    ],
+)
+def test_variable_that_would_lead_elsewhere(run_cli: Cli, variable: str, name: str, url: str) -> None:
+    result = run_cli("check", env=SERVERS | {name: url, variable: "1"})
+    assert (result.returncode, result.stderr.count("\n")) == (4, 1) and result.stderr.startswith(f"{variable}: "), result.stderr
+
+
+def test_other_variables_of_drivers_are_accepted() -> None:
+    """Those that an address overrides, those that say who logs in, and those that may only keep a login from succeeding."""
+    variables = (
+        "PGPORT PGHOST PGUSER PGPASSWORD PGPASSFILE PGDATABASE PGAPPNAME PGREQUIREPEER PGDATA MYSQL_TCP_PORT MYSQL_UNIX_PORT MYSQL_PWD"
+    )
+    databases = [database("postgres://u:p@h:1/dwh"), database("mysql://u:p@h:1/orders", "mysql")]
+    refuse_driver_variables(dict.fromkeys(variables.split(), "x") | {"PGGSSENCMODE": "disable", "PGOPTIONS": ""}, databases)
+    refuse_driver_variables({"PGOPTIONS": "-c TimeZone=Asia/Tokyo", "PGPORT": "1"}, [database("")])
 
 
 # --- Paths and sockets ---

@@ -1,12 +1,17 @@
 """The Airflow DAGs, checked without Airflow; `make test-airflow` runs them in Airflow."""
 
 import ast
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from django.core.management import get_commands, load_command_class
 
+from techmarket import outbound
 from techmarket.commands import ExitCode
 from tests.conftest import ROOT, Cli
 from tests.deploy.test_compose import services
@@ -32,6 +37,39 @@ def test_commands_of_the_tasks_exist() -> None:
 def test_dags_know_the_exit_code_of_a_skipped_run() -> None:
     (code,) = [node.value for node in DAG.body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SKIPPED"]
     assert ast.literal_eval(code) == ExitCode.SKIPPED
+
+
+def load_functions(*names: str) -> dict[str, Any]:
+    """Return these functions of the DAG with its imports and constants, but without Airflow."""
+    parts = [node for node in DAG.body if "airflow" not in ast.unparse(node) and "make_dag(" not in ast.unparse(node)]
+    chosen = [node for node in parts if not isinstance(node, ast.FunctionDef) or node.name in names]
+    scope: dict[str, Any] = {}
+    exec(compile(ast.Module(chosen, type_ignores=[]), "dag", "exec"), scope)
+    return scope
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "chat", "chat.team.svc", "chat.internal", "chat.example.com", "8.8.8.8", "::1"])
+def test_notice_takes_the_way_of_techmarkets_own(host: str) -> None:
+    assert load_functions("is_local")["is_local"](host) is outbound.is_local(host)
+
+
+def test_notice_to_this_machine_ignores_a_dead_proxy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    received: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/hook?token=canary")
+        load_functions("send_notice", "is_local")["send_notice"]("failed", SimpleNamespace(dag_id="daily", run_id="1"), "run failed")
+    assert [json.loads(body)["event"] for body in received] == ["failed"]
+    assert capsys.readouterr().out == "daily failed: run failed\n"
 
 
 @pytest.fixture(scope="module")

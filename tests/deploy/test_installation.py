@@ -82,6 +82,34 @@ def test_scripts_of_a_windows_clone_run(windows_clone: Path) -> None:
         assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
 
 
+def test_windows_clone_carries_a_shop(windows_clone: Path, tmp_path: Path) -> None:
+    """Its path has letters that an address gives a meaning, its .env the line endings of Windows, and there is no git."""
+    variables = dict.fromkeys(("ORDERS_DB_URL", "DWH_URL", "CELERY_BROKER_URL", "ENV_FILE", "VAR_DIR"))
+    env = {name: value for name, value in os.environ.items() if name not in variables and not name.endswith("_DB_URL")}
+    (windows_clone / ".env").write_bytes(b'# Settings\r\nDEBUG=True\r\n\r\nETL_BATCH_ORDERS=200\r\nLOG_FORMAT="json"\r\n')
+
+    def manage(*arguments: str, **more: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        result = subprocess.run(
+            command, cwd=windows_clone, env=env | {"PATH": str(tmp_path)} | more, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0 and "Traceback" not in result.stderr, (arguments, result.stdout, result.stderr)
+        return result.stdout
+
+    manage("check")
+    assert "(commit " in manage("version")
+    manage("migrate_all", "-v", "0")
+    manage("generate_data", "--quiet")
+    manage("run_etl", "--quiet")
+    manage("backup", "--verify", "-v", "0")
+    folder = windows_clone / "var"
+    name = next(path.name for path in (folder / "backups").iterdir() if path.name != ".lock")
+    restored = windows_clone / "var #?%20"
+    manage("restore", name, VAR_DIR=str(restored), BACKUP_DIR=str(folder / "backups"))
+    assert manage("reconcile", VAR_DIR=str(restored)).startswith("1 062 of 1 062 days are equal.")
+    assert {path.name for path in windows_clone.parent.iterdir()} == {windows_clone.name}
+
+
 def test_image_is_readable_after_umask_077() -> None:
     lines = (ROOT / "deploy" / "Dockerfile").read_text()
     source, final = lines.split("FROM ${BASE}\n")

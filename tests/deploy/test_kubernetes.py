@@ -241,6 +241,16 @@ def test_created_secrets_are_random_and_consistent() -> None:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
+def test_passwords_are_not_created_beside_those_of_running_databases(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\n[ "$1" = get ] || echo "$@" >>{tmp_path}/changed\n')
+    kubectl.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(["sh", K8S / "create-secrets.sh"], env=env, capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stderr.count("\n"), (tmp_path / "changed").exists()) == (1, 1, False)
+    assert result.stderr.startswith("create-secrets: there are secrets in the namespace techmarket already; ")
+
+
 def test_settings_name_a_file_for_every_secret() -> None:
     settings = next(each["data"] for each in read_manifests() if each["metadata"]["name"] == "techmarket-settings")
     files = {name.removesuffix("_FILE"): Path(path).name for name, path in settings.items() if name.endswith("_FILE")}
@@ -412,6 +422,55 @@ def test_metabase_and_its_seeding_reach_what_they_need() -> None:
     assert entry["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "metabase"} and entry["ports"] == [{"port": 5432}]
     (way,) = policies["to-metabase"]["egress"]
     assert way["to"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "metabase"} and way["ports"] == [{"port": 3000}]
+
+
+def read_metabase_patch() -> Object:
+    component = yaml.safe_load((K8S / "components/metabase/kustomization.yaml").read_text())
+    return dict(yaml.safe_load(component["patches"][0]["patch"])["spec"]["template"]["spec"])
+
+
+def test_worker_has_what_seeding_metabase_needs() -> None:
+    spec = read_metabase_patch()
+    (container,), (volume,) = spec["containers"], spec["volumes"]
+    assert {each["name"].removesuffix("_FILE") for each in container["env"]} == {
+        "METABASE_URL",
+        "METABASE_USER",
+        "METABASE_PASS",
+        "DWH_BI_URL",
+    }
+    folder = container["volumeMounts"][0]["mountPath"]
+    files = {each["value"] for each in container["env"] if each["name"].endswith("_FILE")}
+    secrets = get_secrets(read_manifests())
+    assert files == {f"{folder}/{key}" for key in secrets[volume["secret"]["secretName"]]}
+    assert volume["secret"]["defaultMode"] == 0o440 and container["volumeMounts"][0]["readOnly"] is True
+    for each in (secrets, get_secrets(print_secrets())):
+        address = each["techmarket-metabase"]["DWH_BI_URL"]
+        assert address == f"postgres://bi_reader:{each['dwh-db']['bi-password']}@dwh-db.techmarket.svc:5432/dwh"
+
+
+def test_manifests_know_every_secret_and_no_other_setting() -> None:
+    """A password in a variable of its own would be forgotten here; a name that no setting has would be read by nobody."""
+    example = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    settings = next(each["data"] for each in read_manifests() if each["metadata"]["name"] == "techmarket-settings")
+    production = (K8S / "overlays/production/settings.yaml").read_text()
+    named = settings.keys() | set(re.findall(r"^ +(?:# )?([A-Z_]+):", production, re.MULTILINE))
+    named |= {each["name"] for each in read_metabase_patch()["containers"][0]["env"]}
+    own = [each for name in ("web", "worker", "beat", *ONE_OFFS) for each in PODS[name]["containers"][0].get("env", [])]
+    named |= {each["name"] for each in own}
+    names = {name.removesuffix("_FILE") for name in named}
+    assert names - example - {"WAIT_SECONDS", "WEB_CONCURRENCY"} == set()
+    secret = {name for name in example if re.search("_URL|_KEY|_TOKEN|_PASS", name)}
+    assert secret - {name.removesuffix("_FILE") for name in named if name.endswith("_FILE")} == {"METABASE_URL"}
+
+
+@needs_kubectl
+def test_worker_with_metabase_is_valid(tmp_path: Path) -> None:
+    objects = render_component("metabase", "overlays/dev", tmp_path)
+    for document in objects:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    (container,) = dict(iterate_pods(objects))["worker"]["containers"]
+    assert {each["mountPath"] for each in container["volumeMounts"]} >= {"/run/secrets/techmarket", "/run/secrets/metabase"}
+    assert container["envFrom"] and container["args"] == ["worker"]
 
 
 @pytest.mark.parametrize("broken", ["", "web", "worker", "beat"])

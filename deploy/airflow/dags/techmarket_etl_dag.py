@@ -4,11 +4,13 @@ Airflow has its own virtual environment, so the tasks run TechMarket's command l
 machine of the tasks. A failed run and the next successful one are reported to NOTIFY_URL (POST, JSON).
 """
 
+import ipaddress
 import json
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, get_current_context, task
@@ -18,6 +20,7 @@ MANAGE = os.environ.get("TECHMARKET_MANAGE", "/srv/techmarket/.venv/bin/python /
 NOTIFY_URL = os.environ.get("NOTIFY_URL", "")
 SKIPPED = 3  # run_etl's exit code when another run is active: not a failure
 CHECK_LIMIT = timedelta(minutes=5)
+LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".svc")
 
 
 def make_dag(name: str, cron: str, mode: str, limit: timedelta) -> DAG:
@@ -67,9 +70,18 @@ def send_notice(event: str, dag_run: Any, message: str) -> None:
         return
     try:
         request = Request(NOTIFY_URL, json.dumps(notice).encode(), {"Content-Type": "application/json"})  # noqa: S310  the operator sets the address
-        urlopen(request, timeout=5).close()  # noqa: S310
+        handlers = [ProxyHandler({})] if is_local(urlsplit(NOTIFY_URL).hostname or "") else []
+        build_opener(*handlers).open(request, timeout=5).close()
     except (OSError, ValueError) as error:
         print(f"The notice could not be sent to NOTIFY_URL: {type(error).__name__}")
+
+
+def is_local(host: str) -> bool:
+    """Return True for an address that the proxy of HTTP_PROXY cannot know: as techmarket/outbound.py, which Airflow cannot import."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.rstrip(".").endswith(LOCAL_SUFFIXES)
 
 
 daily = make_dag("techmarket_etl_daily", "0 2 * * *", "incremental", timedelta(hours=2))
