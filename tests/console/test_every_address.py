@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from apps.demo import shop
-from apps.orchestration.models import DayProof, Decision, PaymentMismatch, Reject, Run, Schedule, ScheduledRun, StandingReject
+from apps.orchestration.models import DayProof, Decision, PaymentMismatch, Reject, Run, Schedule, ScheduledRun, StandingReject, Task
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -74,7 +74,8 @@ OUR_NAMES = (
     "language",
     "username",
 )
-DJANGO_PAGES = re.compile(r"<path:object_id>|/add/$")
+# Django's pages of a model; its lists have tests of their own in test_addresses.py, ours have filters of our own.
+DJANGO_PAGES = re.compile(r"<path:object_id>|/add/$|^/admin/(?!orchestration|django)[a-z_]+/[a-z]+/$")
 REFUSALS = (200, 302, 400, 403, 404, 405)
 
 
@@ -97,32 +98,26 @@ def fill(route: str, value: str) -> str:
 
 
 def list_requests(route: str) -> Iterator[tuple[str, str, str]]:
-    """Yield method, address and body of what is asked of the route."""
+    """Yield method, address and body of what is asked of the route: less of Django's pages, of which there are five for each model."""
     good = fill(route, "1")
-    if good != route:
-        for value in VALUES:
-            yield "GET", fill(route, value), ""
-        for value in FEW:
-            yield "POST", fill(route, value), "reason=x"
     is_ours = not DJANGO_PAGES.search(route)
-    names = LIST_NAMES + OUR_NAMES if is_ours else LIST_NAMES[:8]
-    for value in VALUES if is_ours else FEW:
+    if good != route:
+        for value in VALUES if is_ours else FEW[:4]:
+            yield "GET", fill(route, value), ""
+        yield "POST", fill(route, FEW[0]), "reason=x"
+    names = LIST_NAMES + OUR_NAMES if is_ours else LIST_NAMES
+    for value in FEW if is_ours else FEW[:1]:
         yield "GET", f"{good}?{'&'.join(f'{name}={value}' for name in names)}", ""
         yield "POST", good, "&".join(f"{name}={value}" for name in names)
-    for name in names:
-        for value in FEW if is_ours else FEW[2:3]:
-            yield "GET", f"{good}?{name}={value}&{name}=1", ""
-    for value in VALUES:
-        yield "GET", f"{good}?q={value}", ""
-    for body in (
-        "",
-        "action=nothing",
-        "action=rerun_selected",
-        "action=accept_selected&_selected_action=%00&index=x",
-        "run=999&reject=999",
-    ):
-        yield "POST", good, body
     yield "GET", f"{good}?_to_field=", ""
+    if not is_ours:
+        return
+    for name in names:
+        yield "GET", f"{good}?{name}={FEW[2]}&{name}=1", ""
+    for value in VALUES:
+        yield "GET", f"{good}?q={value}&start={value}&run={value}", ""
+    for body in ("", "action=nothing", "action=rerun_selected", "action=accept_selected&_selected_action=%00&index=x", "run=9&reject=9"):
+        yield "POST", good, body
 
 
 @pytest.fixture
@@ -132,7 +127,8 @@ def rows(transactional_db: None, schedules: None) -> None:
     now = timezone.now()
     run = Run.objects.create(state="failed", mode="incremental", trigger="admin", requested_by="root", created_at=now)
     raw: dict[str, Any] = {"table": "order_items", "row_id": "1", "rule": "quantity_not_positive", "params": {}, "raw": {}}
-    Reject.objects.create(run=run, **raw)
+    task = Task.objects.create(run=run, stage="extract", subject="fact_sales", state="failed")
+    Reject.objects.create(run=run, task=task, **raw)
     StandingReject.objects.create(subject="fact_sales", first_run=run.pk, last_run=run.pk, first_seen=now, last_seen=now, **raw)
     DayProof.objects.create(day=date(2026, 1, 1), verdict="equal", checked_at=now)
     amounts = dict.fromkeys(("net", "captured", "refunded"), Decimal(1))
@@ -158,7 +154,7 @@ def test_pages_beside_those_of_django_are_walked() -> None:
     assert {"/admin/orchestration/run/start/", "/admin/dwh/factsales/balances/", "/admin/now/", "/admin/jsi18n/"} <= set(ROUTES)
 
 
-@pytest.mark.parametrize("cookie", ['"\\000abcdefgh"', "x" * 3_000, '"\\355\\240\\200abcdefgh"', "😀" * 10])
+@pytest.mark.parametrize("cookie", ['"\\000abcdefgh"', "x" * 3_000, '"\\355\\240\\200abcdefgh"'])
 def test_cookies_that_a_database_cannot_hold_are_no_error(transactional_db: None, cookie: str) -> None:
     client = Client(raise_request_exception=False)
     answer = client.get(
