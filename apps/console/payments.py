@@ -68,8 +68,9 @@ class PaymentMismatchAdmin(ExportAdmin):
     export_header = ("list", "order_id", "day", *AMOUNTS, "difference", "checked_at")
 
     def export_cells(self, row: PaymentMismatch, raw: bool) -> Sequence[object]:
-        amounts = (row.net, row.captured, row.refunded, row.difference)
-        return row.kind, row.order_id, row.day, *amounts, spell_instant(row.checked_at)
+        amounts = (row.net, row.captured, row.refunded)
+        difference = row.difference if all(isinstance(amount, Decimal) for amount in amounts) else None
+        return row.kind, row.order_id, row.day, *amounts, difference, spell_instant(row.checked_at)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         lists = list(sum_lists())

@@ -42,6 +42,7 @@ log = structlog.get_logger()
 MARK = "⚠"
 HIDDEN = "•••"  # what is shown instead of personal data
 NULL = "NULL"
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # PostgreSQL's numbers that Decimal has, too
 # Of a value that Django cannot read, or of a query that the database cannot answer.
 UNREADABLE_ERRORS = (
     ValueError,
@@ -52,6 +53,7 @@ UNREADABLE_ERRORS = (
     FieldDoesNotExist,  # of `_to_field=`
     DataError,
     OperationalError,  # with one of the codes below alone
+    AttributeError,  # of SQLite's converter alone, to which a text that looks like no instant is None
 )
 # A search with characters that the column's character set lacks.
 MYSQL_CANNOT_COMPARE = (1267, 1271, 1300, 1366, 3854, 3988)
@@ -105,6 +107,8 @@ class CheckingAdmin(ModelAdmin):
 def is_unreadable(error: BaseException) -> bool:
     if isinstance(error, OperationalError):
         return error.args[:1] != () and error.args[0] in MYSQL_CANNOT_COMPARE
+    if isinstance(error, AttributeError):
+        return error.obj is None and error.name == "utcoffset"
     return isinstance(error, UNREADABLE_ERRORS)
 
 
@@ -174,7 +178,7 @@ def annotate_texts(rows: "QuerySet[Any]") -> "QuerySet[Any]":
 
 def read_texts(rows: "QuerySet[Any]") -> Iterator[tuple[str | None, ...]]:
     """Yield the columns of rows with texts as the database spells them."""
-    return rows.values_list(*(name for name, _field in name_texts(rows.model))).iterator()
+    return rows.prefetch_related(None).values_list(*(name for name, _field in name_texts(rows.model))).iterator()
 
 
 def is_stored(rows: "QuerySet[Any]", key: str) -> bool:
@@ -282,8 +286,10 @@ def restore(model: type[Model], texts: Iterable[str | None]) -> Any:
 
 
 def restore_value(field: "Field[Any, Any]", text: str | None) -> Any:
-    if text is None or not is_spelled(field, text):
-        return None if text is None else f"{MARK} {text}"
+    if text is None:
+        return None
+    if not is_spelled(field, text):
+        return Decimal(text) if isinstance(field, DecimalField) and text in NOT_FINITE else f"{MARK} {text}"
     return json.loads(text) if isinstance(field, JSONField) else field.to_python(text)
 
 
