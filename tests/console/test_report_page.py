@@ -248,3 +248,10 @@ def test_charts_of_empty_and_negative_values(loaded_run: Run) -> None:
         end = start
         for figure in figures(build_report(start, end), Period(start, end)):
             assert draw_chart(figure.chart).startswith("<svg")
+
+
+def test_line_of_a_single_month_is_visible() -> None:
+    """A polyline of one point draws nothing."""
+    drawn = draw_chart(Chart("line", ["Nov 2025"], [Series("Revenue, UAH", [5])]))
+    points = re.findall(r'<polyline points="([^"]+)"', drawn)
+    assert [len(each.split()) for each in points] == [2]
