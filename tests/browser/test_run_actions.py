@@ -314,7 +314,7 @@ def test_reason_does_no_harm(small_shop: None, page: Page, log_in: LogIn) -> Non
     assert page.locator("img[src=x], svg[onload]").count() == 0
 
 
-def test_queued_is_not_said_above_a_run_that_has_failed(page: Page, log_in: LogIn, small_shop: None) -> None:
+def test_queued_does_not_stay_above_a_run_that_has_failed(page: Page, log_in: LogIn, small_shop: None) -> None:
     """The message goes without reloading the page, once the run has left the state that it names."""
     log_in(page, OPERATOR)
     page.goto("/admin/orchestration/run/start/")

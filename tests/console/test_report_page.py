@@ -13,6 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.utils.formats import number_format
 
+from apps.console.overview.charts import Chart, Series
 from apps.console.overview.figures import Period, figures
 from apps.console.report.svg import draw_chart
 from apps.console.templatetags.report import instant

@@ -1,4 +1,4 @@
-"""What is said after an action on a run does not contradict the run that the page shows."""
+"""The message after an action on a run does not contradict the run that the page shows."""
 
 import pytest
 from django.urls import reverse
