@@ -234,6 +234,10 @@ MESSAGES = {
     "batch.damaged": _("A landed batch does not match its checksum. Start a new run."),
     "batch.lost": _("The batches of this run are gone: a backup, which has none, was restored. Start a new run."),
     # --- Checks: apps/etl/checks.py ---
+    "warehouse.not_a_number": _(
+        "The warehouse has an amount that is not a number (NaN), so its sums are unknown. The list of fact_sales marks it with ⚠. "
+        "Ask an administrator of the database to delete its row, then start a full run, which loads it again."
+    ),
     "check.failed": _("{table}: {name}: expected {expected}, observed {observed}"),
     "check.more": _("and {count} more"),
     "checks.failed": _("Blocking checks failed: {checks}. Nothing was published."),

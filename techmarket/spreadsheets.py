@@ -74,9 +74,9 @@ def write_cell(sheet: Any, row: int, column: int, cell: object, formats: Mapping
 
 
 def is_exact(cell: object) -> bool:
-    """Return True if a spreadsheet stores the number or the date without loss: its calendar begins in 1900."""
+    """Return True if a spreadsheet stores the number or the date without loss: its calendar begins in 1900, and it has no NaN."""
     if isinstance(cell, Decimal | int):
-        return len(Decimal(cell).as_tuple().digits) <= MAX_DIGITS
+        return Decimal(cell).is_finite() and len(Decimal(cell).as_tuple().digits) <= MAX_DIGITS
     return isinstance(cell, date) and cell.year >= 1900
 
 

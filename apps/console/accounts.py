@@ -9,16 +9,16 @@ from django.contrib.auth.models import Group, User
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apps.console.groups import GROUPS
+from apps.console.unreadable import CheckingAdmin
 
 admin.site.unregister([User, Group])
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, CheckingAdmin):  # type: ignore[type-arg]
     """Users get permissions through groups alone; only a superuser may edit a superuser."""
 
     form = UserChangeForm
@@ -59,7 +59,7 @@ def may_edit_user(request: HttpRequest, user: Model | None) -> bool:
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(DjangoGroupAdmin, CheckingAdmin):
     """The release's three groups cannot be edited; another group gives at most the permissions of the user who makes it."""
 
     def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -16,8 +18,10 @@ from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
+from unfold.admin import ModelAdmin
 
-from apps.console.readonly import UNREADABLE_ERRORS, VIEW_RAW, ReadOnlyAdmin
+from apps.console.readonly import VIEW_RAW, ReadOnlyAdmin
+from apps.console.unreadable import MARK, UNREADABLE_ERRORS, is_unreadable, read_rows
 from techmarket.formats import localize_count
 from techmarket.spreadsheets import MAX_XLSX_ROWS, TooManyRows, write_csv, write_xlsx
 
@@ -49,10 +53,13 @@ class ExportAdmin(ReadOnlyAdmin):
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET"])
         try:
-            rows = self.get_changelist_instance(request).get_queryset(request)
+            rows = ModelAdmin.get_changelist_instance(self, request).get_queryset(request)
+            rows.exists()  # fails where the query cannot be asked, before the file begins
         except IncorrectLookupParameters:
             return redirect(self.list_address())
-        except UNREADABLE_ERRORS:
+        except UNREADABLE_ERRORS as error:
+            if not is_unreadable(error):
+                raise
             return redirect(f"{self.list_address()}?{request.GET.urlencode()}")  # which says what is wrong
         return answer(request, rows)
 
@@ -87,10 +94,15 @@ class ExportAdmin(ReadOnlyAdmin):
         return self.render_cells(rows, get_language(), request.user.has_perm(VIEW_RAW))
 
     def render_cells(self, rows: "QuerySet[Model]", language: str | None, raw: bool) -> Iterator[Sequence[object]]:
-        for row in rows.iterator(chunk_size=CHUNK_ROWS):
+        for row in read_rows(rows, CHUNK_ROWS):
             with override(language):  # CSV is streamed when the request, and its language, may be over
                 cells = self.export_cells(row, raw)
-            yield cells
+            yield [f"{MARK} {cell}" if isinstance(cell, Decimal) and not cell.is_finite() else cell for cell in cells]
 
     def list_address(self) -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
+
+def spell_instant(instant: datetime | str) -> str:
+    """Return the instant to the second, or the text of one that cannot be read."""
+    return instant.isoformat(timespec="seconds") if isinstance(instant, datetime) else instant

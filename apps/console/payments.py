@@ -14,7 +14,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.console.export import ExportAdmin
+from apps.console.export import ExportAdmin, spell_instant
 from apps.orchestration.models import MAX_MISMATCHES, DayProof, Mismatch, PaymentMismatch
 
 AMOUNTS = ("net", "captured", "refunded")
@@ -68,14 +68,16 @@ class PaymentMismatchAdmin(ExportAdmin):
     export_header = ("list", "order_id", "day", *AMOUNTS, "difference", "checked_at")
 
     def export_cells(self, row: PaymentMismatch, raw: bool) -> Sequence[object]:
-        amounts = (row.net, row.captured, row.refunded, row.difference)
-        return row.kind, row.order_id, row.day, *amounts, row.checked_at.isoformat(timespec="seconds")
+        amounts = (row.net, row.captured, row.refunded)
+        difference = row.difference if all(isinstance(amount, Decimal) for amount in amounts) else None
+        return row.kind, row.order_id, row.day, *amounts, difference, spell_instant(row.checked_at)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         lists = list(sum_lists())
         compared = DayProof.objects.aggregate(first=Min("checked_at"), last=Max("checked_at"))
         context = {"lists": lists, "is_cut": any(each.is_full for each in lists), "compared": compared}
-        return super().changelist_view(request, (extra_context or {}) | context)
+        response: HttpResponse = super().changelist_view(request, (extra_context or {}) | context)
+        return response
 
     @admin.display(description=_("paid less sold"))
     def difference_amount(self, mismatch: PaymentMismatch) -> str:

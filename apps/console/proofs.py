@@ -90,7 +90,10 @@ class DayProofAdmin(HistoryAdmin, ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         mismatches = PaymentMismatch.objects.order_by().values("order_id").distinct().count()
-        return super().changelist_view(request, (extra_context or {}) | {"months": build_calendar(), "mismatches": mismatches})
+        response: HttpResponse = super().changelist_view(
+            request, (extra_context or {}) | {"months": build_calendar(), "mismatches": mismatches}
+        )
+        return response
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         proof = context.get("original")

@@ -21,12 +21,12 @@ from django.utils.translation import gettext, gettext_lazy, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat import admin as _beats  # noqa: F401  must be registered before it is unregistered below
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.runs.actions import HistoryAdmin, ReasonForm, describe_start, run_address, show_result
 from apps.console.runs.start_form import START_PERMISSION
+from apps.console.unreadable import CheckingAdmin
 from apps.orchestration import clock
 from apps.orchestration.models import Decision, Schedule, ScheduledRun
 from apps.orchestration.schedules import MODES, TASK, backfill_window, missed_runs, next_instants, resolve_missed_run, upcoming
@@ -87,7 +87,7 @@ def describe_instant(instant: datetime) -> str:
 
 
 @admin.register(PeriodicTask)
-class PeriodicTaskAdmin(ModelAdmin):
+class PeriodicTaskAdmin(CheckingAdmin):
     """TechMarket's two schedules. They are saved row by row, because signals record the pauses."""
 
     list_display = ("name", "enabled", "times", "next_run", "last_run")
@@ -192,7 +192,7 @@ class CrontabForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(CrontabSchedule)
-class CrontabAdmin(ModelAdmin):
+class CrontabAdmin(CheckingAdmin):
     """The times of schedules. They cannot be deleted: the schedules that use them would be deleted too."""
 
     form = CrontabForm

@@ -13,6 +13,8 @@ from typing import Any
 from django.db import connections
 
 from apps.warehouse.dimensions import DimRegion
+from techmarket.errors import Terminal
+from techmarket.messages import message
 
 ZERO_UAH = Decimal("0.00")
 TENTH = Decimal("0.1")
@@ -162,5 +164,8 @@ def divide_among(amount: Decimal, orders: int) -> Decimal:
 
 
 def to_uah(total: Decimal | float | None) -> Decimal:
-    """Round to the kopiyka, since SQLite sums floats; nothing is zero."""
-    return Decimal(str(total or 0)).quantize(ZERO_UAH)
+    """Round to the kopiyka, since SQLite sums floats; nothing is zero. Raises Terminal for PostgreSQL's NaN."""
+    amount = Decimal(str(total or 0))
+    if not amount.is_finite():
+        raise Terminal(message("warehouse.not_a_number"))
+    return amount.quantize(ZERO_UAH)

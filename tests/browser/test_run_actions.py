@@ -312,3 +312,14 @@ def test_reason_does_no_harm(small_shop: None, page: Page, log_in: LogIn) -> Non
     log_in(page, VIEWER)
     page.goto("/admin/orchestration/run/")
     assert page.locator("img[src=x], svg[onload]").count() == 0
+
+
+def test_queued_does_not_stay_above_a_run_that_has_failed(page: Page, log_in: LogIn, small_shop: None) -> None:
+    """The message goes without reloading the page, once the run has left the state that it names."""
+    log_in(page, OPERATOR)
+    page.goto("/admin/orchestration/run/start/")
+    page.get_by_role("button", name="Start run").click()
+    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_be_visible()
+    Run.objects.update(state=State.FAILED, started_at=timezone.now(), finished_at=timezone.now())
+    expect(page.locator("#run-state")).to_contain_text("failed", ignore_case=True)
+    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_have_count(0)

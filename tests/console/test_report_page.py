@@ -13,6 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.utils.formats import number_format
 
+from apps.console.overview.charts import Chart, Series
 from apps.console.overview.figures import Period, figures
 from apps.console.report.svg import draw_chart
 from apps.console.templatetags.report import instant
@@ -251,3 +252,10 @@ def test_charts_of_empty_and_negative_values(loaded_run: Run) -> None:
         end = start
         for figure in figures(build_report(start, end), Period(start, end)):
             assert draw_chart(figure.chart).startswith("<svg")
+
+
+def test_line_of_a_single_month_is_visible() -> None:
+    """A polyline of one point draws nothing."""
+    drawn = draw_chart(Chart("line", ["Nov 2025"], [Series("Revenue, UAH", [5])]))
+    points = re.findall(r'<polyline points="([^"]+)"', drawn)
+    assert [len(each.split()) for each in points] == [2]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -10,6 +11,7 @@ from apps.console.overview.figures import Period, figures
 from apps.console.overview.filters import SPANS, Filters, last_days
 from apps.console.overview.headline import list_numbers
 from apps.console.overview.history import draw_history
+from apps.console.unreadable import UNREADABLE_ERRORS, is_unreadable
 from apps.orchestration import clock, recent_runs
 from apps.orchestration.duties import read_duties
 from apps.orchestration.freshness import read_freshness
@@ -22,6 +24,7 @@ from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
 from techmarket.messages import translate
 
+log = structlog.get_logger()
 ACTIVE_REFRESH_S, IDLE_REFRESH_S = 2, 20
 
 
@@ -29,10 +32,21 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Fill the context, as unfold's DASHBOARD_CALLBACK, with what the user may view. An unreachable warehouse is shown, not raised."""
     context["title"] = _("Overview")
     if request.user.has_perm("orchestration.view_run"):
-        context |= describe_now() | {"history": draw_history(recent_runs.latest_runs())}
+        context |= describe_ledger()
     if request.user.has_perm("dwh.view_factsales"):
         context |= describe_kpis(request)
     return context
+
+
+def describe_ledger() -> dict[str, Any]:
+    """Return the context of the runs, or that a row of the ledger has a value that cannot be read, such as an infinite instant."""
+    try:
+        return describe_now() | {"history": draw_history(recent_runs.latest_runs())}
+    except UNREADABLE_ERRORS as error:
+        if not is_unreadable(error):
+            raise
+        log.warning("the overview cannot read the ledger", exc_info=error)
+        return {"is_unreadable": True}
 
 
 def describe_now() -> dict[str, Any]:

@@ -20,9 +20,9 @@ from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
-from apps.console.export import ExportAdmin
-from apps.console.readonly import HIDDEN
+from apps.console.export import ExportAdmin, spell_instant
 from apps.console.rejects.actions import RejectActionsAdmin
+from apps.console.unreadable import HIDDEN
 from apps.etl.slices import parse_integer
 from apps.etl.tables import ORDERS, SOURCES
 from apps.etl.transform.rules import RULES, render_label
@@ -184,8 +184,7 @@ class RejectAdmin(RejectedContentAdmin):
     export_header = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
 
     def export_cells(self, row: Reject, raw: bool) -> Sequence[object]:
-        requested_at = row.run.created_at.isoformat(timespec="seconds")
-        return row.run_id, requested_at, row.table, row.row_id, row.rule, row.reason, spell_raw(row, raw)
+        return row.run_id, spell_instant(row.run.created_at), row.table, row.row_id, row.rule, row.reason, spell_raw(row, raw)
 
     @admin.display(description=_("run"))
     def run_number(self, reject: Reject) -> Any:

@@ -11,6 +11,7 @@ from techmarket.formats import localize_count
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 190, 92, 20, 22
 BAR_HEIGHT, NAME_WIDTH, VALUE_WIDTH = 20, 250, 110  # of a horizontal bar; the height includes the gap
 GRID_STEPS, MAX_NAME_LENGTH = 4, 38
+DOT = 3  # half the length of the dash that stands for a line of one value
 COLOURS = ("#2563eb", "#94a3b8")
 
 
@@ -73,7 +74,9 @@ def draw_labels(names: Sequence[str]) -> Iterator[SafeString]:
 
 
 def join_points(values: Sequence[float], top: float) -> str:
-    points = ((find_x(at, len(values)), TOP + HEIGHT - HEIGHT * value / top) for at, value in enumerate(values))
+    points = [(find_x(at, len(values)), TOP + HEIGHT - HEIGHT * value / top) for at, value in enumerate(values)]
+    if len(points) == 1:  # a line of one point would be invisible
+        points = [(points[0][0] - DOT, points[0][1]), (points[0][0] + DOT, points[0][1])]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy, gettext_noop, ngettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from apps.console.templatetags.run_messages import MESSAGE_TAG
 from apps.orchestration import clock
 from apps.orchestration.models import Run, State, Trigger
 from apps.orchestration.requests import UNCLAIMED_AFTER_S, CannotResume, cancel_run, check_resumable, rerun, resume_run
@@ -373,8 +374,11 @@ def is_unclaimed(run: Run) -> bool:
 
 
 def show_result(request: HttpRequest, result: ActionResult) -> None:
+    """Tell the user. Unless it is an error, the text is about the run's state, which may be another one once a page shows it."""
+    tag = "" if result.level == messages.ERROR else f"{MESSAGE_TAG}-{result.row.pk}-{result.row.state}"
     href = run_address("change", result.row.pk)
-    messages.add_message(request, result.level, format_html('{} <a class="tm-link" href="{}">{}</a>', result.text, href, result.row))
+    text = format_html('{} <a class="tm-link" href="{}">{}</a>', result.text, href, result.row)
+    messages.add_message(request, result.level, text, extra_tags=tag)
 
 
 def parse_ids(form: Any, name: str, most: int) -> list[int]:

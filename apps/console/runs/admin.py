@@ -75,7 +75,8 @@ class RunAdmin(StartRunAdmin, ReadOnlyAdmin):
         """Return the page's contents alone, for htmx. Once the session has ended, let it load the whole page."""
         if not (self.admin_site.has_permission(request) and self.has_view_permission(request)):
             return HttpResponse(status=403, headers={"HX-Refresh": "true"})
-        return self.changeform_view(request, str(number), extra_context={"base": PARTIAL, "is_refresh": True})
+        response: HttpResponse = self.changeform_view(request, str(number), extra_context={"base": PARTIAL, "is_refresh": True})
+        return response
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
         """Add the page's contents; `state_changed` where the browser's page still shows another state of the run."""
