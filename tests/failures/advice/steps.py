@@ -1,0 +1,70 @@
+"""How a step is tested: a cause is produced, a command fails with the sentence, the step is taken, and the same command succeeds."""
+
+import re
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field
+from string import Formatter
+
+from techmarket.messages import MESSAGES
+from tests.failures.conftest import Shop
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the reader has run. With `env`, which is wrong in part where the step corrects a variable."""
+
+    args: tuple[str, ...] = ("run_etl", "--quiet")
+    env: dict[str, str] = field(default_factory=dict)
+
+
+# Produces the cause and yields the command that meets it; is sent the sentence, takes the step, and yields the command again.
+Scene = Generator[Command, str, None]
+Cause = Callable[[Shop], Scene]
+
+
+def matches(code: str, text: str) -> bool:
+    """Return True if the text is this message's, or one that ends with it, whatever its parameters."""
+    return re.search(pattern(code) + r"\Z", text.strip(), re.DOTALL) is not None
+
+
+def pattern(code: str) -> str:
+    return "".join(re.escape(literal) + ("" if name is None else ".*") for literal, name, _, _ in Formatter().parse(MESSAGES[code]))
+
+
+def take(shop: Shop, cause: Callable[[Shop], Scene], code: str) -> None:
+    """Produce the cause, read the sentence, take its step, and assert that the same command succeeds."""
+    scene = cause(shop)
+    try:
+        command = next(scene)
+        failed = shop.run(*command.args, env=command.env)
+        assert failed.returncode not in (0, 2), failed.stdout
+        lines = failed.stderr.strip().splitlines()
+        assert lines and matches(code, lines[-1]), failed.stderr
+        assert "Traceback" not in failed.stderr
+        command = scene.send(lines[-1])
+        result = shop.run(*command.args, env=command.env)
+        assert result.returncode == 0, (failed.stderr, result.stderr)
+    finally:
+        scene.close()
+
+
+def quoted(sentence: str) -> list[str]:
+    """Return what stands between backticks: statements and commands to be taken as they are."""
+    return re.findall(r"`([^`]+)`", sentence)
+
+
+def run_statement(shop: Shop, alias: str, sentence: str, number: int = 0) -> None:
+    """Run the statement that the sentence names, as the database's administrator."""
+    with closing(shop.connect(alias)) as connection:
+        connection.cursor().execute(quoted(sentence)[number].rstrip(";"))
+        connection.commit()
+
+
+def run_named_command(shop: Shop, sentence: str) -> None:
+    """Run the `manage.py ...` that the sentence names."""
+    [command] = [each.split()[1:] for each in quoted(sentence) if each.startswith("manage.py ")]
+    result = shop.run(*command)
+    assert result.returncode == 0, result.stderr
+
+
