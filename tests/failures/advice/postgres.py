@@ -136,7 +136,7 @@ def missing_schema(shop: Shop) -> Scene:
 
 def refused_value(shop: Shop) -> Scene:
     """Somebody's trigger expects a number in an e-mail address."""
-    add_trigger(shop, "PERFORM substr(NEW.email, 1, 4)::int FROM (SELECT 1) AS one WHERE NEW.email LIKE 'four%'", "dim_customer")
+    add_trigger(shop, "IF NEW.email LIKE 'four%' THEN PERFORM substr(NEW.email, 1, 4)::int; END IF", "dim_customer")
     shop.sql("orders_db", "UPDATE customers SET email = concat('four', email) WHERE id = 1")
     shop.sql("dwh", "DELETE FROM fact_sales WHERE customer_key IN (SELECT customer_key FROM dim_customer WHERE customer_id = 1)")
     shop.sql("dwh", "DELETE FROM dim_customer WHERE customer_id = 1")

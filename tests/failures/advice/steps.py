@@ -45,6 +45,7 @@ def take(shop: Shop, cause: Callable[[Shop], Scene], code: str) -> None:
         command = scene.send(lines[-1])
         result = shop.run(*command.args, env=command.env)
         assert result.returncode == 0, (failed.stderr, result.stderr)
+        assert next(scene, None) is None  # which cleans up
     finally:
         scene.close()
 
