@@ -201,6 +201,33 @@ def no_free_connection(shop: OwnShop) -> Scene:
         shop.administer("auth_db", f"SET GLOBAL max_connections = {before}")
 
 
+def large_packet(shop: OwnShop) -> Scene:
+    """More rows at once than a packet may hold, when the demo shop is written."""
+    [(before,)] = shop.administer("auth_db", "SELECT @@global.max_allowed_packet")
+    shop.administer("auth_db", "SET GLOBAL max_allowed_packet = 16384")
+    yield Command(("generate_data", "--replace", "--quiet"))
+    shop.administer("auth_db", f"SET GLOBAL max_allowed_packet = {before}")
+    yield Command(("generate_data", "--replace", "--quiet"))
+
+
+def other_login_method(shop: OwnShop) -> Scene:
+    """An account of a method that the server has no longer."""
+    own = shop.sources.options
+    with shopkeeper(shop) as env:
+        shop.administer("auth_db", "ALTER USER shopkeeper@'127.0.0.1' IDENTIFIED VIA unix_socket")
+        try:
+            shop.sources.end(signal.SIGTERM)
+            shop.sources.options = (*own, "--unix-socket=OFF")
+            shop.sources.restart()
+            yield Command(SOURCES, env)
+            shop.administer("auth_db", f"ALTER USER shopkeeper@'127.0.0.1' IDENTIFIED BY '{SECRET}'")
+            yield Command(SOURCES, env)
+        finally:
+            shop.sources.options = own
+            shop.sources.end(signal.SIGTERM)
+            shop.sources.restart()
+
+
 def lost_table_file(shop: OwnShop) -> Scene:
     file = shop.sources.folder / "data" / FILES["orders_db"] / "regions.ibd"
     shop.sources.end(signal.SIGTERM)
