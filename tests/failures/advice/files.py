@@ -30,9 +30,7 @@ def lost_table(shop: Shop) -> Scene:
 
 
 def lost_column(shop: Shop) -> Scene:
-    return renamed(
-        shop, "dwh", "TABLE fact_sales RENAME COLUMN net_amount TO gone", "TABLE fact_sales RENAME COLUMN gone TO net_amount"
-    )
+    return renamed(shop, "dwh", "TABLE fact_sales RENAME COLUMN net_amount TO gone", "TABLE fact_sales RENAME COLUMN gone TO net_amount")
 
 
 def missing_source_table(shop: Shop) -> Scene:

@@ -1,6 +1,5 @@
 """Causes on MySQL and MariaDB: rights, accounts, tables and sessions that end."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,9 +10,11 @@ from tests.failures.conftest import SECRET, SLOW, Shop, administer
 
 FULL = ("run_etl", "--quiet", "--mode", "full")
 
+PASSWORD = f"IDENTIFIED BY '{SECRET}'"
+
 
 @contextmanager
-def account(shop: Shop, how: str = f"IDENTIFIED BY '{SECRET}'", grant: str = "SELECT ON {database}.*") -> Iterator[tuple[str, dict[str, str]]]:
+def account(shop: Shop, how: str = PASSWORD, grant: str = "SELECT ON {database}.*") -> Iterator[tuple[str, dict[str, str]]]:
     """Create an account that may read the orders; yield it as SQL names it, and the environment in which a command is this account."""
     name = f"reader_{secrets.token_hex(4)}"
     account = f"{name}@'127.0.0.1'"
@@ -110,24 +111,3 @@ def ended_session(shop: Shop) -> Scene:
     with in_the_background(end):
         yield Command(FULL, SLOW)
     yield Command(FULL, SLOW)
-
-
-def statement_limit(shop: Shop) -> Scene:
-    """Of the account: a session's own setting does not lift it."""
-    with account(shop) as (name, env):
-        administer("orders_db", f"ALTER USER {name} WITH MAX_STATEMENT_TIME 0.0001")
-        yield Command(FULL, env)
-        administer("orders_db", f"ALTER USER {name} WITH MAX_STATEMENT_TIME 0")
-        yield Command(FULL, env)
-
-
-def altered_table(shop: Shop) -> Scene:
-    def alter() -> None:
-        shop.sql("orders_db", "ALTER TABLE order_items FORCE")
-
-    with in_the_background(alter):
-        yield Command(FULL, SLOW)
-    yield Command(FULL, SLOW)
-
-
-ALL = (os,)

@@ -302,4 +302,3 @@ def no_memory(shop: OwnShop) -> Scene:
             assert "shared memory" in str(error)
         yield Command()
     yield Command()
-

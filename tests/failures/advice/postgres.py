@@ -37,7 +37,7 @@ def role(shop: Shop, alias: str = "dwh") -> Iterator[tuple[str, dict[str, str]]]
 
 
 def no_schema(shop: Shop) -> Scene:
-    with role(shop) as (name, env):
+    with role(shop) as (_, env):
         shop.sql("dwh", "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
         sentence = yield Command(env=env)
         run_statement(shop, "dwh", sentence)
@@ -72,7 +72,7 @@ def missing_rights(shop: Shop) -> Scene:
 
 
 def no_temporary_tables(shop: Shop) -> Scene:
-    with role(shop) as (name, env):
+    with role(shop) as (_, env):
         administer("dwh", f"REVOKE TEMPORARY ON DATABASE {shop.name('dwh')} FROM PUBLIC")
         sentence = yield Command(env=env)
         run_statement(shop, "dwh", sentence)
@@ -80,7 +80,7 @@ def no_temporary_tables(shop: Shop) -> Scene:
 
 
 def hidden_rows(shop: Shop) -> Scene:
-    with role(shop) as (name, env):
+    with role(shop) as (_, env):
         shop.sql("dwh", "ALTER TABLE dim_region ENABLE ROW LEVEL SECURITY")
         sentence = yield Command(env=env)
         run_statement(shop, "dwh", sentence)
@@ -89,7 +89,7 @@ def hidden_rows(shop: Shop) -> Scene:
 
 def hidden_rows_of_everybody(shop: Shop) -> Scene:
     """The second of the two statements."""
-    with role(shop) as (name, env):
+    with role(shop) as (_, env):
         shop.sql("dwh", "ALTER TABLE dim_region ENABLE ROW LEVEL SECURITY")
         sentence = yield Command(env=env)
         run_statement(shop, "dwh", sentence, 1)
@@ -297,3 +297,10 @@ def refused_once(shop: Shop) -> Scene:
         env = {"DWH_URL": f"{proxy.url}?sslmode=disable"}
         yield Command(("kpis",), env)
         yield Command(("kpis",), env)
+
+
+def refusing_trigger(shop: Shop) -> Scene:
+    add_trigger(shop, "RAISE EXCEPTION 'no loads on Sundays'")
+    yield Command()
+    shop.sql("dwh", "DROP TRIGGER note ON etl_load")
+    yield Command()

@@ -67,5 +67,3 @@ def run_named_command(shop: Shop, sentence: str) -> None:
     [command] = [each.split()[1:] for each in quoted(sentence) if each.startswith("manage.py ")]
     result = shop.run(*command)
     assert result.returncode == 0, result.stderr
-
-

@@ -62,7 +62,7 @@ def code(error: EtlError) -> str:
 # --- PostgreSQL ---
 
 
-def test_timeout_and_cancel_in_another_language(ukrainian: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_timeout_and_cancel_in_another_language(ukrainian: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """One SQLSTATE is for both. The step for a timeout helps; a cancelled statement is run again."""
     where, name = ukrainian.url.split("@")[1].split("/")
     host, port = where.split(":")
@@ -86,7 +86,8 @@ def test_timeout_and_cancel_in_another_language(ukrainian: Warehouse, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"), [("idle_session_timeout", "database.idle_session"), ("idle_in_transaction_session_timeout", "database.idle_in_transaction")]
+    ("limit", "expected"),
+    [("idle_session_timeout", "database.idle_session"), ("idle_in_transaction_session_timeout", "database.idle_in_transaction")],
 )
 def test_idle_session_of_postgresql(shop: Shop, opened: Open, limit: str, expected: str) -> None:
     connection = opened("dwh")
@@ -166,4 +167,3 @@ def test_table_altered_after_the_snapshot_was_taken(shop: Shop, opened: Open) ->
     error = failure(connection, "SELECT id FROM regions")
     assert (error.transient, code(error)) == (True, "database.table_changed")
     execute(connection, "ROLLBACK", *snapshot, "SELECT id FROM regions")
-
