@@ -16,24 +16,33 @@ STEP = re.compile(r"(?:[.;:)] |^)(?!Run [{%])(?:" + VERBS + r")\b|`manage\.py|: 
 
 
 def list_sentences() -> dict[str, str]:
-    """Return every text of the code, beside the messages of the ledger, that has a step, with the file that has it."""
+    """Return every sentence of the code, beside the messages of the ledger, that has a step, with the file that has it."""
     files = [ROOT / "manage.py", *(ROOT / "techmarket").rglob("*.py"), *(ROOT / "apps").rglob("*.py")]
     wanted = [path for path in files if "migrations" not in path.parts and path.name != "messages.py"]
-    return {text: str(path.relative_to(ROOT)) for path in wanted for text in list_texts(path) if STEP.search(text) and " " in text}
+    found = {text: str(path.relative_to(ROOT)) for path in wanted for text in list_texts(path)}
+    return {text: file for text, file in found.items() if text.endswith(".") and "\n" not in text and STEP.search(text)}
 
 
 def list_texts(path: Path) -> Iterator[str]:
-    """Return the texts of a file without docstrings; what an f-string or a concatenation puts in is {}."""
+    """Return the texts of a file without docstrings and helps; what an f-string puts in is {}."""
     tree = ast.parse(path.read_text())
-    owners = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    docstrings = {
-        id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, owners) and node.body and isinstance(node.body[0], ast.Expr)
-    }
-    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    left_out = {id(part) for node in ast.walk(tree) for part in list_left_out(node)}
     for node in ast.walk(tree):
-        if id(node) in docstrings | parts:
+        if id(node) in left_out:
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+
+
+def list_left_out(node: ast.AST) -> list[ast.AST]:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and isinstance(node.body[0], ast.Expr):
+        return [node.body[0].value]
+    if isinstance(node, ast.JoinedStr):
+        return list(node.values)
+    if isinstance(node, ast.keyword) and node.arg == "help":
+        return [node.value]
+    if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "help":
+        return [node.value]
+    return []

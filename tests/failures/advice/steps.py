@@ -1,6 +1,7 @@
 """How a step is tested: a cause is produced, a command fails with the sentence, the step is taken, and the same command succeeds."""
 
 import re
+import subprocess
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -32,19 +33,39 @@ def pattern(code: str) -> str:
     return "".join(re.escape(literal) + ("" if name is None else ".*") for literal, name, _, _ in Formatter().parse(MESSAGES[code]))
 
 
-def take(shop: Shop, cause: Callable[[Shop], Scene], code: str) -> None:
-    """Produce the cause, read the sentence, take its step, and assert that the same command succeeds."""
-    scene = cause(shop)
-    try:
-        command = next(scene)
-        failed = shop.run(*command.args, env=command.env)
+def take(shop: Shop, cause: Cause, code: str) -> None:
+    """Produce the cause of a message, take its step, and assert that the same command succeeds."""
+
+    def read(failed: "subprocess.CompletedProcess[str]") -> str:
         assert failed.returncode not in (0, 2), failed.stdout
         lines = failed.stderr.strip().splitlines()
         assert lines and matches(code, lines[-1]), failed.stderr
+        return lines[-1]
+
+    play(shop, cause(shop), read)
+
+
+def take_sentence(shop: Shop, cause: Cause, template: str) -> None:
+    """Do the same for a sentence of a command. What the template puts in is {}, %d, %s or %(name)s."""
+
+    def read(asked: "subprocess.CompletedProcess[str]") -> str:
+        printed = " ".join((asked.stdout + asked.stderr).split())
+        found = re.search(re.sub(r"\\{\\}|%d|%s|%\\\(\w+\\\)[ds]", ".*", re.escape(template)), printed)
+        assert found, printed
+        return found[0]
+
+    play(shop, cause(shop), read)
+
+
+def play(shop: Shop, scene: Scene, read: Callable[["subprocess.CompletedProcess[str]"], str]) -> None:
+    try:
+        command = next(scene)
+        failed = shop.run(*command.args, env=command.env)
         assert "Traceback" not in failed.stderr
-        command = scene.send(lines[-1])
+        sentence = read(failed)
+        command = scene.send(sentence)
         result = shop.run(*command.args, env=command.env)
-        assert result.returncode == 0, (failed.stderr, result.stderr)
+        assert result.returncode == 0 and sentence not in result.stdout, (sentence, result.stderr)
         assert next(scene, None) is None  # which cleans up
     finally:
         scene.close()
