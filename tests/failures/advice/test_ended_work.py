@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import ConnectionLost, EtlError, SessionLimit, Transient
+from techmarket.errors import EtlError, SessionLimit, Transient
 from techmarket.messages import Message
 from tests.failures.conftest import SECRET, Shop, needs_servers
 from tests.failures.test_logins import Warehouse, ukrainian
@@ -121,7 +121,7 @@ def test_idle_session_of_mysql(opened: Open) -> None:
     time.sleep(2.5)
     error = failure(connection, "SELECT 1")
     assert code(error) == ("database.connection_lost" if connection.mysql_is_mariadb else "database.idle_too_long")  # type: ignore[attr-defined]
-    assert isinstance(error, ConnectionLost) and error.message.endswith("Run it again.")
+    assert error.transient and error.message.endswith("Run it again.")
     connection.close()
     assert execute(connection, "SELECT 1") == ((1,),)
 
