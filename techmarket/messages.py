@@ -153,8 +153,8 @@ MESSAGES = {
         "{place} ended a session that was idle{published}. Set idle_session_timeout to 0 for user {user} there, then run it again."
     ),
     "database.idle_too_long": _(
-        "{place} ended a session that was idle for longer than wait_timeout, which is 8 hours for sessions of TechMarket unless a proxy sets "
-        "another value{published}. Run it again."
+        "{place} ended a session that was idle for longer than wait_timeout, which is 8 hours for sessions of TechMarket unless a proxy "
+        "sets another value{published}. Run it again."
     ),
     "database.transient": _("{place}: {detail}{published}. Run it again."),
     "database.no_memory": _("{place} lacks memory: {detail}{published}. Give the server more, or run it again when it has less to do."),

@@ -1,4 +1,7 @@
-"""A whole server restarted during a run: it succeeds by its retries, or fails with one sentence and is resumed; the ledger tells the truth."""
+"""A whole server restarted during a run, which succeeds by its retries, or fails with one sentence and is resumed.
+
+The ledger tells the truth about what was published.
+"""
 
 import signal
 import subprocess
@@ -64,9 +67,7 @@ def wait_for_stage(stage: str) -> Callable[[OwnShop], bool]:
 
 def is_committing(shop: OwnShop) -> bool:
     """Return True if the warehouse's commit is under way: a trigger that is deferred to it sleeps."""
-    return bool(
-        shop.sql("dwh", "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")
-    )
+    return bool(shop.sql("dwh", "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"))
 
 
 MOMENTS = {"extract": wait_for_stage("extract"), "load": wait_for_stage("load"), "commit": is_committing}
