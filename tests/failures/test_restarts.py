@@ -1,4 +1,4 @@
-"""A whole server restarted during a run, which succeeds by its retries, or fails with one sentence and is resumed.
+"""A whole server restarted during a run, which succeeds by its retries, or fails with one line and is resumed.
 
 The ledger tells the truth about what was published.
 """
@@ -49,7 +49,7 @@ def assert_truth(shop: OwnShop) -> None:
 
 
 def assert_ended_well(shop: OwnShop, result: "subprocess.CompletedProcess[str]") -> str:
-    """Assert what was seen: success, or one sentence and a run that can be resumed. Return the state before that."""
+    """Assert what was seen: success, or one line and a run that can be resumed. Return the state before that."""
     assert "Traceback" not in result.stderr
     run = shop.runs()[-1]
     if result.returncode:

@@ -1,4 +1,4 @@
-"""Causes of the sentences that commands print, beside the messages of the ledger: what was asked for makes no sense yet, or not so."""
+"""Causes of the texts that commands print, beside the messages of the ledger: what was asked for makes no sense yet, or not so."""
 
 from tests.failures.advice.ledger import INCREMENTAL
 from tests.failures.advice.steps import Command, Scene, run_named_command
@@ -50,8 +50,8 @@ def dry_run_to_report(shop: Shop) -> Scene:
 
 
 def unknown_region(shop: Shop) -> Scene:
-    sentence = yield Command(("kpis", "--region", "Atlantis"))
-    yield Command(("kpis", "--region", sentence.split("Choose one of ")[1].split(", ")[0].rstrip(".")))
+    advice = yield Command(("kpis", "--region", "Atlantis"))
+    yield Command(("kpis", "--region", advice.split("Choose one of ")[1].split(", ")[0].rstrip(".")))
 
 
 def unknown_run(shop: Shop) -> Scene:
@@ -87,8 +87,8 @@ def accept_without_reason(shop: Shop) -> Scene:
 def difference(shop: Shop) -> Scene:
     assert shop.run(*INCREMENTAL).returncode == 0
     shop.sql("dwh", "UPDATE fact_sales SET quantity = quantity + 1 WHERE order_item_id = (SELECT MIN(order_item_id) FROM fact_sales)")
-    sentence = yield Command(("reconcile",))
-    run_named_command(shop, sentence)
+    advice = yield Command(("reconcile",))
+    run_named_command(shop, advice)
     yield Command(("reconcile",))
 
 

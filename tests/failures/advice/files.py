@@ -20,8 +20,8 @@ KPIS = ("kpis",)
 def new_installation(shop: Shop) -> Scene:
     """A warehouse in which nobody has run the migrations."""
     (shop.folder / "dwh.sqlite3").unlink()
-    sentence = yield Command(KPIS)
-    run_named_command(shop, sentence)
+    advice = yield Command(KPIS)
+    run_named_command(shop, advice)
     yield Command(KPIS)
 
 

@@ -19,8 +19,8 @@ def earlier_version(shop: Shop) -> Scene:
     """A control database that an earlier version has made."""
     older = shop.run("migrate", "orchestration", "0001", "--database", "default", "-v", "0")
     assert older.returncode == 0, older.stderr
-    sentence = yield Command()
-    run_named_command(shop, sentence)
+    advice = yield Command()
+    run_named_command(shop, advice)
     yield Command()
 
 
@@ -33,7 +33,7 @@ def active_run(shop: Shop) -> Scene:
 
 
 def silent_run(shop: Shop) -> Scene:
-    """Of a process of another machine, which was killed: the sentence says when it counts as lost."""
+    """Of a process of another machine, which was killed: the advice says when it counts as lost."""
     recovery = SLOW | {"ETL_LOST_AFTER_SECONDS": "12"}
     process = shop.start(*FULL, env=recovery)
     shop.wait_until(shop.stage_running("transform"), process)
@@ -41,23 +41,23 @@ def silent_run(shop: Shop) -> Scene:
     process.communicate()
     shutil.rmtree(shop.folder / "processes")
     time.sleep(2.5)
-    sentence = yield Command(env=recovery)
-    [seconds] = re.findall(r"Run it again in (\d+) s\.", sentence)
+    advice = yield Command(env=recovery)
+    [seconds] = re.findall(r"Run it again in (\d+) s\.", advice)
     time.sleep(int(seconds))
     yield Command(env=recovery)
 
 
 def mark_ahead(shop: Shop) -> Scene:
     shop.sql("dwh", "UPDATE etl_load SET high_water_mark = '2099-01-01 00:00:00'")
-    sentence = yield Command()
-    run_named_command(shop, sentence)
+    advice = yield Command()
+    run_named_command(shop, advice)
     yield Command()
 
 
 def brakes(shop: Shop) -> Scene:
     shop.sql("payments_db", "DELETE FROM payments")
-    sentence = yield Command()
-    [command] = [each for each in quoted(sentence) if "--accept" in each]
+    advice = yield Command()
+    [command] = [each for each in quoted(advice) if "--accept" in each]
     assert shop.run(*shlex.split(command)[1:]).returncode == 0
     yield Command()
 

@@ -71,8 +71,8 @@ def other_login(shop: Shop) -> Scene:
 
 def other_engine(shop: Shop) -> Scene:
     shop.sql("orders_db", "ALTER TABLE orders ENGINE=MyISAM")
-    sentence = yield Command()
-    run_statement(shop, "orders_db", sentence)
+    advice = yield Command()
+    run_statement(shop, "orders_db", advice)
     yield Command()
 
 
@@ -86,11 +86,11 @@ def large_number(shop: Shop) -> Scene:
 
 
 def view_without_its_table(shop: Shop) -> Scene:
-    shop.sql("orders_db", "ALTER TABLE regions RENAME TO kept_regions")
-    shop.sql("orders_db", "CREATE VIEW regions AS SELECT * FROM kept_regions")
-    shop.sql("orders_db", "ALTER TABLE kept_regions RENAME TO elsewhere")
+    shop.sql("orders_db", "ALTER TABLE regions RENAME TO base_regions")
+    shop.sql("orders_db", "CREATE VIEW regions AS SELECT * FROM base_regions")
+    shop.sql("orders_db", "ALTER TABLE base_regions RENAME TO elsewhere")
     yield Command()
-    shop.sql("orders_db", "ALTER TABLE elsewhere RENAME TO kept_regions")
+    shop.sql("orders_db", "ALTER TABLE elsewhere RENAME TO base_regions")
     yield Command()
 
 

@@ -166,8 +166,8 @@ def host_blocked(shop: OwnShop) -> Scene:
             broken.sendall(b"no handshake")
             time.sleep(0.1)
     env = everywhere(shop, lambda url: url.replace("127.0.0.1", here))
-    sentence = yield Command(SOURCES, env)
-    run_statement(shop, "auth_db", sentence, 1)
+    advice = yield Command(SOURCES, env)
+    run_statement(shop, "auth_db", advice, 1)
     yield Command(SOURCES, env)
     shop.administer("auth_db", f"DROP USER test@'{here}'")
 
@@ -183,8 +183,8 @@ def read_only_server(shop: OwnShop) -> Scene:
 def small_packets(shop: OwnShop) -> Scene:
     [(before,)] = shop.administer("auth_db", "SELECT @@global.max_allowed_packet")
     shop.administer("auth_db", "SET GLOBAL max_allowed_packet = 65536")
-    sentence = yield Command()
-    run_statement(shop, "auth_db", sentence)
+    advice = yield Command()
+    run_statement(shop, "auth_db", advice)
     yield Command()
     shop.administer("auth_db", f"SET GLOBAL max_allowed_packet = {before}")
 

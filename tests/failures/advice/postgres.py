@@ -33,14 +33,14 @@ def role(shop: Shop, alias: str = "dwh") -> Iterator[tuple[str, dict[str, str]]]
         administer(alias, f"DROP ROLE {name}")
 
 
-# --- Schemas and rights: the statement of the sentence is run ---
+# --- Schemas and rights: the statement of the advice is run ---
 
 
 def no_schema(shop: Shop) -> Scene:
     with role(shop) as (_, env):
         shop.sql("dwh", "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
-        sentence = yield Command(env=env)
-        run_statement(shop, "dwh", sentence)
+        advice = yield Command(env=env)
+        run_statement(shop, "dwh", advice)
         yield Command(env=env)
 
 
@@ -48,8 +48,8 @@ def two_schemas(shop: Shop) -> Scene:
     shop.sql("dwh", "CREATE SCHEMA two")
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET search_path = two, public")
     command = Command(("migrate_all", "-v", "0"))
-    sentence = yield command
-    run_statement(shop, "dwh", sentence)
+    advice = yield command
+    run_statement(shop, "dwh", advice)
     yield command
     administer("dwh", f"ALTER ROLE test IN DATABASE {shop.name('dwh')} RESET search_path")
 
@@ -58,32 +58,32 @@ def foreign_table(shop: Shop) -> Scene:
     shop.sql("dwh", "CREATE SCHEMA aaa")
     shop.sql("dwh", "CREATE TABLE aaa.dim_region (LIKE public.dim_region)")
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET search_path = aaa, public")
-    sentence = yield Command()
-    run_statement(shop, "dwh", sentence)
+    advice = yield Command()
+    run_statement(shop, "dwh", advice)
     yield Command()
 
 
 def missing_rights(shop: Shop) -> Scene:
     with role(shop) as (name, env):
         shop.sql("dwh", f"REVOKE INSERT, DELETE ON dim_region FROM {name}")
-        sentence = yield Command(env=env)
-        run_statement(shop, "dwh", sentence)
+        advice = yield Command(env=env)
+        run_statement(shop, "dwh", advice)
         yield Command(env=env)
 
 
 def no_temporary_tables(shop: Shop) -> Scene:
     with role(shop) as (_, env):
         administer("dwh", f"REVOKE TEMPORARY ON DATABASE {shop.name('dwh')} FROM PUBLIC")
-        sentence = yield Command(env=env)
-        run_statement(shop, "dwh", sentence)
+        advice = yield Command(env=env)
+        run_statement(shop, "dwh", advice)
         yield Command(env=env)
 
 
 def hidden_rows(shop: Shop) -> Scene:
     with role(shop) as (_, env):
         shop.sql("dwh", "ALTER TABLE dim_region ENABLE ROW LEVEL SECURITY")
-        sentence = yield Command(env=env)
-        run_statement(shop, "dwh", sentence)
+        advice = yield Command(env=env)
+        run_statement(shop, "dwh", advice)
         yield Command(env=env)
 
 
@@ -91,23 +91,23 @@ def hidden_rows_of_everybody(shop: Shop) -> Scene:
     """The second of the two statements."""
     with role(shop) as (_, env):
         shop.sql("dwh", "ALTER TABLE dim_region ENABLE ROW LEVEL SECURITY")
-        sentence = yield Command(env=env)
-        run_statement(shop, "dwh", sentence, 1)
+        advice = yield Command(env=env)
+        run_statement(shop, "dwh", advice, 1)
         yield Command(env=env)
 
 
 def loose_collation(shop: Shop) -> Scene:
     shop.sql("dwh", "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
     shop.sql("dwh", "ALTER TABLE dim_customer ALTER email TYPE varchar(254) COLLATE loose")
-    sentence = yield Command()
-    run_statement(shop, "dwh", sentence)
+    advice = yield Command()
+    run_statement(shop, "dwh", advice)
     yield Command()
 
 
 def replica_role(shop: Shop) -> Scene:
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET session_replication_role = replica")
-    sentence = yield Command()
-    run_statement(shop, "dwh", sentence)
+    advice = yield Command()
+    run_statement(shop, "dwh", advice)
     yield Command()
     administer("dwh", f"ALTER ROLE test IN DATABASE {shop.name('dwh')} RESET session_replication_role")
 
@@ -146,14 +146,14 @@ def refused_value(shop: Shop) -> Scene:
 
 
 def other_encoding(shop: Shop) -> Scene:
-    """A database is created as the sentence says, and the tables are made there."""
+    """A database is created as the advice says, and the tables are made there."""
     name = f"{shop.name('dwh')}_other"
     administer("dwh", f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     env = {"DWH_URL": with_database(shop.urls["dwh"], name)}
     command = Command(("migrate_all", "-v", "0"), env)
     try:
-        sentence = yield command
-        assert "`ENCODING 'UTF8' TEMPLATE template0`" in sentence
+        advice = yield command
+        assert "`ENCODING 'UTF8' TEMPLATE template0`" in advice
         administer("dwh", f"DROP DATABASE {name}")
         administer("dwh", f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
         yield command
@@ -162,7 +162,7 @@ def other_encoding(shop: Shop) -> Scene:
 
 
 def missing_database(shop: Shop) -> Scene:
-    """Created, it lacks the tables; that sentence's step makes them."""
+    """Created, it lacks the tables; that advice's step makes them."""
     name = f"{shop.name('dwh')}_new"
     env = {"DWH_URL": with_database(shop.urls["dwh"], name)}
     try:

@@ -1,4 +1,4 @@
-"""How a step is tested: a cause is produced, a command fails with the sentence, the step is taken, and the same command succeeds."""
+"""How a step is tested: a cause is produced, a command fails with the advice, the step is taken, and the same command succeeds."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ class Command:
     env: dict[str, str] = field(default_factory=dict)
 
 
-# Produces the cause and yields the command that meets it; is sent the sentence, takes the step, and yields the command again.
+# Produces the cause and yields the command that meets it; is sent the advice, takes the step, and yields the command again.
 Scene = Generator[Command, str, None]
 Cause = Callable[[Shop], Scene]
 
@@ -45,11 +45,11 @@ def take(shop: Shop, cause: Cause, code: str) -> None:
     play(shop, cause(shop), read)
 
 
-def take_sentence(shop: Shop, cause: Cause, template: str) -> None:
-    """Do the same for a sentence of a command. What the template puts in is {}, %d, %s or %(name)s."""
+def take_text(shop: Shop, cause: Cause, template: str) -> None:
+    """Do the same for a text of a command. What the template puts in is {}, %d, %s or %(name)s."""
 
-    def read(asked: "subprocess.CompletedProcess[str]") -> str:
-        printed = " ".join((asked.stdout + asked.stderr).split())
+    def read(first: "subprocess.CompletedProcess[str]") -> str:
+        printed = " ".join((first.stdout + first.stderr).split())
         found = re.search(re.sub(r"\\{\\}|%d|%s|%\\\(\w+\\\)[ds]", ".*", re.escape(template)), printed)
         assert found, printed
         return found[0]
@@ -62,29 +62,29 @@ def play(shop: Shop, scene: Scene, read: Callable[["subprocess.CompletedProcess[
         command = next(scene)
         failed = shop.run(*command.args, env=command.env)
         assert "Traceback" not in failed.stderr
-        sentence = read(failed)
-        command = scene.send(sentence)
+        advice = read(failed)
+        command = scene.send(advice)
         result = shop.run(*command.args, env=command.env)
-        assert result.returncode == 0 and sentence not in result.stdout, (sentence, result.stderr)
+        assert result.returncode == 0 and advice not in result.stdout, (advice, result.stderr)
         assert next(scene, None) is None  # which cleans up
     finally:
         scene.close()
 
 
-def quoted(sentence: str) -> list[str]:
+def quoted(advice: str) -> list[str]:
     """Return what stands between backticks: statements and commands to be taken as they are."""
-    return re.findall(r"`([^`]+)`", sentence)
+    return re.findall(r"`([^`]+)`", advice)
 
 
-def run_statement(shop: Shop, alias: str, sentence: str, number: int = 0) -> None:
-    """Run the statement that the sentence names, as the database's administrator."""
+def run_statement(shop: Shop, alias: str, advice: str, number: int = 0) -> None:
+    """Run the statement that the advice names, as the database's administrator."""
     with closing(shop.connect(alias)) as connection:
-        connection.cursor().execute(quoted(sentence)[number].rstrip(";"))
+        connection.cursor().execute(quoted(advice)[number].rstrip(";"))
         connection.commit()
 
 
-def run_named_command(shop: Shop, sentence: str) -> None:
-    """Run the `manage.py ...` that the sentence names."""
-    [command] = [each.split()[1:] for each in quoted(sentence) if each.startswith("manage.py ")]
+def run_named_command(shop: Shop, advice: str) -> None:
+    """Run the `manage.py ...` that the advice names."""
+    [command] = [each.split()[1:] for each in quoted(advice) if each.startswith("manage.py ")]
     result = shop.run(*command)
     assert result.returncode == 0, result.stderr

@@ -11,8 +11,8 @@ import pytest
 from techmarket.messages import MESSAGES
 from tests.conftest import ROOT
 from tests.failures.advice import files, ledger, mysql, postgres, test_own_servers
-from tests.failures.advice.sentences import STEP
 from tests.failures.advice.steps import Cause, take
+from tests.failures.advice.texts import STEP
 from tests.failures.conftest import Shop, needs_files, needs_servers
 
 # --- The messages of the ledger ---

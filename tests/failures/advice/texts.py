@@ -1,4 +1,4 @@
-"""What a next step looks like, and every sentence of the code that has one."""
+"""What a next step looks like, and every text of the code that has one."""
 
 import ast
 import re
@@ -15,8 +15,8 @@ VERBS = (
 STEP = re.compile(r"(?:[.;:)] |^)(?!Run [{%])(?:" + VERBS + r")\b|`manage\.py|: let it do so")
 
 
-def list_sentences() -> dict[str, str]:
-    """Return every sentence of the code, beside the messages of the ledger, that has a step, with the file that has it."""
+def list_texts_with_steps() -> dict[str, str]:
+    """Return every text of the code, beside the messages of the ledger, that has a step, with the file that has it."""
     files = [ROOT / "manage.py", *(ROOT / "techmarket").rglob("*.py"), *(ROOT / "apps").rglob("*.py")]
     wanted = [path for path in files if "migrations" not in path.parts and path.name != "messages.py"]
     found = {text: str(path.relative_to(ROOT)) for path in wanted for text in list_texts(path)}

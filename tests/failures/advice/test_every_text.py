@@ -1,10 +1,10 @@
-"""Every sentence of the code with a next step, beside the messages of the ledger: the step is taken, or it is said why not here."""
+"""Every text of the code with a next step, beside the messages of the ledger: the step is taken, or the table names who takes it."""
 
 import pytest
 
 from tests.failures.advice import commands
-from tests.failures.advice.sentences import list_sentences
-from tests.failures.advice.steps import Cause, take_sentence
+from tests.failures.advice.steps import Cause, take_text
+from tests.failures.advice.texts import list_texts_with_steps
 from tests.failures.conftest import Shop, needs_files
 
 TAKEN: dict[str, Cause] = {
@@ -40,7 +40,7 @@ NO_STEPS = (
     "Start these runs again with the same parameters? Only one run can be active: the first is queued, the others are skipped.",
     "{} {}. Open in all: {}; {}.",
 )
-# By the start of the file's path: who takes the steps of all its other sentences.
+# By the start of the file's path: who takes the steps of all its other texts.
 ELSEWHERE = {
     "apps/backups/": "tests/backups: each test that refuses a backup or a restore then makes one",
     "apps/bi/": "tests/bi/test_seed_metabase.py, against a fake: Metabase itself cannot run here",
@@ -58,14 +58,14 @@ ELSEWHERE = {
 
 
 @needs_files
-@pytest.mark.parametrize(("sentence", "cause"), [pytest.param(*row, id=row[1].__name__) for row in TAKEN.items()])
-def test_step_helps(shop: Shop, sentence: str, cause: Cause) -> None:
-    take_sentence(shop, cause, sentence)
+@pytest.mark.parametrize(("advice", "cause"), [pytest.param(*row, id=row[1].__name__) for row in TAKEN.items()])
+def test_step_helps(shop: Shop, advice: str, cause: Cause) -> None:
+    take_text(shop, cause, advice)
 
 
-def test_every_sentence_with_a_step_has_a_row() -> None:
-    sentences = list_sentences()
-    assert not (TAKEN.keys() | set(NO_STEPS)) - sentences.keys(), "the code has these no longer"
-    left = {text: file for text, file in sentences.items() if text not in TAKEN and text not in NO_STEPS}
+def test_every_text_with_a_step_has_a_row() -> None:
+    texts = list_texts_with_steps()
+    assert not (TAKEN.keys() | set(NO_STEPS)) - texts.keys(), "the code has these no longer"
+    left = {text: file for text, file in texts.items() if text not in TAKEN and text not in NO_STEPS}
     assert not {text: file for text, file in left.items() if not file.startswith(tuple(ELSEWHERE))}
     assert not [start for start in ELSEWHERE if not any(file.startswith(start) for file in left.values())]
