@@ -34,6 +34,7 @@ from techmarket.driver_errors import (
     REACHED,
     SQLITE,
     SQLITE_ERROR,
+    STATEMENT_LIMIT,
     TLS,
     TOO_OLD,
     UNKNOWN_HOST,
@@ -74,8 +75,8 @@ def diagnose(error: Exception, alias: str) -> EtlError:
         found = find_missing(found, alias)
     elif found == BAD_PASSWORD:
         found = refine_bad_password(alias)
-    elif found == CANCELLED and (limit := read_statement_timeout(cause, alias)):
-        return errors.SessionLimit(database_message("database.statement_limit", alias, cause, limit=limit))
+    elif found == CANCELLED and has_timed_out(cause, alias):
+        found = STATEMENT_LIMIT
     kind, code = found
     return kind(database_message(code, alias, cause))
 
@@ -103,20 +104,24 @@ def refine_bad_password(alias: str) -> Diagnosis:
     return BAD_PASSWORD if has_tls or alias not in settings.SOURCES else PASSWORD_OR_PLAIN
 
 
-def read_statement_timeout(cause: BaseException, alias: str) -> str:
-    """Return PostgreSQL's statement_timeout as a session of ours has it, empty for none: one SQLSTATE stands for it and for a cancel."""
+def has_timed_out(cause: BaseException, alias: str) -> bool:
+    """Return True if PostgreSQL's statement_timeout has ended the statement. It has one SQLSTATE for that and for a cancel.
+
+    Another statement is let time out for comparison: the server then says the same, in whatever language.
+    """
     if not isinstance(cause, psycopg.Error):
-        return ""
+        return False
     try:
         with closing(connections[alias].copy()) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('statement_timeout')")
-            limit = str(cursor.fetchone()[0])
-    except django.db.Error:
-        return ""
-    return "" if limit == "0" else limit
+            cursor.execute("SET statement_timeout = 1")
+            cursor.execute("SELECT pg_sleep(1)")
+    except django.db.Error as error:
+        timeout = error.__cause__
+        return isinstance(timeout, psycopg.errors.QueryCanceled) and timeout.diag.message_primary == cause.diag.message_primary
+    return False
 
 
-def database_message(code: str, alias: str, cause: object, **more: str) -> Message:
+def database_message(code: str, alias: str, cause: object) -> Message:
     config = settings.DATABASES[alias]
     # The control database may fail after the warehouse has committed: there we promise nothing.
     published = "" if alias == "default" else message("database.nothing_published")
@@ -128,7 +133,6 @@ def database_message(code: str, alias: str, cause: object, **more: str) -> Messa
         variable=settings.VARIABLES[alias],
         detail=first_line(cause) if isinstance(cause, BaseException) else str(cause),
         published=published,
-        **more,
     )
 
 

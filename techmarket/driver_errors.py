@@ -13,7 +13,6 @@ Diagnosis = tuple[type[EtlError], str]  # the error, and the code of its message
 
 # --- What more than one row says ---
 OPTION: Diagnosis = (errors.Misconfigured, "database.bad_option")
-REFUSED_OPTION: Diagnosis = (errors.Misconfigured, "database.option_refused")
 TLS: Diagnosis = (errors.Misconfigured, "database.no_encryption")
 UNREACHABLE: Diagnosis = (errors.Unreachable, "database.unreachable")
 UNKNOWN_HOST: Diagnosis = (errors.Unreachable, "database.unknown_host")
@@ -41,6 +40,7 @@ MISSING_TABLE: Diagnosis = (errors.NotMigrated, "database.missing_table")
 MISSING_COLUMN: Diagnosis = (errors.SchemaDrift, "database.missing_column")
 BAD_VIEW: Diagnosis = (errors.SchemaDrift, "database.bad_view")
 STATEMENT_TIMEOUT: Diagnosis = (errors.SessionLimit, "database.statement_timeout")
+STATEMENT_LIMIT: Diagnosis = (errors.SessionLimit, "database.statement_limit")
 SERVER_LIMIT: Diagnosis = (errors.Misconfigured, "database.server_limit")
 UNSUPPORTED: Diagnosis = (errors.Misconfigured, "database.unsupported")
 POOLER: Diagnosis = (errors.Misconfigured, "database.pooler")
@@ -210,12 +210,13 @@ MYSQL: dict[int, Diagnosis] = (
         1250,
     )
 )
-# While connecting, the same code means something else: nothing was lost, and what is refused comes from the address's options.
+# While connecting, the same code means something else: nothing was lost. An option of the address is never refused by the server: those
+# that it might refuse are refused at the start, so what it does not take is a setting that a run needs.
 MYSQL_CONNECTING: dict[int, Diagnosis] = (
     rows(UNREACHABLE, 2006, 2013, 2055)
     | rows(NO_SESSION, 1152, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1835, 2014, 2027, 2048)
     | rows(RESTARTING, 1053)
-    | rows(REFUSED_OPTION, 1064, 1115, 1193, 1231, 1232, 1233, 1238, 1253, 1273, 1298, 1621, 1649, 3899, 3922, 3923)
+    | rows(UNSUPPORTED, 3922, 3923)
 )
 
 # --- PostgreSQL: a SQLSTATE, or its class where all codes of the class say the same ---
@@ -273,12 +274,9 @@ POSTGRES: dict[str, Diagnosis] = {
 POSTGRES_CONNECTING: dict[str, Diagnosis] = {
     "08": NO_SESSION,
     "0A": NO_SESSION,
-    "22": REFUSED_OPTION,
+    "22": UNSUPPORTED,
     "42501": (errors.AccessDenied, "database.connect_denied"),
-    "42601": REFUSED_OPTION,
-    "42704": REFUSED_OPTION,
     "55000": (errors.Misconfigured, "database.closed"),
-    "55P02": REFUSED_OPTION,
     "57P01": RESTARTING,
 }
 # How far a login came that ended without a SQLSTATE. Not even begun: libpq refuses an option, or there is no such socket.

@@ -40,7 +40,6 @@ MESSAGES = {
     "database.missing": _("{place} has no database {name}. Create it, or correct {variable}."),
     "database.closed": _("{place} takes no connections to database {name}. Allow them (ALTER DATABASE), or correct {variable}."),
     "database.bad_option": _("{place}: the driver refuses an option in {variable}: {detail}. Correct it."),
-    "database.option_refused": _("{place} refuses an option in {variable}: {detail}. Correct it."),
     "database.no_encryption": _("{place}: no encrypted connection: {detail}. Correct the server or {variable}."),
     "database.encryption_wanted": _("{place} takes encrypted connections alone. Ask for TLS in {variable}."),
     # The login.
@@ -139,21 +138,24 @@ MESSAGES = {
         "Raise max_execution_time there (MariaDB: max_statement_time), then run it again."
     ),
     "database.statement_limit": _(
-        "{place}: the statement was cancelled: it took longer than statement_timeout, {limit}, or somebody cancelled it{published}. "
-        "Raise statement_timeout for user {user} there, then run it again."
+        "{place}: the statement took longer than statement_timeout{published}. Set it to 0 for user {user} there, then run it again."
     ),
-    "database.statement_cancelled": _("{place}: the statement was cancelled{published}. Run it again."),
+    "database.statement_cancelled": _(
+        "{place}: the statement was cancelled there, by an administrator or a program that ends long ones{published}. Run it again."
+    ),
     "database.transaction_timeout": _(
         "{place}: the transaction took longer than transaction_timeout{published}. Set it to 0 for user {user} there, then run it again."
     ),
     "database.idle_in_transaction": _(
-        "{place} ended a session that waited in a transaction{published}. Set idle_in_transaction_session_timeout to 0 for user {user} "
-        "there, then run it again."
+        "{place} ended a session that waited in a transaction, as of a process that was stopped or cut off{published}. Run it again."
     ),
     "database.idle_session": _(
         "{place} ended a session that was idle{published}. Set idle_session_timeout to 0 for user {user} there, then run it again."
     ),
-    "database.idle_too_long": _("{place} ended a session that was idle{published}. Raise wait_timeout there, then run it again."),
+    "database.idle_too_long": _(
+        "{place} ended a session that was idle for longer than wait_timeout, which is 8 hours for sessions of TechMarket unless a proxy "
+        "sets another value{published}. Run it again."
+    ),
     "database.transient": _("{place}: {detail}{published}. Run it again."),
     "database.no_memory": _("{place} lacks memory: {detail}{published}. Give the server more, or run it again when it has less to do."),
     "database.server_limit": _("{place}: a limit of the server is reached: {detail}{published}. Raise it there, then run it again."),
@@ -176,7 +178,14 @@ MESSAGES = {
         "{place}: the session's {setting} is {found} where {expected} was set. A proxy or pooler does not pass it on: let it do so, or "
         "name the server itself in {variable}."
     ),
-    "database.read_only": _("{place} is read-only (a standby, or default_transaction_read_only). Correct {variable}."),
+    "database.replica_role": _(
+        "{place}: session_replication_role is {found} for user {role}, so that no foreign key is checked. Run `ALTER ROLE {role} "
+        "IN DATABASE {database} SET session_replication_role = origin` there."
+    ),
+    "database.read_only": _(
+        "{place} is read-only: it is a standby, or default_transaction_read_only is on. Set that to off there, or name a server that takes "
+        "writes in {variable}."
+    ),
     "database.read_only_server": _(
         "{place} takes no writes: {detail}{published}. Correct the server's option, or name one that takes writes in {variable}."
     ),

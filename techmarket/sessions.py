@@ -76,7 +76,7 @@ POSTGRES = {
 }
 POSTGRES_17 = {"transaction_timeout": "0"}
 # Only a superuser may set it, and with `replica` no foreign key is checked.
-POSTGRES_LOOK = {"session_replication_role": "origin"}
+REPLICATION_ROLE = "current_setting('session_replication_role'), quote_ident(current_user), quote_ident(current_database())"
 # A commit that a crash may undo would be taken for published. Stronger values than `on` stay.
 DURABLE = "set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false)"
 
@@ -118,14 +118,15 @@ def look_at_mysql(alias: str, connection: Any) -> Iterator[str]:
 def set_postgres(alias: str, connection: Any) -> None:
     wanted = POSTGRES | (POSTGRES_17 if connection.info.server_version >= 170_000 else {})
     values = [f"set_config('{name}', '{value}', false)" for name, value in wanted.items()]
-    looks = [f"current_setting('{name}')" for name in POSTGRES_LOOK]
     with diagnosed(alias), connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_backend_pid(), {DURABLE}, {', '.join(values + looks)}")
-        process, _, *found = cursor.fetchone()
+        cursor.execute(f"SELECT {REPLICATION_ROLE}, pg_backend_pid(), {DURABLE}, {', '.join(values)}")
+        role, user, database, process, _, *found = cursor.fetchone()
         if process != connection.info.backend_pid:  # a pooler: the next transaction may be another session's
-            cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in (*wanted, *POSTGRES_LOOK))}")
+            cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in wanted)}")
             found = cursor.fetchone()
-    refuse_other_values(alias, wanted | POSTGRES_LOOK, found)
+    refuse_other_values(alias, wanted, found)
+    if role != "origin":
+        raise Misconfigured(message("database.replica_role", place=place(alias), found=role, role=user, database=database))
 
 
 def refuse_other_values(alias: str, wanted: Mapping[str, str], found: Any) -> None:

@@ -17,7 +17,9 @@ from django.utils.translation import gettext as _
 from apps.bi.board import LAYOUT, NAME, Document, build_card, build_dashcards, build_parameters
 from apps.bi.client import Metabase, Refused
 from apps.bi.questions import Question, questions
+from techmarket.diagnosis import MIGRATE
 from techmarket.errors import EtlError, Misconfigured
+from techmarket.pending import can_migrate
 
 COLLECTION, DASHBOARD = "collection", "dashboard"
 COLLECTION_EDITION = "1"
@@ -190,7 +192,8 @@ def check_answer(metabase: Metabase, question: Question, card_id: int) -> None:
     answer = metabase("POST", f"card/{card_id}/query", {"parameters": []})
     if answer.get("status") != "completed":
         reason = " ".join(str(answer.get("error")).split())[:300].rstrip(".")
-        raise EtlError(f"Metabase cannot answer the question {question.slug}: {reason}. Run `manage.py migrate_all`, then this again.")
+        step = MIGRATE if can_migrate("dwh") else "Check that bi_reader may read the views of the warehouse."
+        raise EtlError(f"Metabase cannot answer the question {question.slug}: {reason}. {step} Then run this again.")
 
 
 # --- Marks ---

@@ -198,7 +198,7 @@ def change(name: str, value: Any) -> Callable[[FakeMetabase], None]:
         (change("version", "v1.49.3"), 4, "too old"),
         (change("starting", 99), 4, "503"),
         (change("properties", lambda: ["something else"]), 4, "is not Metabase"),
-        (change("answer", lambda sql: 1 / 0), 1, "Metabase cannot answer the question data_as_of: division by zero."),
+        (change("answer", lambda sql: 1 / 0), 1, "data_as_of: division by zero. Run `manage.py migrate_all`. Then run"),
     ],
 )
 def test_unsuitable_metabase_is_refused(

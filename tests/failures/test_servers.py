@@ -78,7 +78,7 @@ def test_unknown_role(shop: Shop) -> None:
 def test_standby_warehouse(shop: Shop) -> None:
     """A client sees a standby as a database whose transactions are all read-only."""
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} SET default_transaction_read_only = on")
-    assert_run_fails(shop, 4, "is read-only (a standby, or default_transaction_read_only). Correct DWH_URL.")
+    assert_run_fails(shop, 4, "is read-only: it is a standby, or default_transaction_read_only is on. Set that to off there")
     administer("dwh", f"ALTER DATABASE {shop.name('dwh')} RESET default_transaction_read_only")
     assert_run_succeeds(shop, "--resume", "2")
 
