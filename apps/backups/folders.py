@@ -114,4 +114,6 @@ def translate_disk_errors(top: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise NoSpace(f"{top}: the disk is full; no backup was made. Free space there, then run the command again.") from error
-        raise Misconfigured(f"{top} cannot be written ({error.strerror}). Correct BACKUP_DIR or the rights of the folder.") from error
+        raise Misconfigured(
+            f"{top} cannot be written ({error.strerror}). Choose another folder (BACKUP_DIR or --to), or correct its rights."
+        ) from error

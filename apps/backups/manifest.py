@@ -49,8 +49,10 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**document, databases=dumps)
     except FileNotFoundError:
         raise BackupDamaged(f"{folder} has no {NAME}: it is not a complete backup. Choose another one.") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackupDamaged(f"{folder / NAME} cannot be read ({type(error).__name__}). Choose another backup.") from None
+    except OSError as error:
+        raise BackupDamaged(f"{folder / NAME} cannot be read ({error.strerror}). Choose another backup.") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise BackupDamaged(f"{folder / NAME} is damaged: it is no list of a backup's files. Choose another backup.") from None
 
 
 def compute_digest(file: Path) -> str:

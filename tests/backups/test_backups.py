@@ -261,7 +261,9 @@ def test_backup_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
 def test_folder_that_cannot_be_created(shop: Shop) -> None:
     (shop.folder / "file").write_text("")
     assert_one_line(
-        shop.run("backup", "--to", str(shop.folder / "file" / "backups")), 4, "cannot be written (Not a directory). Correct BACKUP_DIR"
+        shop.run("backup", "--to", str(shop.folder / "file" / "backups")),
+        4,
+        "cannot be written (Not a directory). Choose another folder (BACKUP_DIR or --to)",
     )
 
 

@@ -346,8 +346,8 @@ COMMANDS = (
     command("a database that is none", "restore x --only shop", 2, "argument --only: invalid choice: 'shop' (choose from"),
     command("no backups to keep", "backup --keep 0", 2, "'0' is not a whole number from 1 to 10000"),
     command("a backup and a verification with a number to keep", "backup --verify x --keep 3", 2, "--keep applies to a new backup. Remove it, or the name after --verify"),
-    command("a backup into a file", "backup --to /dev/null", 4, "/dev/null cannot be written (File exists). Correct BACKUP_DIR or the rights of the folder"),
-    command("a backup below a file", "backup --to /dev/null/backups", 4, "/dev/null/backups cannot be written (Not a directory). Correct BACKUP_DIR or the rights of the folder"),
+    command("a backup into a file", "backup --to /dev/null", 4, "/dev/null cannot be written (File exists). Choose another folder (BACKUP_DIR or --to), or correct its rights"),
+    command("a backup below a file", "backup --to /dev/null/backups", 4, "/dev/null/backups cannot be written (Not a directory). Choose another folder (BACKUP_DIR or --to), or correct its rights"),
     command("Metabase without an administrator", "seed_metabase --wait 0", 4, "METABASE_USER is not set. Set the e-mail address and password of Metabase's administrator (.env.example)", METABASE_USER=""),
     command("Metabase without a warehouse", "seed_metabase --wait 0", 4, "DWH_BI_URL is not set. Set the warehouse's address as Metabase reaches it: postgres://bi_reader:password@host:5432/dwh", DWH_BI_URL=""),
     command("Metabase that does not answer", "seed_metabase --wait 0", 4, "METABASE_URL: http://127.0.0.1:9 does not answer (connection refused). Start Metabase, or correct it", METABASE_URL="http://127.0.0.1:9"),
@@ -418,9 +418,9 @@ DATABASES = (
     database("a source that lost most of its rows", "run_etl --mode full --quiet", 5, "Stopped before publishing: fact_sales: share deleted: expected at most 5 % of 1340, observed 1111 rows, 28 150 952.78", sql("orders", "DELETE FROM order_items WHERE id % 6 <> 0")),
     database("a source whose tables are emptied", "run_etl --mode full --quiet", 5, "Stopped before publishing: fact_sales: share deleted: expected at most 5 % of 1340, observed 1340 rows, 34 440 173.66", sql("orders", "DELETE FROM order_items", "DELETE FROM orders")),
     database("a loss in the warehouse", "reconcile --quiet", 6, "109 orders differ on 109 days, first 2024-01-01. `manage.py reconcile --repair` loads exactly these", sql("dwh", "DELETE FROM fact_sales WHERE order_id < 100")),
-    database("a backup with a damaged manifest", "restore 2026-01-31T02-00-00", 1, "manifest.json cannot be read (JSONDecodeError). Choose another backup", write_backup(b"{")),
-    database("a backup with a manifest of another shape", "restore 2026-01-31T02-00-00", 1, "manifest.json cannot be read (TypeError). Choose another backup", write_backup(b"[]")),
-    database("a backup whose manifest is not UTF-8", "restore 2026-01-31T02-00-00", 1, "manifest.json cannot be read (UnicodeDecodeError). Choose another backup", write_backup(b"\xff\xfe{}")),
+    database("a backup with a damaged manifest", "restore 2026-01-31T02-00-00", 1, "manifest.json is damaged: it is no list of a backup's files. Choose another backup", write_backup(b"{")),
+    database("a backup with a manifest of another shape", "restore 2026-01-31T02-00-00", 1, "manifest.json is damaged: it is no list of a backup's files. Choose another backup", write_backup(b"[]")),
+    database("a backup whose manifest is not UTF-8", "restore 2026-01-31T02-00-00", 1, "manifest.json is damaged: it is no list of a backup's files. Choose another backup", write_backup(b"\xff\xfe{}")),
     database("a backup without a manifest", "restore 2026-01-31T02-00-00", 1, "has no manifest.json: it is not a complete backup. Choose another one", write_backup()),
 )
 

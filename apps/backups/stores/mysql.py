@@ -43,6 +43,7 @@ OWN_ROWS = (
 OLD_DEFINER = re.compile(rb"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 )DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?")
 LOCK_WAIT_S, LOCK_ATTEMPTS = 5, 3
 ACCESS_DENIED_CODES, LOCK_WAIT_TIMEOUT_CODE = (1044, 1142), 1205
+NO_FILE = "/nonexistent"  # MySQL's programs read ~/.mylogin.cnf even with --no-defaults, and its password beats MYSQL_PWD
 FIRST_CHUNK_TIMEOUT_S = 30.0  # tables are locked until the first chunk arrives
 
 
@@ -55,7 +56,14 @@ class MySQL(ServerStore):
 
     def throwaway_grant(self) -> str:
         pattern = f"{self.settings['NAME']}_verify_%".replace("_", "\\_")
-        return f"GRANT ALL ON `{pattern}`.* TO {self.settings['USER']!r}"
+        return f"GRANT ALL ON `{pattern}`.* TO {self.read_account()}"
+
+    def read_account(self) -> str:
+        """Return the user as GRANT names it: with the host under which the server knows it."""
+        with self.session() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT CURRENT_USER()")
+            user, _, host = read_text(cursor.fetchone()[0]).rpartition("@")
+        return f"'{user}'@'{host}'"
 
     def find_dump_program(self) -> str:
         return self.find_client("mysqldump", "mariadb-dump").version
@@ -80,7 +88,8 @@ class MySQL(ServerStore):
         return arguments
 
     def client_environment(self) -> Mapping[str, str]:
-        return {"MYSQL_PWD": str(self.settings["PASSWORD"])} if self.settings.get("PASSWORD") else {}
+        password = {"MYSQL_PWD": str(self.settings["PASSWORD"])} if self.settings.get("PASSWORD") else {}
+        return password | {"MYSQL_TEST_LOGIN_FILE": NO_FILE}
 
     def dump(self, file: Path, progress: ByteCounter) -> Measures:
         client = self.find_client("mysqldump", "mariadb-dump")
@@ -114,7 +123,7 @@ class MySQL(ServerStore):
         """Return a sentence about what the backup does not contain."""
         if not hidden:
             return []
-        step = f"Let its administrator GRANT SHOW_ROUTINE ON *.* TO {self.settings['USER']!r} (MariaDB: SELECT ON mysql.proc)"
+        step = f"Let its administrator GRANT SHOW_ROUTINE ON *.* TO {self.read_account()} (MariaDB: SELECT ON mysql.proc)"
         return [f"{self.place}: the user may not read {', '.join(hidden)}, which the backup does not contain. {step}."]
 
     @contextmanager
@@ -178,9 +187,9 @@ class MySQL(ServerStore):
                 return
             except OperationalError as error:
                 if error.args[0] in ACCESS_DENIED_CODES:
-                    user, grant = f"{self.settings['USER']!r}", f"GRANT LOCK TABLES ON `{self.settings['NAME']}`.*"
-                    problem = f"user {user} may not lock tables, which a backup does briefly"
-                    raise AccessDenied(f"{self.place}: {problem}. Run {grant} TO {user}.") from error
+                    problem = f"user {self.settings['USER']!r} may not lock tables, which a backup does briefly"
+                    grant = f"GRANT LOCK TABLES ON `{self.settings['NAME']}`.* TO {self.read_account()}"
+                    raise AccessDenied(f"{self.place}: {problem}. Run {grant}.") from error
                 if attempt + 1 == LOCK_ATTEMPTS or error.args[0] != LOCK_WAIT_TIMEOUT_CODE:
                     raise
             time.sleep(LOCK_WAIT_S)  # sessions that wait behind this lock go on meanwhile
@@ -210,8 +219,9 @@ class MySQL(ServerStore):
     def create_objects(self, objects: list[StoredObject]) -> list[str]:
         with self.session() as connection, connection.cursor() as cursor:
             refused = mysql_objects.create_objects(cursor, objects, self.is_throwaway)
-        user, database = self.settings["USER"], self.settings["NAME"]
-        return [mysql_objects.explain_refusal(each, error, self.place, user, database) for each, error in refused if not each.is_broken]
+            database = self.settings["NAME"]
+            account = self.read_account() if refused else ""
+        return [mysql_objects.explain_refusal(each, error, self.place, account, database) for each, error in refused if not each.is_broken]
 
     def may_skip_binary_log(self) -> bool:
         """Return True if the user may keep a throwaway database out of the binary log."""

@@ -187,15 +187,15 @@ def try_to_create(cursor: Any, each: StoredObject, are_events_disabled: bool) ->
     return None
 
 
-def explain_refusal(each: StoredObject, error: Exception, place: str, user: str, database: str) -> str:
+def explain_refusal(each: StoredObject, error: Exception, place: str, account: str, database: str) -> str:
     """Return the sentence for an object that could not be created: the thing, the cause and the next step."""
     code = error.args[0] if error.args else 0
     if code in BINARY_LOG_CODES:
         cause = f"the server writes a binary log and lets only its administrator create {each.kind}s"
         step = "Let its administrator run SET GLOBAL log_bin_trust_function_creators = 1"
     elif code in DENIED_CODES:
-        cause = f"user {user!r} may not create {each.kind}s"
-        step = f"Run GRANT {GRANTS[each.kind]} ON {quote_name('mysql', database)}.* TO {user!r}"
+        cause = f"user {account} may not create {each.kind}s"
+        step = f"Run GRANT {GRANTS[each.kind]} ON {quote_name('mysql', database)}.* TO {account}"
     else:
         cause = " ".join(str(error.args[1] if len(error.args) > 1 else error).split()).rstrip(".")
         step = "Mend it in its source"
