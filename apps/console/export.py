@@ -9,7 +9,6 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from django.contrib import messages
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
@@ -55,8 +54,6 @@ class ExportAdmin(ReadOnlyAdmin):
         try:
             rows = ModelAdmin.get_changelist_instance(self, request).get_queryset(request)
             rows.exists()  # fails where the query cannot be asked, before the file begins
-        except IncorrectLookupParameters:
-            return redirect(self.list_address())
         except UNREADABLE_ERRORS as error:
             if not is_unreadable(error):
                 raise

@@ -51,6 +51,7 @@ UNREADABLE_ERRORS = (
     TypeError,
     ValidationError,
     FieldDoesNotExist,  # of `_to_field=`
+    IncorrectLookupParameters,  # a filter or a page that the list has not
     DataError,
     OperationalError,  # with one of the codes below alone
     AttributeError,  # of SQLite's converter alone, to which a text that looks like no instant is None
@@ -95,7 +96,10 @@ class CheckingAdmin(ModelAdmin):
         return row
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        page = super().get_changelist_instance(request)
+        try:
+            page = super().get_changelist_instance(request)
+        except IncorrectLookupParameters as error:
+            raise UnreadableValue(request.get_full_path()) from error  # Django would show all rows, as if nothing had been asked
         check_rows(page.result_list)
         return page
 
@@ -131,7 +135,7 @@ def show_stored_rows(page: CheckingAdmin, request: HttpRequest) -> HttpResponse:
     key = request.resolver_match.kwargs.get("object_id") if request.resolver_match else None
     fields = list(page.model._meta.concrete_fields)
     rows: list[list[str]] = []
-    with suppress(IncorrectLookupParameters, *UNREADABLE_ERRORS):
+    with suppress(*UNREADABLE_ERRORS):
         found = find_row(page.get_queryset(request), unquote(key)) if key is not None else find_listed(page, request)
         shown = [page.may_show(request, field) for field in fields]
         rows = [

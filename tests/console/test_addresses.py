@@ -56,6 +56,14 @@ def test_no_address_of_a_list_is_an_error(transactional_db: None, schedules: Non
         assert client.get(f"{reverse(f'{name}_changelist')}{key}/change/").status_code in (200, 302, 400, 403, 404), key
 
 
+@pytest.mark.parametrize("query", ["nothing=1", "created_at__gte=2026-02-30", "state__exact=queued&nothing=1"])
+@pytest.mark.parametrize("suffix", ["", "csv/"])
+def test_query_that_cannot_be_asked_is_not_answered_by_all_rows(schedules: None, sign_in: SignIn, query: str, suffix: str) -> None:
+    address = reverse("admin:orchestration_standingreject_changelist" if suffix else "admin:orchestration_run_changelist")
+    page = sign_in(VIEWER).get(f"{address}{suffix}?{query}", follow=True)
+    assert (page.status_code, "This query cannot be answered" in page.content.decode()) == (400, True)
+
+
 def test_value_that_cannot_be_read_is_shown_as_stored(transactional_db: None, sign_in: SignIn) -> None:
     if connections["orders_db"].vendor != "sqlite":
         pytest.skip("MySQL's columns refuse such a value")

@@ -482,6 +482,8 @@ PAGES = (
     page("a run to add by hand", "GET /admin/orchestration/run/add/", 403, FORBIDDEN),
     page("a link to a type of content that is none", "GET /admin/r/999/1/", 404, NONE),
     page("a state that is none", "GET /admin/orchestration/run/?state__exact=done", 200, "Nothing matches these filters"),
+    page("a filter that the list has not", "GET /admin/orchestration/run/?nothing=1", 400, "This query cannot be answered: the address names a filter or a page that the list does not have"),
+    page("a filter by a day that is none", "GET /admin/orchestration/run/?created_at__gte=2026-02-30", 400, "This query cannot be answered"),
     page("a state with a NUL byte", "GET /admin/orchestration/run/?state__exact=%00", 200, "Nothing matches these filters"),
     page("a search that is not UTF-8", "GET /admin/orders_db/customer/?q=%ff%fe", 200, "Nothing matches these filters"),
     page("a search of 2500 letters", f"GET /admin/orders_db/customer/?q={'x' * 2500}", 200, "Nothing matches these filters"),
