@@ -168,7 +168,7 @@ ADDRESSES = (
     setting("a broker without a host", "CELERY_BROKER_URL: the address is not redis://", CELERY_BROKER_URL="redis://"),
     setting("a broker at a port that is none", "CELERY_BROKER_URL: the address is not redis://", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:x/0"),
     setting("a broker's database that is a word", "CELERY_BROKER_URL: the address is not redis://:password@host:port/number, or the password is not percent-encoded", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:6379/zero"),
-    setting("a broker's option that is none", "CELERY_BROKER_URL: the option 'foo' is refused: only those of TLS and protocol are options", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:6379/0?foo=1"),
+    setting("a broker's option that is none", "CELERY_BROKER_URL: the option foo is refused: use those of TLS, or none", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:6379/0?foo=1"),
     setting("a broker's TLS without rediss", "CELERY_BROKER_URL: the address asks for encryption, but begins with redis:// instead of rediss://", CELERY_BROKER_URL=f"{REDIS}127.0.0.1:6379/0?ssl_cert_reqs=required"),
     setting("a broker's certificates asked for in vain", "CELERY_BROKER_URL: ssl_cert_reqs is not one of required, optional, none", CELERY_BROKER_URL=f"rediss://:{SECRET}@127.0.0.1:6379/0?ssl_cert_reqs=sometimes"),
     setting("several brokers", "CELERY_BROKER_URL: the address is not redis://:password@host:port/number, or the password is not percent-encoded", CELERY_BROKER_URL=f"{REDIS}a:6379/0;{REDIS}b:6379/0"),

@@ -77,6 +77,7 @@ ON_SERVERS: dict[str, tuple[Cause, ...]] = {
 LOGINS, ACCOUNTS = (f"tests/failures/test_logins.py::test_step_of_a_refused_{what}_helps" for what in ("login", "account"))
 ENDED_WORK = "tests/failures/advice/test_ended_work.py::"
 ELSEWHERE = {
+    "batch.lost": "tests/orchestration/test_requests.py::test_run_of_a_restored_ledger_ends_without_its_batches",
     "database.account_locked": ACCOUNTS,
     "database.bad_password": LOGINS,
     "database.closed": LOGINS,
@@ -98,6 +99,7 @@ ELSEWHERE = {
     "test_run_that_is_published_meanwhile_is_not_mistaken_for_a_difference",
     "run.publication_unknown": "tests/orchestration/test_publication.py::test_unknown_while_the_warehouse_is_away",
     "run.rows_moved": "tests/orchestration/test_moved_rows.py::test_run_fails_in_the_end_where_rows_move_on_and_on",
+    "warehouse.not_a_number": "tests/console/test_values.py::test_amount_that_is_no_number_is_named",
 }
 NOT_PRODUCED = {
     "database.encryption_wanted": "MySQL proper alone has a code for it; MariaDB says 1045, for which bad_password_or_plain is tested",

@@ -47,12 +47,15 @@ ELSEWHERE = {
     "apps/console/": "the pages name what stands on them; tests/console presses these buttons and fills these forms",
     "apps/demo/": "tests/demo: after Ctrl-C `generate_data --replace` starts over",
     "apps/monitoring/probes.py": "tests/failures/test_ping.py and tests/monitoring/test_probes.py: brokers, workers, beat and their clocks",
+    "apps/orchestration/management/commands/rejects.py": "tests/orchestration/test_rejects.py writes the list into another file",
     "apps/orchestration/management/commands/run_etl.py": "tests/test_run_etl.py and test_interrupts.py: workers and signals",
     "apps/orchestration/management/commands/schedules.py": "a schedule that was deleted by SQL",
     "apps/orchestration/requests.py": "tests/orchestration/test_requests.py: each state in which a run cannot be resumed",
     "apps/orchestration/schedules.py": "tests/orchestration/test_schedules.py",
     "apps/schema/": "tests/schema/test_files.py holds that the files are up to date",
+    "techmarket/commands.py": "tests/refusals/cases.py: each is a command that works as it is meant in other rows and tests",
     "techmarket/diagnosis.py": "test_every_step.py: database.missing_table",
+    "techmarket/environment.py": "tests/test_environment.py: without such a variable TechMarket starts",
     "techmarket/installation.py": "tests/test_setup.py: an installation without its packages",
 }
 
