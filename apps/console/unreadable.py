@@ -66,6 +66,10 @@ class UnreadableValue(ValueError):
     """A row has a value that the page would show as another one, or not at all."""
 
 
+class UnknownFilter(ValueError):
+    """The address names a filter or a page that the list does not have. Django would show all rows, as if nothing had been asked."""
+
+
 class UnreadableMiddleware:
     """Answers for the views of the admin that meet such a value."""
 
@@ -78,7 +82,8 @@ class UnreadableMiddleware:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not is_unreadable(error) or not request.path.startswith(reverse("admin:index")):
             return None
-        log.warning("a page cannot read a value, or ask its query", page=request.path, exc_info=error)
+        trace = None if isinstance(error, UnknownFilter) else error  # whatever else it is may be a fault of ours
+        log.warning("a page cannot read a value, or ask its query", page=request.path, cause=str(error), exc_info=trace)
         with suppress(*UNREADABLE_ERRORS):
             if page := find_admin(request):
                 return show_stored_rows(page, request)
@@ -99,7 +104,7 @@ class CheckingAdmin(ModelAdmin):
         try:
             page = super().get_changelist_instance(request)
         except IncorrectLookupParameters as error:
-            raise UnreadableValue(request.get_full_path()) from error  # Django would show all rows, as if nothing had been asked
+            raise UnknownFilter(str(error)) from error
         check_rows(page.result_list)
         return page
 

@@ -341,7 +341,7 @@ COMMANDS = (
     command("a backup that is not there", "restore 2026-01-31T02-00-00", 2, "No backup '2026-01-31T02-00-00' in"),
     command("a backup without a name", "restore", 2, "the following arguments are required: NAME"),
     command("a backup with an empty name", ("restore", ""), 2, "backups. There are no backups"),
-    command("a backup outside the folder", "restore ../../etc", 2, "No backup '../../etc' in "),
+    command("a backup outside the folder", "restore ../../nowhere", 2, "No backup '../../nowhere' in "),
     command("a folder that is no backup", "restore /etc", 1, "/etc has no manifest.json: it is not a complete backup. Choose another one"),
     command("a database that is none", "restore x --only shop", 2, "argument --only: invalid choice: 'shop' (choose from"),
     command("no backups to keep", "backup --keep 0", 2, "'0' is not a whole number from 1 to 10000"),
