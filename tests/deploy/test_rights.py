@@ -335,7 +335,7 @@ def test_reader_may_not_back_up(stack: Stack, tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "manage.py", "backup"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == 4
     assert result.stderr.endswith(
-        "user 'etl_reader' may not lock tables, which a backup does briefly. Run GRANT LOCK TABLES ON `auth_db`.* TO 'etl_reader'.\n"
+        "user 'etl_reader' may not lock tables, which a backup does briefly. Run GRANT LOCK TABLES ON `auth_db`.* TO 'etl_reader'@'%'.\n"
     )
     assert [path.name for path in (tmp_path / "backups").iterdir()] == [".lock"]
 

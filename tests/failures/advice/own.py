@@ -201,15 +201,6 @@ def no_free_connection(shop: OwnShop) -> Scene:
         shop.administer("auth_db", f"SET GLOBAL max_connections = {before}")
 
 
-def large_packet(shop: OwnShop) -> Scene:
-    """More rows at once than a packet may hold, when the demo shop is written."""
-    [(before,)] = shop.administer("auth_db", "SELECT @@global.max_allowed_packet")
-    shop.administer("auth_db", "SET GLOBAL max_allowed_packet = 16384")
-    yield Command(("generate_data", "--replace", "--quiet"))
-    shop.administer("auth_db", f"SET GLOBAL max_allowed_packet = {before}")
-    yield Command(("generate_data", "--replace", "--quiet"))
-
-
 def other_login_method(shop: OwnShop) -> Scene:
     """An account of a method that the server has no longer."""
     own = shop.sources.options

@@ -17,7 +17,6 @@ OWN = {
     "database.host_blocked": own.host_blocked,
     "database.read_only_server": own.read_only_server,
     "database.small_packets": own.small_packets,
-    "database.server_limit": own.large_packet,
     "database.login_method": own.other_login_method,
     "database.no_free_connection": own.no_free_connection,
     "database.storage_error 2": own.lost_table_file,
