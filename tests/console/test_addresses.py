@@ -58,7 +58,7 @@ def test_no_address_of_a_list_is_an_error(transactional_db: None, schedules: Non
 
 @pytest.mark.parametrize("query", ["nothing=1", "created_at__gte=2026-02-30", "state__exact=queued&nothing=1"])
 @pytest.mark.parametrize("suffix", ["", "csv/"])
-def test_query_that_cannot_be_asked_is_not_answered_by_all_rows(schedules: None, sign_in: SignIn, query: str, suffix: str) -> None:
+def test_query_with_an_unknown_filter_is_not_answered_by_all_rows(schedules: None, sign_in: SignIn, query: str, suffix: str) -> None:
     address = reverse("admin:orchestration_standingreject_changelist" if suffix else "admin:orchestration_run_changelist")
     page = sign_in(VIEWER).get(f"{address}{suffix}?{query}", follow=True)
     assert (page.status_code, "This query cannot be answered" in page.content.decode()) == (400, True)
