@@ -227,6 +227,7 @@ def start_mysql(server: Server, durable: bool = False) -> str:
         daemon,
         "--no-defaults",
         f"--datadir={data}",
+        f"--tmpdir={server.folder}",  # in /tmp, each server that starts deletes the temporary files of the others
         f"--init-file={setup}",
         f"--socket={server.folder / 'sock'}",
         f"--pid-file={server.folder / 'pid'}",
