@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,18 @@ def terminate_sessions(shop: Shop, alias: str) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'techmarket'",
     )
+
+
+def end_waiting_sessions(shop: Shop) -> bool:
+    """End the sessions of the orders' service that wait for a table, in a statement. Return True if there was one."""
+    with closing(shop.connect("orders_db")) as other, other.cursor() as cursor:
+        query = "SELECT id FROM information_schema.processlist WHERE db = %s AND state LIKE 'Waiting for table%%'"
+        cursor.execute(query, [shop.name("orders_db")])
+        numbers = [number for (number,) in cursor.fetchall()]
+        for number in numbers:
+            with suppress(other.OperationalError):  # it has ended by itself
+                cursor.execute(f"KILL {number}")
+    return bool(numbers)
 
 
 def wait_for_exit(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":

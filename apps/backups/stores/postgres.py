@@ -173,7 +173,7 @@ class PostgreSQL(ServerStore):
         return left_out, refused
 
     def read_entries(self, client: clients.Client, file: Path) -> list[tuple[str, str]]:
-        """Return the dump's table of contents: the numbers of each entry and its description."""
+        """Return the list of a dump: the numbers of each entry and its description."""
         with clients.run_client(self.place, client, ["--list", str(file)], {}) as process:
             lines = b"".join(clients.read_chunks(self.place, process)).decode(errors="replace").splitlines()
         return [(match[1], match[2]) for line in lines if (match := ENTRY.match(line))]

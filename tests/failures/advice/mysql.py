@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 from tests.failures.advice.postgres import in_the_background
 from tests.failures.advice.steps import Command, Scene, run_statement
-from tests.failures.conftest import SECRET, SLOW, Shop, administer
+from tests.failures.conftest import SECRET, SLOW, Shop, administer, end_waiting_sessions
 
 FULL = ("run_etl", "--quiet", "--mode", "full")
 
@@ -98,16 +98,9 @@ def view_without_its_table(shop: Shop) -> Scene:
 
 
 def ended_session(shop: Shop) -> Scene:
-    def end() -> None:
-        with closing(shop.connect("orders_db")) as other, other.cursor() as cursor:
-            query = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
-            cursor.execute(query, [shop.name("orders_db")])
-            for (number,) in cursor.fetchall():
-                try:
-                    cursor.execute(f"KILL {number}")
-                except other.OperationalError:
-                    continue  # it has ended by itself
-
-    with in_the_background(end):
-        yield Command(FULL, SLOW)
+    """In a statement, which waits for a table."""
+    with closing(shop.connect("orders_db")) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLES order_items WRITE")
+        with in_the_background(lambda: end_waiting_sessions(shop)):
+            yield Command(FULL, SLOW)
     yield Command(FULL, SLOW)
