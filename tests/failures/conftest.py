@@ -24,7 +24,7 @@ from django.conf import settings
 from techmarket.messages import load
 from tests import prepared
 from tests.conftest import PASSED_ON, ROOT
-from tests.servers import mysql, postgresql, with_database
+from tests.servers import MYSQL, POSTGRES, mysql, postgresql, with_database
 
 ON_SERVERS = not settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
 FILES = {"default": "control", "dwh": "dwh", "auth_db": "auth", "catalog_db": "catalog", "orders_db": "orders", "payments_db": "payments"}
@@ -131,6 +131,18 @@ def terminate_sessions(shop: Shop, alias: str) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'techmarket'",
     )
+
+
+def create_databases(mysql_url: str, postgres_url: str) -> None:
+    """Create the databases of a shop, and for each one to restore it into."""
+    with mysql(mysql_url) as connection, connection.cursor() as cursor:
+        for name in MYSQL.values():
+            cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+            cursor.execute(f"CREATE DATABASE restored_{name} CHARACTER SET utf8mb4")
+    with postgresql(postgres_url) as session:
+        for name in POSTGRES.values():
+            session.execute(f"CREATE DATABASE {name}")
+            session.execute(f"CREATE DATABASE restored_{name}")
 
 
 def end_waiting_sessions(shop: Shop) -> bool:

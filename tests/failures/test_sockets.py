@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from tests.failures.conftest import Shop, assert_one_line, needs_servers
+from tests.failures.conftest import Shop, assert_one_line, create_databases, needs_servers
 from tests.servers import MYSQL, POSTGRES, Server, mysql, postgresql, start_mysql, start_postgres
 
 pytestmark = [needs_servers, pytest.mark.process, pytest.mark.servers]
@@ -63,15 +63,10 @@ def sockets() -> Iterator[Sockets]:
     servers[1].options = ("-c", "unix_socket_directories={folder}")
     try:
         mysql_url, postgres_url = start_mysql(servers[0]), start_postgres(servers[1])
+        create_databases(mysql_url, postgres_url)
         with mysql(mysql_url) as connection, connection.cursor() as cursor:
-            for name in MYSQL.values():
-                cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-                cursor.execute(f"CREATE DATABASE restored_{name} CHARACTER SET utf8mb4")
             cursor.execute("RENAME USER test@'127.0.0.1' TO test@localhost")
         with postgresql(postgres_url) as session:
-            for name in POSTGRES.values():
-                session.execute(f"CREATE DATABASE {name}")
-                session.execute(f"CREATE DATABASE restored_{name}")
             (servers[1].folder / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
             session.execute("SELECT pg_reload_conf()")
         passwords = [unquote(urlsplit(url).password or "") for url in (mysql_url, postgres_url)]

@@ -20,8 +20,8 @@ from django.conf import settings
 from kombu import Connection
 
 from tests.conftest import PASSED_ON, ROOT, require_program
-from tests.failures.conftest import FILES, Shop, assert_one_line, needs_servers
-from tests.servers import MYSQL, POSTGRES, Server, need, redis_server, start_mysql, start_postgres, with_database
+from tests.failures.conftest import FILES, Shop, assert_one_line, create_databases, needs_servers
+from tests.servers import MYSQL, POSTGRES, Server, mysql, need, postgresql, redis_server, start_mysql, start_postgres, with_database
 
 pytestmark = [needs_servers, pytest.mark.process, pytest.mark.servers]
 SERVER_NAMES = {"server": "IP:127.0.0.1", "misnamed": "DNS:elsewhere.example", "client": "DNS:techmarket"}
@@ -117,17 +117,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 def require_certificates(mysql_url: str, postgres_url: str, data: Path) -> None:
     """Create the databases, then let the servers refuse everybody without encryption and a client certificate."""
-    from tests.servers import mysql, postgresql
-
+    create_databases(mysql_url, postgres_url)
     with mysql(mysql_url) as connection, connection.cursor() as cursor:
-        for name in MYSQL.values():
-            cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-            cursor.execute(f"CREATE DATABASE restored_{name} CHARACTER SET utf8mb4")
         cursor.execute("ALTER USER test@'127.0.0.1' REQUIRE X509")
     with postgresql(postgres_url) as connection:
-        for name in POSTGRES.values():
-            connection.execute(f"CREATE DATABASE {name}")
-            connection.execute(f"CREATE DATABASE restored_{name}")
         (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n")
         connection.execute("SELECT pg_reload_conf()")
 
