@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from techmarket.messages import Message, message
 
-CauseKind = Literal["data", "machine", "configuration"]
+CauseKind = Literal["data", "machine", "configuration", ""]
 
 
 class EtlError(Exception):
@@ -150,6 +150,8 @@ class TimedOut(Terminal):
 
 class Cancelled(EtlError):
     """Cancelled; nothing was published."""
+
+    cause_kind = ""  # a person's decision, no failure
 
 
 class ClaimLost(EtlError):
