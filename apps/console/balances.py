@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
@@ -15,6 +16,10 @@ from techmarket.messages import translate
 SHOWN_ORDERS = 1_000
 
 
+class BalanceFilters(Filters):
+    side = forms.ChoiceField(required=False, choices=[(side, side) for side in Side])
+
+
 def describe_balances(query: QueryDict) -> dict[str, Any]:
     """Return the context of the page. An unreachable warehouse and filters that cannot be asked are shown, not raised."""
     side = Side.OVERPAID if query.get("side") == Side.OVERPAID else Side.OUTSTANDING
@@ -22,7 +27,7 @@ def describe_balances(query: QueryDict) -> dict[str, Any]:
     context: dict[str, Any] = {"title": title, "side": side}
     try:
         with diagnosed("dwh"):
-            form = Filters(query, find_dates())
+            form = BalanceFilters(query, find_dates())
             if not form.is_valid():
                 return context | {"form": form}
             chosen: dict[str, Any] = {name: form.cleaned_data[name] or None for name in ("start", "end", "region")}

@@ -76,10 +76,19 @@ def test_terminal_lists_both(balances: dict[int, Decimal], capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    "query", [{"start": "99999-01-01"}, {"end": "x"}, {"region": "'"}, {"side": "\0"}, {"start": "2026-05-05", "end": "2026-01-01"}]
+    "query",
+    [
+        {"start": "99999-01-01"},
+        {"end": "x"},
+        {"region": "'"},
+        {"side": "\0"},
+        {"side": "both"},
+        {"start": "2026-05-05", "end": "2026-01-01"},
+    ],
 )
 def test_filters_without_an_answer_show_a_message(transactional_db: None, sign_in: SignIn, query: dict[str, Any]) -> None:
-    assert sign_in(VIEWER).get(ADDRESS, query).status_code == 200
+    answer = sign_in(VIEWER).get(ADDRESS, query)
+    assert answer.status_code == 200 and 'role="alert"' in answer.content.decode()
 
 
 @pytest.mark.parametrize(

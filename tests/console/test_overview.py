@@ -22,6 +22,7 @@ from tests.console.conftest import SignIn, page_text
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 INDEX = "/admin/"
+BALANCES = f"{INDEX}dwh/factsales/balances/"
 
 
 def test_numbers_match_ledger_json_and_warehouse(loaded_run: Run, sign_in: SignIn, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +95,15 @@ def test_invalid_filter_gets_a_message(loaded_run: Run, sign_in: SignIn, query: 
     assert 'role="alert"' in text or "report" in answer.context, "a message, unless the value is valid"
     assert "<script>alert" not in text
     assert FactSales.objects.exists()
+
+
+@pytest.mark.parametrize("address", [INDEX, BALANCES])
+@pytest.mark.parametrize("query", ["from=2026-02-30", "start=2026-01-01&ende=2026-01-02", "from=%00"])
+def test_unknown_filter_is_named(loaded_run: Run, sign_in: SignIn, address: str, query: str) -> None:
+    """All days, or the usual ones, would be shown as if they had been asked for."""
+    answer = sign_in(VIEWER).get(f"{address}?{query}")
+    assert "There is no filter" in answer.content.decode() and "The filters are start, end, region" in answer.content.decode()
+    assert "report" not in answer.context and "orders" not in answer.context
 
 
 def test_default_period_is_the_last_year_with_sales(loaded_run: Run, sign_in: SignIn) -> None:

@@ -54,9 +54,9 @@ def test_source_without_the_right_to_select(shop: Shop, reader: str) -> None:
     assert_run_fails(shop, 4, "orders_db (127.0.0.1:", f"denies user '{reader}' access to this database. Grant it SELECT there", env=env)
     for table in ("customers", "employees", "order_items", "regions"):
         administer("orders_db", f"GRANT SELECT ON {database}.{table} TO {reader}@'127.0.0.1'")
-    assert_run_fails(shop, 4, f"denies user '{reader}' a table: SELECT command denied", "orders", "Grant it there.", env=env)
+    assert_run_fails(shop, 4, f"denies user '{reader}' a table: ", "orders", "Grant it there.", env=env)
     administer("orders_db", f"GRANT SELECT (id, status) ON {database}.orders TO {reader}@'127.0.0.1'")
-    assert_run_fails(shop, 4, f"denies user '{reader}' a column: SELECT command denied", "Grant it there.", env=env)
+    assert_run_fails(shop, 4, f"denies user '{reader}' a column: ", "Grant it there.", env=env)
     administer("orders_db", f"GRANT SELECT ON {database}.orders TO {reader}@'127.0.0.1'")
     assert shop.run("run_etl", "--resume", "2", env=env).returncode == 0
 
@@ -176,9 +176,11 @@ def test_control_database_connection_lost_in_a_statement(shop: Shop) -> None:
 
 
 def waits_for_lock(shop: Shop) -> bool:
+    """Return True while the work waits; a run survives a heartbeat that is lost."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'techmarket'"
     with closing(shop.connect("default")) as other:
-        return bool(other.execute(f"{query} AND wait_event_type = 'Lock'").fetchone()[0])
+        query += """ AND wait_event_type = 'Lock' AND query NOT LIKE 'UPDATE "orchestration_task" SET "heartbeat_at"%'"""
+        return bool(other.execute(query).fetchone()[0])
 
 
 def test_source_connection_lost_during_an_extract(shop: Shop) -> None:

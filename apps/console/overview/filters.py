@@ -44,10 +44,17 @@ class Filters(forms.Form):
 
     def __init__(self, query: QueryDict, dates: SalesDates):
         """Without a query show the last year with sales. An empty field sets no limit."""
-        super().__init__(query if any(name in query for name in self.base_fields) else last_days(YEAR_DAYS, dates))
+        is_chosen = any(name in query for name in Filters.base_fields)
+        super().__init__(query if is_chosen else query.dict() | last_days(YEAR_DAYS, dates))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        for name in self.data:
+            if name not in self.fields:
+                known = ", ".join(self.fields)
+                raise forms.ValidationError(
+                    _("There is no filter %(name)s. The filters are %(known)s."), params={"name": name, "known": known}
+                )
         start, end = cleaned.get("start"), cleaned.get("end")
         if start and end and end < start:
             raise forms.ValidationError(_("The end date is before the start date."))

@@ -98,7 +98,8 @@ def report_run(number: int | None) -> Evidence:
     """Return the report of this run, or of the last finished one. Raises Usage for an unknown run and for a dry run."""
     run = Run.objects.filter(pk=number).first() if number else finished_runs().first()
     if run is None:
-        raise Usage(f"There is no run {number}." if number else "No run has ended yet. Start one with `manage.py run_etl`.")
+        missing = f"There is no run {number}. Leave out --run to report the last one."
+        raise Usage(missing if number else "No run has ended yet. Start one with `manage.py run_etl`.")
     if run.dry_run:
         raise Usage(f"Run {run.pk} was a dry run and published nothing. Choose another run.")
     counted = read_ledger([run], run.checks.all())

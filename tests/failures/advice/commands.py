@@ -49,6 +49,12 @@ def dry_run_to_report(shop: Shop) -> Scene:
     yield Command(("report", "--run", "1", *out))
 
 
+def unknown_run_to_report(shop: Shop) -> Scene:
+    out = ("--out", str(shop.folder / "page.html"))
+    yield Command(("report", "--run", "99", *out))
+    yield Command(("report", *out))
+
+
 def unknown_region(shop: Shop) -> Scene:
     advice = yield Command(("kpis", "--region", "Atlantis"))
     yield Command(("kpis", "--region", advice.split("Choose one of ")[1].split(", ")[0].rstrip(".")))

@@ -26,6 +26,7 @@ TAKEN: dict[str, Cause] = {
     "There is no missed run {}. `manage.py schedules` lists those that await a decision.": commands.unknown_missed_run,
     "There is no open reject {}. `manage.py rejects` lists them.": commands.unknown_reject,
     "There is no region {}. Choose one of {}.": commands.unknown_region,
+    "There is no run {}. Leave out --run to report the last one.": commands.unknown_run_to_report,
     "There is no run %d. `manage.py run_etl` starts a new one.": commands.unknown_run,
     "{} orders differ on {} days{}. `manage.py reconcile --repair` loads exactly these.": commands.difference,
 }
