@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from techmarket.messages import Message, message
 
-CauseKind = Literal["data", "machine", "configuration", ""]
+CauseKind = Literal["data", "machine", "configuration", "bug", ""]
 
 
 class EtlError(Exception):
@@ -142,6 +142,12 @@ class BrakesApplied(ChecksRefused):
 
 class Unbalanced(ChecksRefused):
     """Rows went missing on the way: read is not loaded + filtered + rejected. Nothing was published."""
+
+
+class Unexpected(Terminal):
+    """An error that no code of ours expects."""
+
+    cause_kind = "bug"
 
 
 class TimedOut(Terminal):

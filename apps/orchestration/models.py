@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.etl.tables import TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.fields import MessageField
-from techmarket.errors import Cancelled, EtlError, Terminal
+from techmarket.errors import Cancelled, EtlError, Unexpected
 from techmarket.messages import Message, message
 
 
@@ -66,11 +66,12 @@ class Executor(models.TextChoices):
 
 
 class CauseKind(models.TextChoices):
-    """The origin of a failure: rows or a schema; servers, disks and networks; or settings and options."""
+    """The origin of a failure: rows or a schema; servers, disks and networks; settings and options; or our code."""
 
     DATA = "data", _("Data")
     MACHINE = "machine", _("Infrastructure")
     CONFIGURATION = "configuration", _("Configuration")
+    BUG = "bug", _("Bug")
 
 
 ANY = Q()
@@ -123,7 +124,7 @@ def to_etl_error(error: BaseException) -> EtlError:
     if isinstance(error, EtlError):
         return error
     detail = f"{type(error).__name__}: {error}".rstrip(":. ").replace("\0", "\\0")
-    return Terminal(message("run.unexpected", detail=detail))
+    return Unexpected(message("run.unexpected", detail=detail))
 
 
 class Run(StateRow):

@@ -131,7 +131,13 @@ def test_dry_run_shows_what_would_change(viewer: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause_kind", "text"), [("data", "Cause: data."), ("machine", "Cause: infrastructure."), ("configuration", "Cause: configuration.")]
+    ("cause_kind", "text"),
+    [
+        ("data", "Cause: data."),
+        ("machine", "Cause: infrastructure."),
+        ("configuration", "Cause: configuration."),
+        ("bug", "Cause: a bug in TechMarket."),
+    ],
 )
 def test_failed_run_shows_cause_and_advice(viewer: Client, cause_kind: str, text: str) -> None:
     run = make_ended_run(State.FAILED, cause="orders_db does not answer.", cause_kind=cause_kind)

@@ -145,7 +145,7 @@ def test_unexpected_error_is_recorded_with_its_type(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ZeroDivisionError):
         api.execute_run(run)
     assert fresh(run).cause == "Unexpected ZeroDivisionError: division by zero. Nothing was published."
-    assert fresh(run).cause_kind == CauseKind.MACHINE
+    assert fresh(run).cause_kind == CauseKind.BUG
 
 
 def test_failed_blocking_checks_are_recorded_once(settings: Settings) -> None:

@@ -46,6 +46,7 @@ CAUSE_ADVICE = {
     CauseKind.DATA: gettext_lazy("Cause: data. Correct the rows or the schema in the source, then start a new run."),
     CauseKind.MACHINE: gettext_lazy("Cause: infrastructure. A server, a disk or the network failed; data and settings are unchanged."),
     CauseKind.CONFIGURATION: gettext_lazy("Cause: configuration. Ask an administrator to correct it, then start the run again."),
+    CauseKind.BUG: gettext_lazy("Cause: a bug in TechMarket. Report it with the log of this run."),
 }
 # The order of tasks on the page.
 URGENCY = (State.FAILED, State.LOST, State.RUNNING, State.CANCELLED, State.QUEUED, State.SUCCEEDED)

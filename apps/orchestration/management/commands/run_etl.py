@@ -23,7 +23,6 @@ from apps.orchestration.worker.presence import worker_name
 from techmarket.commands import TRACEBACK, ExitCode, forget_output, stop, whole_number
 from techmarket.commands import Command as BaseCommand
 from techmarket.errors import Usage
-from techmarket.messages import Message
 
 MAX_REASON = 255
 NOT_WITH_CANCEL = ("mode", "days", "start_date", "end_date", "dry_run", "reread", "resume", "accept", "queue", "no_wait")
@@ -161,7 +160,7 @@ def closing_message(run: Run) -> str:
     """Return the cause, and the next step where the cause does not name one."""
     if run.state == State.CANCELLED and not run.dry_run:
         return f"{run.cause} `manage.py run_etl --resume {run.pk}` resumes it."
-    if isinstance(run.cause, Message) and run.cause.code == "run.unexpected":
+    if run.cause_kind == CauseKind.BUG:
         return f"{run.cause} This is a bug; -v 3 shows the traceback."
     return str(run.cause)
 
