@@ -22,4 +22,11 @@ fi
 # A clone under umask 077: the users of the containers could not read the files that Compose mounts, which hold no secret.
 chmod -R go+rX deploy/mysql deploy/postgres deploy/prometheus deploy/grafana deploy/airflow 2>/dev/null ||
     echo "compose: the files in deploy/ belong to another user; if a container cannot read them, run: chmod -R go+rX deploy" >&2
+# Without a word, what .env says of other servers would look as if it were used.
+case " $* " in
+    *" up "*)
+        unused=$(sed -nE 's/^(VAR_DIR|STATIC_ROOT|BACKUP_DIR|CHROMIUM|[A-Z_]+_FILE|[A-Z_]+_URL)=.*/\1/p' .env 2>/dev/null | grep -vx NOTIFY_URL | paste -sd ' ' -)
+        [ -z "$unused" ] || echo "compose: the stack does not use these lines of .env: $unused. It has servers and folders of its own, and reads no NAME_FILE" >&2
+        ;;
+esac
 exec "$@"

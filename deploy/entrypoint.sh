@@ -7,7 +7,11 @@ role=${1:-web}
 [ $# = 0 ] || shift
 
 prepare() {
-    printf '%s\n' "$role" >"$VAR_DIR/role" # deploy/healthcheck.py reads it
+    # deploy/healthcheck.py reads it; without it every role would count as well.
+    { printf '%s\n' "$role" >"$VAR_DIR/role"; } 2>/dev/null || {
+        echo "VAR_DIR: cannot write there (user $(id -u), group $(id -g)). Example: VAR_DIR=/var/lib/techmarket" >&2
+        exit 4
+    }
     python manage.py wait --seconds "${WAIT_SECONDS:-60}"
 }
 

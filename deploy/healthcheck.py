@@ -27,6 +27,8 @@ def find_problem(folder: Path) -> str:
     # A file of the future was touched before the clock was set back; a process that lives has touched it again since.
     if abs(age) < MAX_SILENCE_S or (role == "worker" and not broker_answers()):
         return ""
+    if age == float("inf"):
+        return f"{role} has sent no sign of life yet"
     if age < 0:
         return f"{role} has sent no sign of life since the clock was set back by more than {-age:.0f} s"
     return f"{role} has sent no sign of life for {age:.0f} s"

@@ -58,12 +58,53 @@ def test_compose_accepts_the_file() -> None:
 
 @needs_compose
 def test_every_port_password_and_version_can_be_set() -> None:
-    variables = set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text()))
+    variables = set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text())) | passed_on("worker")
     values = {name: str(20_000 + number) if name.endswith("_PORT") else f"canary{number}" for number, name in enumerate(sorted(variables))}
     resolved = run_compose("config", **values | {"BIND": "0.0.0.0", "BEHIND_TLS_PROXY": "true", "DEBUG": "false"}).stdout
     missing = {name for name, value in values.items() if value not in resolved} - {"BIND", "BEHIND_TLS_PROXY", "DEBUG"}
     assert missing == set()
     assert not [password for password in SEED_PASSWORDS if password in resolved]
+
+
+def passed_on(name: str) -> set[str]:
+    """Return the variables that a service gets only where they are set."""
+    return {variable for variable, value in services()[name]["environment"].items() if value is None}
+
+
+@pytest.mark.parametrize("name", ["migrate", "web", "worker", "beat"])
+def test_every_setting_reaches_the_containers(name: str) -> None:
+    """A shop's time zone that only .env knew would move every day's sales to another day, in silence."""
+    example = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    image = {"VAR_DIR", "STATIC_ROOT", "BACKUP_DIR", "CHROMIUM"}
+    only_migrate = {"METABASE_URL", "METABASE_USER", "METABASE_PASS", "DWH_BI_URL", "BACKUP_KEEP"}
+    missing = example - image - services()[name]["environment"].keys()
+    assert missing == (set() if name == "migrate" else only_migrate)
+
+
+def copy_compose(folder: Path, settings: str) -> Path:
+    """Copy the script beside a .env, with a docker that only answers."""
+    (folder / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy" / "compose.sh", folder / "deploy")
+    (folder / ".env").write_text(settings)
+    for each in ("mysql", "postgres", "prometheus", "grafana", "airflow"):
+        (folder / "deploy" / each).mkdir()
+    (folder / "docker").write_text("#!/bin/sh\n")
+    (folder / "docker").chmod(0o755)
+    return folder
+
+
+def test_settings_that_the_stack_does_not_use_are_named(tmp_path: Path) -> None:
+    settings = "ORDERS_DB_URL=mysql://u:canary@shop/orders_db\n#DWH_URL=\nNOTIFY_URL=http://x\nSECRET_KEY_FILE=/canary\nWEB_PORT=8001\n"
+    folder = copy_compose(tmp_path, settings)
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(command: str) -> str:
+        return subprocess.run(["sh", "deploy/compose.sh", command], cwd=folder, env=env, capture_output=True, text=True, timeout=60).stderr
+
+    named = "compose: the stack does not use these lines of .env: ORDERS_DB_URL SECRET_KEY_FILE. It has servers and folders of its own, "
+    assert (run("up"), run("ps")) == (f"{named}and reads no NAME_FILE\n", "")
+    (folder / ".env").unlink()
+    assert run("up") == ""
 
 
 @needs_compose

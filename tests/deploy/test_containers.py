@@ -56,6 +56,13 @@ def test_entrypoint_starts_no_role_without_migrations(tmp_path: Path, role: str)
     assert (tmp_path / "role").read_text() == f"{role}\n"
 
 
+@pytest.mark.parametrize("folder", ["/proc/none", "relative/none"])
+def test_entrypoint_starts_no_role_whose_health_nobody_could_check(folder: str) -> None:
+    result = run_entrypoint("worker", VAR_DIR=folder)
+    reason = f"VAR_DIR: cannot write there (user {os.getuid()}, group {os.getgid()}). Example: VAR_DIR=/var/lib/techmarket\n"
+    assert (result.returncode, result.stderr) == (CONFIGURATION, reason)
+
+
 def test_entrypoint_refuses_an_unknown_role() -> None:
     result = run_entrypoint("wrok")
     assert result.returncode == 2 and result.stderr.startswith("entrypoint: unknown role 'wrok'; use web,")
@@ -110,7 +117,8 @@ def test_silent_beat_is_unhealthy(container: Path, age: float, code: int) -> Non
 
 def test_beat_without_a_sign_of_life(container: Path) -> None:
     (container / "role").write_text("beat\n")
-    assert run_healthcheck(container).returncode == 1
+    result = run_healthcheck(container)
+    assert (result.returncode, result.stdout) == (1, "beat has sent no sign of life yet\n")
 
 
 def test_silent_worker_is_healthy_while_the_broker_is_unreachable(container: Path) -> None:

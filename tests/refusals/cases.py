@@ -430,6 +430,7 @@ PROGRAMS = (
     program("beat with a bad setting", "celery -A techmarket beat", 4, "DEBUG: 'maybe' is neither true nor false", DEBUG="maybe"),
     program("the image's gunicorn at a port that is none", "gunicorn --config deploy/gunicorn.conf.py --check-config techmarket.wsgi", 4, "PORT: '70000' is not a whole number from 1 to 65535", PORT="70000"),
     program("the image's web with processes as a word", "sh deploy/entrypoint.sh web", 4, "WEB_CONCURRENCY: 'two' is not a whole number from 1 to 256", WEB_CONCURRENCY="two"),
+    program("the image's folder that nobody may write", "sh deploy/entrypoint.sh beat", 4, "VAR_DIR: cannot write there (user ", VAR_DIR="/proc/none"),
     program("the image in a role that is none", "sh deploy/entrypoint.sh wbe", 2, "entrypoint: unknown role 'wbe'; use web, worker, beat"),
     program("the image's wait with a word", "sh deploy/entrypoint.sh worker", 2, "argument --seconds: 'forever' is not a whole number from 0 to 3600", WAIT_SECONDS="forever"),
     program("a folder that is gone", 'mkdir FOLDER/gone && manage="$PWD/manage.py" && cd FOLDER/gone && rmdir FOLDER/gone && python "$manage" run_etl --days 0', 2, "argument --days: '0' is not a whole number from 1 to 3650"),
