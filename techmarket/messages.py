@@ -8,6 +8,7 @@ from string import Formatter
 from typing import Any
 
 from django import template
+from django.utils.formats import get_format
 from django.utils.translation import gettext, override
 from django.utils.translation import gettext_noop as _
 
@@ -227,6 +228,7 @@ MESSAGES = {
     ),
     "run.overlaps_ended": _("Skipped: overlaps a run that has just ended. Run it again."),
     "run.active": _("run {run} requested by {person}, {state} since {since}, last heartbeat {beat}"),
+    "run.active_queued": _("run {run} requested by {person}, {state} since {since}, taken by no worker yet"),
     "state.queued": _("queued"),
     "state.running": _("running"),
     "task.worker_died": _("{worker} died."),
@@ -336,9 +338,14 @@ def message(code: str, **params: Any) -> Message:
 def render(code: str, params: Mapping[str, Any]) -> str:
     """Return the text in the active language."""
     try:
-        return gettext(MESSAGES[code]).format(**{name: translate(value) for name, value in params.items()})
+        return gettext(MESSAGES[code]).format(**{name: spell(name, value) for name, value in params.items()})
     except (KeyError, IndexError):
         return code
+
+
+def spell(name: str, value: Any) -> str:
+    """Return a parameter in the active language; an amount, which is stored as 1 234.56, with the language's decimal mark."""
+    return str(value).replace(".", get_format("DECIMAL_SEPARATOR")) if name == "amount" else translate(value)
 
 
 @register.filter

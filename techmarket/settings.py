@@ -241,6 +241,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.console.not_allowed.NotAllowedMiddleware",
     "apps.console.unreadable.UnreadableMiddleware",  # the last: it answers for the views alone
 ]
 ROOT_URLCONF = "techmarket.urls"

@@ -51,6 +51,11 @@ def test_text_is_shown_as_it_is() -> None:
     assert ukrainian(None) == ""
 
 
+def test_amounts_have_the_decimal_mark_of_the_language() -> None:
+    text = message("rows.uah", rows=message("rows.many", count=8), amount="211 506.38")
+    assert translate(text) == "8 rows, 211 506.38 UAH" and ukrainian(text) == "рядків: 8, 211 506,38 грн"
+
+
 def test_parameters_may_be_messages_and_lists_of_them() -> None:
     check = message("check.failed", table="orders", name=message("check.balance"), expected="6", observed=message("rows.read", count="5"))
     refused = message("checks.failed", checks=[check, message("check.more", count=2)])

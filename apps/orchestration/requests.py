@@ -155,6 +155,8 @@ def last_heartbeat(run: Run) -> datetime:
 def describe_active_run(run: Run) -> Message:
     since, beat = (f"{instant.astimezone():%H:%M:%S %Z}" for instant in (run.created_at, last_heartbeat(run)))
     state = message(f"state.{run.state}")
+    if run.state == State.QUEUED and not run.is_executed:
+        return message("run.active_queued", run=run.pk, person=run.requested_by, state=state, since=since)
     return message("run.active", run=run.pk, person=run.requested_by, state=state, since=since, beat=beat)
 
 

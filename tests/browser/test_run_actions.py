@@ -220,6 +220,18 @@ def test_switch_of_language(small_shop: None, page: Page, log_in: LogIn) -> None
 
 
 @pytest.mark.once  # how a page looks does not depend on the server
+def test_phone_shows_titles_and_buttons_in_full(small_shop: None, open_page: OpenPage, log_in: LogIn) -> None:
+    failed = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED, cause="No.")
+    missed = ScheduledRun.objects.create(schedule_id=DAILY, scheduled_for=ago(hours=1), decision=Decision.HELD)
+    page = open_page("uk", "light", PHONE)
+    log_in(page, ADMINISTRATOR)
+    page.goto(f"/admin/orchestration/scheduledrun/{missed.pk}/resolve/")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "a button is wider than the phone"
+    page.goto(f"/admin/orchestration/run/{failed.pk}/change/")
+    title = page.locator("#header-inner h1 a", has_text=f"Запуск {failed.pk}")
+    assert title.evaluate("title => title.scrollWidth <= title.clientWidth"), "the run's number is cut off"
+
+
 @pytest.mark.parametrize(("language", "theme", "width"), [("en", "light", PHONE), ("uk", "dark", DESKTOP)])
 def test_pages_are_accessible(
     small_shop: None, open_page: OpenPage, log_in: LogIn, language: str, theme: str, width: dict[str, int]

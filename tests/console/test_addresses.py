@@ -12,6 +12,7 @@ from django.urls import reverse
 from apps.console.groups import OPERATOR, VIEWER
 from apps.console.readonly import ReadOnlyAdmin
 from apps.demo import shop
+from apps.orchestration.models import Run
 from apps.sources.orders.models import Order
 from tests.console.conftest import SignIn, page_text
 
@@ -64,6 +65,11 @@ def test_query_with_an_unknown_filter_is_not_answered_by_all_rows(schedules: Non
     assert (page.status_code, "This query cannot be answered" in page.content.decode()) == (400, True)
 
 
+def test_page_past_the_last_row_is_not_called_empty(loaded_run: Run, sign_in: SignIn) -> None:
+    text = page_text(sign_in(VIEWER), reverse("admin:orchestration_run_changelist") + "?p=9")
+    assert "There are no more rows" in text and "Nothing here yet" not in text
+
+
 def test_value_that_cannot_be_read_is_shown_as_stored(transactional_db: None, sign_in: SignIn) -> None:
     if connections["orders_db"].vendor != "sqlite":
         pytest.skip("MySQL's columns refuse such a value")
@@ -89,7 +95,7 @@ def test_dates_that_only_postgresql_has_are_shown_as_stored(transactional_db: No
     assert f"⚠ {value}" in page_text(sign_in(OPERATOR), reverse("admin:orchestration_paymentmismatch_changelist"))
 
 
-@pytest.mark.parametrize("code", [400, 403, 404, 500])
+@pytest.mark.parametrize("code", [400, 403, 404, 405, 500])
 def test_error_page_says_what_to_do(code: int) -> None:
     page = render_to_string(f"{code}.html")
     assert "TechMarket" in page and 'href="/admin/"' in page and "Traceback" not in page

@@ -1,6 +1,7 @@
 """The overview's numbers match the ledger and the warehouse, and invalid filters get a message."""
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.console.groups import VIEWER
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
@@ -173,6 +175,13 @@ def test_progress_of_the_active_run(loaded_run: Run, sign_in: SignIn) -> None:
     text = get_now(client, seen=client.get(INDEX).context["edition"])
     assert f"Run {run.pk} (full)" in " ".join(text.content.decode().split()) and 'value="75"' in text.content.decode()
     assert "every 2s" in text.content.decode() and "HX-Refresh" not in text
+
+
+def test_queued_run_is_not_called_running(loaded_run: Run, sign_in: SignIn) -> None:
+    began = timezone.now() - timedelta(minutes=5)
+    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.QUEUED, executor="workers", created_at=began)
+    text = page_text(sign_in(VIEWER), reverse("console:now"))
+    assert "queued since" in text and "Waiting for a worker. No worker has taken this run yet." in text and "done" not in text
 
 
 def test_the_page_reloads_once_a_run_has_published(loaded_run: Run, sign_in: SignIn) -> None:

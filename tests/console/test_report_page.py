@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from apps.sources.orders.models import Customer, OrderItem
 from apps.warehouse.dimensions import DimRegion
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import read_totals
+from apps.warehouse.loads import Load
 from apps.warehouse.report import build_report
 from techmarket.commands import ExitCode
 from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
@@ -130,6 +131,21 @@ def test_period_that_nobody_checked_certifies_nothing(transactional_db: None, wr
     text = page_text(write_report("--from", "2024-01-01", "--to", "2024-01-02"))
     assert "No run wrote sales of this period." in text and "Not checked: no run wrote sales of this period." in text
     assert "All passed" not in text and "signature" not in text and "Nothing has been loaded into the warehouse." in text
+
+
+def test_run_that_published_nothing_proves_nothing_of_a_period(loaded_run: Run, write_report: WriteReport) -> None:
+    Load.objects.filter(run_uuid=loaded_run.uuid).update(published_at=loaded_run.created_at - timedelta(minutes=1))
+    Run.objects.filter(pk=loaded_run.pk).update(state=State.FAILED)
+    text = page_text(write_report("--from", "2020-01-01", "--to", "2020-01-31"))
+    assert f" {loaded_run.pk} {instant(loaded_run.created_at)}" in text, "it has failed since the last load"
+    assert "No row counts." in text and "No reconciliation ran." in text and "There are no sales" in text
+    assert "Rejected rows Not checked." in text and "signature" not in text
+
+
+def test_run_that_checked_nothing_says_so(transactional_db: None, write_report: WriteReport) -> None:
+    Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.FAILED, cause="No.")
+    text = page_text(write_report())
+    assert "Rows rejected – Checks No checks ran." in text and "Rejected rows Not checked." in text and "0 of 0" not in text
 
 
 def test_period_names_the_runs_that_wrote_its_sales_and_what_was_not_checked(

@@ -146,6 +146,16 @@ def test_failed_run_shows_cause_and_advice(viewer: Client, cause_kind: str, text
     assert "orders_db does not answer." in page_text(viewer, LIST)
 
 
+def test_run_that_ended_early_claims_no_count(viewer: Client) -> None:
+    unchecked = page_text(viewer, address(make_ended_run(State.FAILED)))
+    assert "The run ended before rows were checked." in unchecked and "No rows rejected." not in unchecked
+    stopped = add_details(make_ended_run(State.FAILED))
+    RowCount.objects.filter(run=stopped).update(inserted=0, unchanged=0)  # as the brakes leave it
+    text = page_text(viewer, address(stopped))
+    assert "The run ended before the rows were loaded." in text and "Read = inserted" not in text
+    assert "Read = inserted" in page_text(viewer, address(add_details(make_ended_run())))
+
+
 def test_each_state_has_a_summary(viewer: Client) -> None:
     skipped = make_ended_run(State.SKIPPED, cause="Skipped: overlaps run 1.", overlaps=make_ended_run())
     text = page_text(viewer, address(skipped))

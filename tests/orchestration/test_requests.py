@@ -73,6 +73,7 @@ def test_overlapping_run_is_recorded_as_skipped(broker: FakeBroker) -> None:
     active, loser = start_queued_run(), start_queued_run(Mode.INCREMENTAL)
     assert (loser.state, loser.overlaps, loser.mode) == (State.SKIPPED, active, Mode.INCREMENTAL)
     assert loser.cause.startswith(f"Skipped: overlaps run {active.pk} requested by test, queued since ")
+    assert loser.cause.endswith(", taken by no worker yet. Run it again when that one has ended.") and "heartbeat" not in loser.cause
     assert not loser.tasks.exists() and fresh(loser).finished_at
     assert broker.take_sent() == [active.tasks.get().pk]
 

@@ -11,6 +11,7 @@ from apps.console.overview.figures import Period, figures
 from apps.console.overview.filters import SPANS, Filters, last_days
 from apps.console.overview.headline import list_numbers
 from apps.console.overview.history import draw_history
+from apps.console.runs.actions import is_unclaimed
 from apps.console.unreadable import UNREADABLE_ERRORS, is_unreadable
 from apps.orchestration import clock, recent_runs
 from apps.orchestration.duties import read_duties
@@ -55,6 +56,7 @@ def describe_now() -> dict[str, Any]:
     running, ended = recent_runs.active_run(), recent_runs.last_finished_run()
     context: dict[str, Any] = {
         "running": running,
+        "unclaimed": bool(running and is_unclaimed(running.run)),
         "last": ended,
         "next_runs": recent_runs.next_runs(),
         "held": missed_runs(),

@@ -82,7 +82,7 @@ class Evidence:
     @property
     def certifies(self) -> bool:
         """Return True if there is something to sign: sales, or a run."""
-        return bool(self.run or self.runs)
+        return bool(self.run or self.sales)
 
     @property
     def runs_without_details(self) -> int:
@@ -102,7 +102,7 @@ def report_run(number: int | None) -> Evidence:
         raise Usage(missing if number else "No run has ended yet. Start one with `manage.py run_etl`.")
     if run.dry_run:
         raise Usage(f"Run {run.pk} was a dry run and published nothing. Choose another run.")
-    counted = read_ledger([run], run.checks.all())
+    counted = read_ledger([run], [run], run.checks.all())
     with diagnosed("dwh"):
         return Evidence(**counted, run=run, load=Load.objects.filter(run_uuid=run.uuid).first(), **read_kpis(None, None))
 
@@ -119,7 +119,8 @@ def report_period(start: date, end: date) -> Evidence:
         raise Usage(f"More than {MAX_RUNS} runs wrote the sales from {start} to {end}; report a shorter period.")
     failed = list(find_unsuccessful_since(kpis["as_of"])[:MAX_RUNS])
     runs = sorted([*Run.objects.filter(pk__in=writers), *failed], key=lambda run: run.pk)
-    counted = read_ledger(runs, CheckResult.objects.filter(run__in=runs, passed=False).order_by("run_id", "id"))
+    published = [run for run in runs if run.state == State.SUCCEEDED]
+    counted = read_ledger(runs, published, CheckResult.objects.filter(run__in=runs, passed=False).order_by("run_id", "id"))
     reservations = list_reservations(start, end, writers, runs, failed, kpis["as_of"])
     return Evidence(**counted, start=start, end=end, reservations=reservations, **kpis)
 
@@ -136,16 +137,17 @@ def find_writers(start: date, end: date) -> list[int]:
     return sorted(lines.values_list("run_id", flat=True).distinct()[: MAX_RUNS + 1])
 
 
-def read_ledger(runs: Sequence[Run], checks: Iterable[CheckResult]) -> dict[str, Any]:
-    """Return the part of a report that comes from the ledger; its sums are those of the runs that published."""
-    published = [run for run in runs if run.state == State.SUCCEEDED] or (runs if len(runs) == 1 else [])
-    rejects, counted = Reject.objects.filter(run__in=runs), tallies(runs)
+def read_ledger(runs: Sequence[Run], counting: Sequence[Run], checks: Iterable[CheckResult]) -> dict[str, Any]:
+    """Return the part of a report that comes from the ledger. Its rows, reconciliation and rejects are those of `counting`."""
+    rejects, counted = Reject.objects.filter(run__in=counting), tallies(runs)
     return {
         "runs": [FinishedRun(run, counted[run.pk]) for run in runs],
-        "lines": sum_lines(published),
+        "lines": sum_lines(counting),
         "checks": list(checks),
         "checks_ran": CheckResult.objects.filter(run__in=runs).exists(),
-        "reconciled": list(CheckResult.objects.filter(run__in=runs, name__code__startswith=RECONCILIATION_CODES).order_by("run_id", "id")),
+        "reconciled": list(
+            CheckResult.objects.filter(run__in=counting, name__code__startswith=RECONCILIATION_CODES).order_by("run_id", "id")
+        ),
         "groups": group_rejects(rejects),
         "rejects": [mask_reject(reject) for reject in rejects.order_by("run_id", "table", "rule", "id")[:MAX_REJECTS]],
         "rejected": rejects.count(),

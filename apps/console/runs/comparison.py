@@ -49,7 +49,7 @@ def compare(baseline: Run, before: Tally, run: Run, now: Tally) -> Iterator[Diff
         yield compare_counts(_("Rows written"), before.written, now.written)
         yield compare_counts(_("Rows rejected"), before.rejected, now.rejected)
     if before.checks and now.checks:
-        yield compare_counts(_("Checks failed"), before.blocking + before.warnings, now.blocking + now.warnings)
+        yield compare_counts(_("Checks not passed"), before.blocking + before.warnings, now.blocking + now.warnings)
     if baseline.seconds is not None and run.seconds is not None:
         change = format_change(run.seconds - baseline.seconds)
         yield Difference(_("Duration"), format_seconds(baseline.seconds), format_seconds(run.seconds), change)

@@ -91,6 +91,7 @@ def build_page(run: Run, user: Any) -> dict[str, Any]:
         "timeline": draw_timeline(tasks),
         "columns": [(name, words[name]) for name in COLUMNS],
         "rows": rows,
+        "are_rows_loaded": all(is_balanced(counts) for counts in result["tables"].values()),
         "facts": next((row.href for row in rows if row.table in FACT_TABLES and row.href), ""),
         "checks": sorted(result["checks"], key=lambda check: (check["passed"], not check["blocking"])),
         "rules": [describe_rejects(run, group) for group in result["rejects"]],
@@ -148,6 +149,11 @@ def list_rows(run: Run, user: Any, result: Mapping[str, Any]) -> Iterator[Row]:
         yield Row(table, cells(counts, COLUMNS), href=written_rows_address(run, user, table) if wrote else "")
     for table, counts in result["sources"].items():
         yield Row(table, cells(counts, SOURCE_COLUMNS), is_lookup=True)
+
+
+def is_balanced(counts: Mapping[str, int]) -> bool:
+    """Return True if every row of the table that was read is accounted for, which it is once the run has loaded it."""
+    return counts["read"] == sum(counts[name] for name in ("inserted", "updated", "unchanged", "filtered", "rejected"))
 
 
 def cells(counts: Mapping[str, int], known: Iterable[str]) -> list[tuple[str, int | None]]:

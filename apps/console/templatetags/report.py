@@ -54,4 +54,6 @@ def amount(text: str) -> str:
         number = Decimal(text)
     except InvalidOperation:
         return text
+    if not number.is_finite():
+        return text
     return str(formats.number_format(number, 2, force_grouping=True)) if "." in text else localize_count(int(number))
