@@ -6,7 +6,7 @@ A lenient reader would skip it, and production would start with what development
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +15,7 @@ LARGEST_FILE = 65_536  # bytes: a device would have no end
 LINE = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<equals>[ \t]*=[ \t]*)(?P<value>.*)")
 QUOTES = {"'", '"'}
 OTHER_QUOTES = tuple("“”„‟«»‹›‘’‚‛`´")
+UNREPLACED = re.compile(r"\$[({]")  # a shell, Compose or Kubernetes would have put a value there: as it stands, a secret is public
 EXAMPLE = "DEBUG=False"
 SIMILAR = 0.88  # of 1: CONTOL_DB_URL and CONTROL_DB_URL are 0.96, AUTH_DB_PORT and AUTH_DB_URL 0.78
 ENCODINGS = {b"\xef\xbb\xbf": "UTF-8 with a byte order mark", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -78,11 +79,14 @@ def parse_line(text: str) -> tuple[str, str]:
     match = LINE.fullmatch(text)
     if not match:
         raise ValueError("is not NAME=value")
-    name, value = match["name"], match["value"].rstrip()
+    name, value = match["name"], match["value"].rstrip(" \t")
     if match["equals"] != "=" and value:
         raise ValueError(f"has a space beside the = after {name}; remove it", name)
-    if any(character != "\t" and not character.isprintable() and not character.isspace() for character in value) or "\r" in value:
-        raise ValueError(f"has a control character in the value of {name}; remove it", name)
+    if not value.replace("\t", " ").isprintable():  # a no-break space among them, as copied from a web page
+        raise ValueError(f"has an invisible character in the value of {name}; remove it", name)
+    if UNREPLACED.search(value) and value[:1] != "'":
+        text = "which nothing replaces here; write the value itself, or single quotes around it"
+        raise ValueError(f"has $( or ${{ in the value of {name}, {text}", name)
     if value[:1] in QUOTES:
         return name, unquote(name, value)
     if value.startswith(OTHER_QUOTES):
@@ -105,19 +109,22 @@ def keep_escape(match: re.Match[str]) -> str:
     return match[0] if match[1] in "rnt" else match[1]
 
 
-def refuse_misspelled(names: Iterable[str], known: Iterable[str], path: Path) -> None:
+def refuse_misspelled(names: Collection[str], known: Iterable[str], where: Path | str) -> None:
     """Raise ImproperlyConfigured for a name that is almost one of ours: its setting would silently have the default.
 
-    Other names pass, since Compose reads the same file.
+    Other names pass, since Compose reads the same file, and so do those beside the right one.
     """
     all_known = {each for name in known for each in (name, f"{name}_FILE")}
+    given = {name.removesuffix("_FILE") for name in names}
     for name in names:
-        if name not in all_known and (meant := find_similar(name, all_known)):
-            raise ImproperlyConfigured(f"{path}: there is no setting {name}, and {meant} is much like it. Example: {meant}=value")
+        if name not in all_known and (meant := find_similar(name, all_known)) and meant.removesuffix("_FILE") not in given:
+            raise ImproperlyConfigured(f"{where}: there is no setting {name}, and {meant} is much like it. Example: {meant}=value")
 
 
 def find_similar(name: str, known: set[str]) -> str:
-    """Return the known name that differs in case, in underscores, in the order of letters or in one or two of many; or ""."""
+    """Return the known name that differs in case, in underscores, in the order of letters, in one or two of many or in DJANGO_; or ""."""
+    if (bare := name.upper().removeprefix("DJANGO_")) in known:  # as many projects name their variables
+        return bare
     by_letters = {letters(each): each for each in sorted(known)}
     close = difflib.get_close_matches(name.upper(), sorted(known), 1, SIMILAR)
     return by_letters.get(letters(name)) or (close[0] if close else "")

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from techmarket import encryption
-from techmarket.env_file import read_text_file
+from techmarket.env_file import UNREPLACED, read_text_file
 from techmarket.installation import stop_if_incomplete
 from techmarket.options import SOCKET, decode, find_refused_variable, parse_options
 
@@ -31,6 +31,8 @@ ENGINES = {
 }
 HOST = re.compile(r"\*|\.?[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
 SHOWN = 60  # characters of a value in a message
+NOTHING_REPLACED = "it has $( or ${, which nothing has replaced"
+ADDRESS_UNREPLACED = "the address has $( or ${, which nothing has replaced; in a password write $ as %24"
 DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
 SOCKETS = {"mysql": "/run/mysqld/mysqld.sock", "postgres": "/run/postgresql"}  # for examples
@@ -182,6 +184,8 @@ class Environment:
         url = self.text(name, default, example)
         if url == default:
             return url
+        if UNREPLACED.search(url):
+            raise invalid(name, ADDRESS_UNREPLACED, example)
         try:
             address = urlsplit(url)
             wrong = address.scheme not in ("redis", "rediss") or not address.hostname or address.port == 0
@@ -213,6 +217,8 @@ class Environment:
         url = self.text(name, "", example)
         if not url:
             return {"ENGINE": ENGINES["sqlite"], "NAME": str(embedded)}
+        if UNREPLACED.search(url):
+            raise invalid(name, ADDRESS_UNREPLACED, example)
         kind = SCHEMES.get(url.partition("://")[0].lower())
         if kind not in (servers, "sqlite"):
             raise invalid(name, f"the address must begin with {servers}:// or sqlite:///", example)
@@ -266,6 +272,10 @@ class Environment:
         database["HOST"] = socket or database["HOST"]
         if not database["NAME"] or not database["HOST"]:
             raise invalid(name, "the address names no host or no database", example)
+        if kind == "postgres" and len(database["NAME"].encode()) > 63:  # it would be cut, and may be another database's then
+            raise invalid(name, "the database's name has more than 63 bytes", example)
+        if kind == "mysql" and len(database["NAME"]) > 64:
+            raise invalid(name, "the database's name has more than 64 characters", example)
         if kind == "mysql" and database["HOST"] == "localhost" and database["PORT"]:
             database["HOST"] = "127.0.0.1"  # for localhost the driver takes the default socket, and drops the port
         return database
@@ -349,6 +359,8 @@ def refuse_insecure_settings(
     secret_key: str, hosts: list[str], databases: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str]
 ) -> None:
     """Raise ImproperlyConfigured for a value that only development may have. Called where DEBUG is false."""
+    if UNREPLACED.match(secret_key):
+        raise invalid("SECRET_KEY", NOTHING_REPLACED, "a secret of 50 characters or more")
     if len(secret_key) < 50 or secret_key.startswith("django-insecure-") or len(set(secret_key)) < 5:
         raise invalid("SECRET_KEY", "with DEBUG=false it must be a secret of 50 characters or more", "$(openssl rand -base64 48)")
     if not hosts or "*" in hosts:
@@ -366,6 +378,8 @@ def refuse_seed_broker(url: str) -> None:
 
 def refuse_weak_token(token: str) -> None:
     """Raise ImproperlyConfigured for a short token, or the public one of development. Called where DEBUG is false."""
+    if UNREPLACED.match(token):
+        raise invalid("METRICS_TOKEN", NOTHING_REPLACED, "a secret of 16 characters or more")
     if len(token) < 16 or token == DEVELOPMENT_TOKEN:
         cause = "with DEBUG=false it must be a secret of 16 characters or more"
         raise invalid("METRICS_TOKEN", cause, "$(openssl rand -hex 24)")

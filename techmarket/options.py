@@ -50,6 +50,12 @@ def path(text: str) -> str:
     return text
 
 
+def socket_folder(text: str) -> str:
+    if match := re.fullmatch(r".*/(\.s\.PGSQL\.([0-9]+))", text):  # libpq would look for such a socket in a folder of this name
+        raise ValueError(f"names the socket {match[1]}; name its folder, and write the port as postgres://user:password@:{match[2]}/name")
+    return path(text)
+
+
 SECONDS = number(1, 600)
 # `socket` becomes the host, in environment.py.
 ALLOWED: dict[str, dict[str, Parse]] = {
@@ -65,7 +71,7 @@ ALLOWED: dict[str, dict[str, Parse]] = {
         "keepalives_idle": number(1, 7200),
         "keepalives_interval": number(1, 7200),
         "passfile": path,
-        "socket": path,
+        "socket": socket_folder,
         "target_session_attrs": choice("any", "read-write", "primary"),
         "tcp_user_timeout": number(0, 3_600_000),
     },

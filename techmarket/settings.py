@@ -300,3 +300,4 @@ SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
 
 refuse_misspelled(env_file, env.names, ENV_FILE)
+refuse_misspelled(os.environ, env.names, "the environment")

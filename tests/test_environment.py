@@ -538,7 +538,7 @@ def test_socket_and_port_may_be_one_server(kind: str, one: str, other: str, same
         (b"\n# comment\n  # another\nA=1\nexport B=x=y#z\n", {"A": "1", "B": "x=y#z"}),
         (b"A=1\r\nB='it is # so'\r\n", {"A": "1", "B": "it is # so"}),
         (rb'A="a\"b\\c\n"', {"A": r'a"b\c\n'}),
-        ("A=Ніна\u2028 \n".encode(), {"A": "Ніна"}),
+        ("A=Ніна \t\n".encode(), {"A": "Ніна"}),
         (b"A=\nB= \n", {"A": "", "B": ""}),
     ],
 )
@@ -566,3 +566,12 @@ def test_names_of_compose_are_no_misspellings() -> None:
     names = set(re.findall(r"\$\{([A-Z_]+)", text))
     assert len(names) > 20
     refuse_misspelled(names, documented(), ROOT / ".env")
+
+
+def test_name_beside_the_right_one_is_no_misspelling() -> None:
+    from techmarket.env_file import refuse_misspelled
+
+    for right in ("CONTROL_DB_URL", "CONTROL_DB_URL_FILE"):
+        refuse_misspelled({"CONTROL_DB_USER", right, "DEBUG", "DJANGO_DEBUG"}, documented(), "the environment")
+    with pytest.raises(ImproperlyConfigured, match="there is no setting CONTROL_DB_USER, and CONTROL_DB_URL is much like it"):
+        refuse_misspelled({"CONTROL_DB_USER"}, documented(), "the environment")

@@ -39,6 +39,7 @@ HELP = {
     "enabled": gettext_lazy("Clear to pause the schedule. Runs missed while paused await a decision."),
     "crontab": gettext_lazy("Several schedules may share a crontab. To change only this one, add a crontab and select it here."),
 }
+NO_TIME = gettext_noop("none: its crontab has no time in the coming year")
 MAX_TIMES = 4  # a day; a crontab with more is shown as it is written
 # By crontab number: 0 is Sunday.
 WEEKDAYS = (_("Sundays"), _("Mondays"), _("Tuesdays"), _("Wednesdays"), _("Thursdays"), _("Fridays"), _("Saturdays"))
@@ -161,15 +162,18 @@ class PeriodicTaskAdmin(CheckingAdmin):
 
     @admin.display(description=_("next run"))
     def next_run(self, schedule: PeriodicTask) -> str:
+        if not schedule.enabled:
+            return gettext("paused")
         instants = next_instants(schedule.name, 1)
-        return describe_instant(instants[0]) if instants else gettext("paused")
+        return describe_instant(instants[0]) if instants else gettext(NO_TIME)
 
     @admin.display(description=_("next runs"))
     def next_runs(self, schedule: PeriodicTask) -> Any:
         """Return the next five instants, or a note that the schedule is paused."""
         if not schedule.enabled:
             return gettext("Paused. Enable the schedule to run it again.")
-        return render_list(describe_instant, next_instants(schedule.name))
+        instants = next_instants(schedule.name)
+        return render_list(describe_instant, instants) if instants else gettext(NO_TIME)
 
 
 def render_list(describe: Callable[[datetime], str], instants: list[datetime]) -> Any:

@@ -8,7 +8,7 @@ from itertools import islice, takewhile
 from apps.orchestration import clock
 from apps.orchestration.duties import is_overdue
 from apps.orchestration.models import DutyName, Run, State
-from apps.orchestration.schedules import MODES, PUNCTUAL, expected_instants, find_periodic_task, paused_schedules
+from apps.orchestration.schedules import MODES, PUNCTUAL, expected_instants, find_periodic_task, stopped_schedules
 from apps.warehouse.loads import read_high_water_mark
 
 RED_STATES = (State.FAILED, State.LOST)
@@ -26,13 +26,14 @@ class Freshness:
     missed: int
     failed: bool
     paused: bool = False  # a schedule starts no runs, so that nothing can be missed
+    unplanned: bool = False  # a schedule's crontab has no time, so that nothing can be missed either
     unwatched: bool = False  # no worker looks for missed runs, so that a lost message starts none
 
     @property
     def light(self) -> str:
         if self.as_of is None or self.failed or self.missed >= MISSED_RUNS_FOR_RED:
             return RED
-        return AMBER if self.missed or self.paused or self.unwatched else GREEN
+        return AMBER if self.missed or self.paused or self.unplanned or self.unwatched else GREEN
 
     @property
     def variant(self) -> str:
@@ -46,7 +47,8 @@ def read_freshness(last: Run | None, running: Run | None, now: datetime | None =
     as_of = read_high_water_mark()
     failed = last is not None and last.state in RED_STATES
     missed, unwatched = count_missed(as_of, running, now) if as_of else 0, is_overdue(DutyName.SCHEDULES, now)
-    return Freshness(as_of, now - (as_of or now), missed, failed, bool(paused_schedules()), unwatched)
+    stopped = stopped_schedules(now).values()
+    return Freshness(as_of, now - (as_of or now), missed, failed, any(stopped), not all(stopped), unwatched)
 
 
 def count_missed(as_of: datetime, running: Run | None, now: datetime) -> int:

@@ -136,10 +136,11 @@ def expected_instants(beat: PeriodicTask, start: datetime, backwards: bool = Fal
             yield from scheduled_instants(beat.crontab, start, backwards)
 
 
-def paused_schedules() -> list[str]:
-    """Return the names of the schedules that start no runs."""
-    enabled = {name for name in MODES if (beat := find_periodic_task(name)) and beat.enabled}
-    return [name for name in MODES if name not in enabled]
+def stopped_schedules(now: datetime) -> dict[str, bool]:
+    """Return the schedules that start no runs, True for those that are paused. The others have a crontab without a time."""
+    beats = {name: find_periodic_task(name) for name in MODES}
+    stopped = {name: beat for name, beat in beats.items() if beat is None or next(expected_instants(beat, now), None) is None}
+    return {name: beat is None or not beat.enabled for name, beat in stopped.items()}
 
 
 def mend_future_instants(name: str, now: datetime) -> None:

@@ -7,14 +7,14 @@ import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from apps.backups.stores.mysql import filter_lines
 from tests.backups.conftest import list_databases, make_backup, wipe
 from tests.failures.conftest import Shop, administer, assert_one_line, needs_files, needs_servers
-from tests.servers import mysql, postgresql
+from tests.servers import mysql, postgresql, with_database
 
 NAMES = ["Odd Name", "back`tick", "per%cent", "order", "with-dash", "-lead", 'quote\'d "x"', "Ґанок", "semi;colon", "dot.ted"]
 TYPES = {
@@ -315,6 +315,31 @@ def test_warehouse_with_other_schemas_is_restored(shop: Shop) -> None:
         result = shop.run("restore", folder.name, "--only", "dwh", env=env)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
         assert {name: rows for name, rows in dump_schemas(shop).items() if rows != before.get(name)} == {}
+
+
+@needs_servers
+def test_warehouse_whose_name_is_a_connection_string_is_verified(shop: Shop) -> None:
+    """pg_restore takes a name with = for the parameters of a connection."""
+    name = f"host=elsewhere {secrets.token_hex(4)}"
+    administer("dwh", f'CREATE DATABASE "{name}" TEMPLATE {shop.name("dwh")}')
+    try:
+        env = {"DWH_URL": with_database(os.environ["TEST_POSTGRES_URL"], quote(name))}
+        result = shop.run("backup", "--verify", env=env)
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    finally:
+        administer("dwh", f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@needs_servers
+def test_role_that_wants_quoting_is_quoted_in_the_advice(shop: Shop) -> None:
+    role = f"etl-{secrets.token_hex(4)}"
+    administer("dwh", f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'topsecret1'")
+    try:
+        address = urlsplit(os.environ["TEST_POSTGRES_URL"])
+        env = {"DWH_URL": f"postgres://{role}:topsecret1@{address.hostname}:{address.port}/{shop.name('dwh')}"}
+        assert_one_line(shop.run("backup", env=env), 4, f'Run GRANT USAGE ON SCHEMA public TO "{role}" and GRANT SELECT on them')
+    finally:
+        administer("dwh", f'DROP ROLE "{role}"')
 
 
 # --- Any server ---

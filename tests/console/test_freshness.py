@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
+from django_celery_beat.models import CrontabSchedule
 
 from apps.orchestration.freshness import read_freshness
 from apps.orchestration.models import Mode, Run, State, Trigger
@@ -58,10 +59,19 @@ def test_failed_run_is_red(state: State) -> None:
     assert read_freshness(make_run(State.CANCELLED), None, WEDNESDAY + timedelta(minutes=1)).light == "green"
 
 
+@pytest.mark.parametrize("wrong", [{"day_of_week": "7"}, {"day_of_month": "31", "month_of_year": "2"}])
+def test_schedule_that_never_comes_is_not_on_schedule(wrong: dict[str, str]) -> None:
+    """The admin refuses such a crontab; SQL, a fixture and the years between two 29ths of February do not."""
+    create_load(WEDNESDAY)
+    CrontabSchedule.objects.filter(periodictask__name="techmarket-etl-weekly-full").update(**wrong)
+    fresh = read_freshness(None, None, WEDNESDAY + timedelta(hours=1))
+    assert (fresh.light, fresh.paused, fresh.unplanned) == ("amber", False, True)
+
+
 def test_empty_warehouse_is_red_and_paused_schedules_miss_nothing() -> None:
     assert (read_freshness(None, None).light, read_freshness(None, None).as_of) == ("red", None)
     create_load(WEDNESDAY)
     for name in ("techmarket-etl-daily", "techmarket-etl-weekly-full"):
         set_enabled(name, enabled=False)
     fresh = read_freshness(None, None, WEDNESDAY + timedelta(days=30))
-    assert (fresh.light, fresh.missed, fresh.paused) == ("amber", 0, True)
+    assert (fresh.light, fresh.missed, fresh.paused, fresh.unplanned) == ("amber", 0, True, False)

@@ -187,3 +187,12 @@ def test_viewers_may_not_decide(sign_in: SignIn, missed: ScheduledRun, method: s
     assert getattr(viewer, method)(address, {"resolution": "run"}).status_code == 403
     assert fresh(missed).decision == Decision.HELD and address not in viewer.get(schedule_page()).content.decode()
     assert sign_in(OPERATOR).put(address).status_code == 405
+
+
+def test_schedule_without_a_time_is_not_called_paused(sign_in: SignIn) -> None:
+    CrontabSchedule.objects.filter(periodictask__name=WEEKLY).update(day_of_week="7")
+    client = sign_in(ADMINISTRATOR)
+    for address in (page("django_celery_beat_periodictask_changelist"), schedule_page(WEEKLY)):
+        text = client.get(address).content.decode()
+        assert "none: its crontab has no time in the coming year" in text
+        assert "paused</td>" not in text and "Paused. Enable" not in text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.schedules import fire, next_instants
@@ -63,6 +63,12 @@ def test_next_instants_in_both_time_zones(run_schedules: RunCommand) -> None:
     for instant in next_instants(DAILY):
         local = timezone.localtime(instant)
         assert f"  next    {instant:%a %Y-%m-%d} 02:00 UTC   {local:%a %Y-%m-%d %H:%M} Europe/Kyiv\n" in out
+
+
+@in_process
+def test_schedule_without_a_time(run_schedules: RunCommand) -> None:
+    CrontabSchedule.objects.filter(periodictask__name=WEEKLY).update(day_of_week="7")
+    assert "\n  next    none: its crontab has no time in the coming year. Correct it in the admin\n" in run_schedules()[1]
 
 
 @in_process

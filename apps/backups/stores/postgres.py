@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from apps.backups import clients
+from apps.backups.catalog import quote_name
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores.base import ByteCounter, ServerStore
 from techmarket.errors import AccessDenied, Misconfigured, Terminal
@@ -57,7 +59,13 @@ class PostgreSQL(ServerStore):
     drop_options = "WITH (FORCE)"
 
     def throwaway_grant(self) -> str:
-        return f"ALTER ROLE {self.settings.get('USER')} CREATEDB"
+        return f"ALTER ROLE {self.role} CREATEDB"
+
+    @property
+    def role(self) -> str:
+        """The user as a statement names it."""
+        name = str(self.settings.get("USER", ""))
+        return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else quote_name(self.vendor, name)
 
     def find_dump_program(self) -> str:
         return self.find_client("pg_dump").version
@@ -106,7 +114,7 @@ class PostgreSQL(ServerStore):
         if names := [row[0] for row in cursor.fetchall()]:
             schemas = ", ".join(sorted({name.split(".")[0] for name in names}))
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {self.settings['USER']} and GRANT SELECT on them"
+            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {self.role} and GRANT SELECT on them"
             problem = f"user {self.settings['USER']!r} may not read {', '.join(names[:3])}{more}, which a backup has to"
             raise AccessDenied(f"{self.place}: {problem}. Run {grant}, then run the command again.")
 
@@ -129,7 +137,7 @@ class PostgreSQL(ServerStore):
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as listing:
             listing.writelines(f"{number} {text}\n" for number, text in entries if number not in left_out)
             listing.flush()
-            arguments = [*flags, f"--use-list={listing.name}", f"--dbname={self.settings['NAME']}", str(file)]
+            arguments = [*flags, f"--use-list={listing.name}", f"--dbname={make_conninfo(dbname=self.settings['NAME'])}", str(file)]
             try:
                 with clients.run_client(self.place, client, arguments, self.client_environment()):
                     pass

@@ -80,7 +80,10 @@ def describe_schedule(name: str) -> Iterator[str]:
         yield f"{name}: missing. `manage.py migrate_all` creates it in a new control database."
         return
     yield f"{name}: {'on' if beat.enabled else 'paused'}, {MODES[name]}. {beat.crontab.human_readable}"
-    for instant in next_instants(name):
+    instants = next_instants(name)
+    if beat.enabled and not instants:
+        yield "  next    none: its crontab has no time in the coming year. Correct it in the admin"
+    for instant in instants:
         local = instant.astimezone(ZoneInfo(settings.SHOP_TIME_ZONE))
         yield f"  next    {instant:%a %Y-%m-%d %H:%M} UTC   {local:%a %Y-%m-%d %H:%M} {settings.SHOP_TIME_ZONE}"
     for missed in missed_runs().filter(schedule=name):
