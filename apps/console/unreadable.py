@@ -1,7 +1,7 @@
 """What a page answers where a value cannot be read or a query cannot be asked: the rows as they are stored, or a refusal, never a 500.
 
-SQLite stores anything in a date column, MySQL has zero dates, PostgreSQL has NaN, infinity and dates before the year 1; a number, a date
-or a text in an address or a form may be one that the column, its character set or its range lacks.
+SQLite stores anything in a date column, MySQL has zero dates, PostgreSQL has NaN, infinity and dates before the year 1, JSON has null; a
+number, a date or a text in an address or a form may be one that the column, its character set or its range lacks.
 """
 
 import json
@@ -209,13 +209,15 @@ def spell(field: "Field[Any, Any]", text: str | None) -> str:
 def is_spelled(field: "Field[Any, Any]", text: str) -> bool:
     spelled = text.capitalize() if isinstance(field, BooleanField) else text  # PostgreSQL writes `true`
     try:
-        return is_readable(field, field.to_python(spelled))
+        return is_readable(field, json.loads(text) if has_json_type(field) else field.to_python(spelled))
     except UNREADABLE_ERRORS:
         return False
 
 
 def is_readable(field: "Field[Any, Any]", value: Any) -> bool:
-    """Return True if the value is of the field's type and a page can show it; None is, as far as the value tells."""
+    """Return True if the value is of the field's type and a page can show it; None is, as far as the value tells, but for JSON."""
+    if has_json_type(field):
+        return isinstance(value, field.default)  # a page asks a list or an object for its parts; JSON's null reads as None
     if value is None:
         return True
     if isinstance(field, DecimalField):
@@ -225,6 +227,11 @@ def is_readable(field: "Field[Any, Any]", value: Any) -> bool:
     if isinstance(field, DateField):
         return isinstance(value, date)
     return isinstance(value, int) if isinstance(field, IntegerField) else True
+
+
+def has_json_type(field: "Field[Any, Any]") -> bool:
+    """Return True for a column with JSON that is always a list, or always an object."""
+    return isinstance(field, JSONField) and field.default in (dict, list)
 
 
 def is_local(instant: datetime) -> bool:

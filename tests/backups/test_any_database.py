@@ -1,5 +1,6 @@
 """Backups of databases that hold more than TechMarket reads: every type, every name, and views, triggers and routines of other users."""
 
+import gzip
 import json
 import os
 import re
@@ -11,8 +12,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from apps.backups.stores import mysql_objects
 from apps.backups.stores.mysql import filter_lines
-from tests.backups.conftest import list_databases, make_backup, wipe
+from tests.backups.conftest import list_databases, list_tables, make_backup, wipe
 from tests.failures.conftest import Shop, administer, assert_one_line, needs_files, needs_servers
 from tests.servers import mysql, postgresql, with_database
 
@@ -189,6 +191,129 @@ def without_definer(statement: str) -> str:
     return re.sub(r"DEFINER=\S+ |`shop_\w+`\.| AUTO_INCREMENT=\d+", "", statement)
 
 
+@contextmanager
+def reader(shop: Shop, *grants: str) -> Iterator[tuple[dict[str, str], str]]:
+    """A user with these grants on orders_db, its throwaway databases apart; its environment and its account."""
+    with limited_owner(shop) as env:
+        account = f"{urlsplit(env['ORDERS_DB_URL']).username}@'%'"
+        escaped = shop.name("orders_db").replace("_", "\\_")
+        administer("orders_db", f"REVOKE ALL ON `{escaped}`.* FROM {account}")
+        for grant in grants:
+            administer("orders_db", f"GRANT {grant} TO {account}".replace("%s", shop.name("orders_db")))
+        yield env, account
+
+
+def take_step(message: str) -> None:
+    """Run the grants that the message names."""
+    for statement in re.findall(r"GRANT .+? TO '[^']+'@'%'", message):
+        administer("orders_db", statement)
+
+
+@needs_servers
+def test_backup_names_what_its_user_may_not_see(shop: Shop) -> None:
+    """The catalog shows no trigger, no event and no routine to a reader, as if there were none."""
+    for statement in (
+        "TRIGGER order_log BEFORE UPDATE ON orders FOR EACH ROW SET @seen = 1",
+        "EVENT nightly ON SCHEDULE EVERY 1 YEAR DO DELETE FROM orders WHERE id < 0",
+        "PROCEDURE cleaned() SELECT 1",
+        "VIEW paid AS SELECT id FROM orders",
+    ):
+        shop.sql("orders_db", f"CREATE {statement}")
+    with reader(shop, "SELECT, LOCK TABLES ON `%s`.*") as (env, account):
+        result = shop.run("backup", env=env)
+        unseen = (
+            "the user may not read view paid, any other triggers, events, procedures and functions, which the backup does not contain. "
+        )
+        grants = (
+            f"GRANT SHOW VIEW, TRIGGER, EVENT ON `{shop.name('orders_db')}`.* TO {quote_account(account)} and GRANT SHOW_ROUTINE ON *.* TO"
+        )
+        assert_one_line(result, 0, unseen, f"Let its administrator run {grants}")
+        take_step(result.stderr.replace(" and GRANT", "; GRANT").split("GRANT SHOW_ROUTINE")[0])
+        let_read_routines(env)
+        result = shop.run("backup", "--verify", env=env)
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        folder = sorted((shop.folder / "backups").glob("2*"))[-1]
+        with gzip.open(folder / "orders_db.sql.gz", "rt") as dump:
+            section = dump.read().partition(mysql_objects.SECTION)[2]
+        assert re.findall(r"-- TechMarket: (\w+ \w+)\n", section) == [
+            "procedure cleaned",
+            "view paid",
+            "trigger order_log",
+            "event nightly",
+        ]
+
+
+@needs_servers
+def test_rights_by_a_role_are_counted(shop: Shop) -> None:
+    role = f"role_{secrets.token_hex(4)}"
+    administer("orders_db", f"CREATE ROLE {role}")
+    try:
+        administer("orders_db", f"GRANT ALL ON `{shop.name('orders_db')}`.* TO {role}")
+        with reader(shop) as (env, account):
+            administer("orders_db", f"GRANT {role} TO {account}")
+            administer("orders_db", set_default_role(role, account))
+            result = shop.run("backup", env=env)
+            assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    finally:
+        administer("orders_db", f"DROP ROLE {role}")
+
+
+def set_default_role(role: str, account: str) -> str:
+    with closing(mysql(os.environ["TEST_MYSQL_URL"])) as connection:
+        is_mariadb = "MariaDB" in connection.get_server_info()
+    return f"SET DEFAULT ROLE {role} {'FOR' if is_mariadb else 'TO'} {account}"
+
+
+def quote_account(account: str) -> str:
+    return f"'{account.partition('@')[0]}'@'%'"
+
+
+@needs_servers
+def test_table_of_which_the_user_may_read_some_columns_is_named(shop: Shop) -> None:
+    tables = [name for name in list_tables(shop, "orders_db") if name != "regions"]
+    grants = ["LOCK TABLES, SHOW VIEW, TRIGGER, EVENT, EXECUTE ON `%s`.*", *(f"SELECT ON `%s`.{table}" for table in tables)]
+    with reader(shop, *grants, "SELECT (id, name) ON `%s`.regions") as (env, account):
+        result = shop.run("backup", env=env)
+        grant = f"GRANT SELECT ON `{shop.name('orders_db')}`.`regions` TO {quote_account(account)}"
+        assert_one_line(result, 4, "may not read all of `regions`, which a backup has to. ", f"Run {grant}, then run the command again.")
+        take_step(result.stderr)
+        result = shop.run("backup", "--verify", env=env)
+        assert_one_line(
+            result, 0, "the user may not read any tables, which the backup does not contain. Let its administrator run GRANT SELECT"
+        )
+
+
+@needs_servers
+def test_object_that_a_backup_has_no_place_for_is_named(shop: Shop) -> None:
+    with closing(shop.connect("orders_db")) as connection:
+        if "MariaDB" not in connection.get_server_info():
+            pytest.skip("MariaDB alone has packages")
+        connection.cursor().execute("SET sql_mode = 'ORACLE'")
+        connection.cursor().execute("CREATE PACKAGE bonus AS FUNCTION f RETURN INT; END")
+    assert_one_line(shop.run("backup"), 0, "orders_db (", "a backup cannot contain package bonus. Save them by hand.")
+
+
+@needs_servers
+def test_row_longer_than_the_limit_of_a_packet_is_named(shop: Shop) -> None:
+    """The dump spells bytes with two digits each: more than half of max_allowed_packet ends the connection at a restore."""
+    limit = shop.sql("orders_db", "SELECT @@GLOBAL.max_allowed_packet")[0][0]
+    shop.sql("orders_db", "CREATE TABLE scans (id INT PRIMARY KEY, scan LONGBLOB)")
+    shop.sql("orders_db", f"INSERT INTO scans VALUES (1, REPEAT('x', {limit * 5 // 8})), (2, 'y')")
+    shop.sql("orders_db", "CREATE TABLE spans (id INT PRIMARY KEY, ratio FLOAT)")
+    try:
+        result = shop.run("backup")
+        cause = "a row is longer than its max_allowed_packet. Let its administrator run SET GLOBAL max_allowed_packet = "
+        assert_one_line(result, 0, "cannot restore this backup", cause)
+        folder = sorted((shop.folder / "backups").glob("2*"))[-1]
+        verified = shop.run("backup", "--verify", folder.name)
+        assert_one_line(verified, 4, cause, ", then run the command again.")
+        shop.sql("orders_db", re.findall(r"SET GLOBAL max_allowed_packet = \d+", verified.stderr)[0])
+        verified = shop.run("backup", "--verify", folder.name)
+        assert (verified.returncode, verified.stderr) == (0, ""), verified.stderr
+    finally:
+        shop.sql("orders_db", f"SET GLOBAL max_allowed_packet = {limit}")
+
+
 # --- PostgreSQL ---
 
 ODD_WAREHOUSE = r"""
@@ -331,15 +456,87 @@ def test_warehouse_whose_name_is_a_connection_string_is_verified(shop: Shop) -> 
 
 
 @needs_servers
-def test_role_that_wants_quoting_is_quoted_in_the_advice(shop: Shop) -> None:
-    role = f"etl-{secrets.token_hex(4)}"
-    administer("dwh", f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'topsecret1'")
+def test_warehouse_table_that_the_user_may_not_read_is_named(shop: Shop) -> None:
+    user, address, name = f"reader-{secrets.token_hex(4)}", urlsplit(os.environ["TEST_POSTGRES_URL"]), shop.name("dwh")
+    administer("dwh", f"CREATE ROLE \"{user}\" LOGIN PASSWORD 'topsecret1'")
+    env = {"DWH_URL": f"postgres://{user}:topsecret1@{address.hostname}:{address.port}/{name}"}
     try:
-        address = urlsplit(os.environ["TEST_POSTGRES_URL"])
-        env = {"DWH_URL": f"postgres://{role}:topsecret1@{address.hostname}:{address.port}/{shop.name('dwh')}"}
-        assert_one_line(shop.run("backup", env=env), 4, f'Run GRANT USAGE ON SCHEMA public TO "{role}" and GRANT SELECT on them')
+        for statement in (
+            f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{user}"',
+            f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{user}"',
+            'CREATE SCHEMA "Pay roll"',
+            'CREATE TABLE "Pay roll"."wages.x" (id serial PRIMARY KEY)',
+            "CREATE TABLE guarded (id int)",
+            f'GRANT SELECT ON guarded TO "{user}"',
+        ):
+            shop.sql("dwh", statement)
+        result = shop.run("backup", env=env)
+        problem = f'user \'{user}\' may not read "Pay roll"."wages.x", "Pay roll"."wages.x_id_seq", which a backup has to. Run '
+        assert_one_line(result, 4, "dwh (", problem)
+        assert list((shop.folder / "backups").glob("2*")) == []
+        for statement in re.findall(r'GRANT [^;]+? TO "[^"]+"', result.stderr):
+            shop.sql("dwh", statement)
+        assert shop.run("backup", env=env).stderr == ""
+        shop.sql("dwh", "ALTER TABLE guarded ENABLE ROW LEVEL SECURITY")
+        result = shop.run("backup", env=env)
+        assert_one_line(result, 4, f"row security hides rows of public.guarded from user '{user}'. Run ")
+        administer("dwh", re.findall(r"ALTER ROLE .+? BYPASSRLS", result.stderr)[0])
+        assert shop.run("backup", env=env).stderr == ""
+        folder = sorted((shop.folder / "backups").glob("2*"))[-1]
+        refused = shop.run("backup", "--verify", folder.name, env=env)
+        assert_one_line(refused, 4, "may not create a throwaway database. Run ALTER ROLE")
+        administer("dwh", re.findall(r"ALTER ROLE .+? CREATEDB", refused.stderr)[0])
+        assert shop.run("backup", "--verify", folder.name, env=env).stderr == ""
     finally:
-        administer("dwh", f'DROP ROLE "{role}"')
+        shop.sql("dwh", f'DROP OWNED BY "{user}"')
+        administer("dwh", f'DROP ROLE "{user}"')
+
+
+@needs_servers
+def test_grants_are_taken_from_grants_alone(shop: Shop) -> None:
+    """A line of a function may look like one; a role's name may have a space, and a grant an option behind it."""
+    gone, later = f"gone role {os.getpid()}", f"later_{os.getpid()}"
+    for role in (gone, later):
+        administer("dwh", f'CREATE ROLE "{role}"')
+    try:
+        shop.sql("dwh", f'GRANT SELECT ON fact_sales TO "{gone}" WITH GRANT OPTION')
+        shop.sql("dwh", f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {later}")
+        shop.sql("dwh", "CREATE FUNCTION open_all() RETURNS void LANGUAGE plpgsql AS $$ BEGIN\nGRANT SELECT ON nothing TO nobody;\nEND $$")
+        folder = make_backup(shop)
+        wipe(shop, "dwh")
+        administer("dwh", f'DROP ROLE "{gone}"')
+        result = shop.run("restore", folder.name, "--only", "dwh")
+        assert_one_line(result, 0, f"dwh: no rights granted to {gone}: the role does not exist here")
+        shop.sql("dwh", "CREATE TABLE made_later (id int)")
+        assert shop.sql("dwh", f"SELECT has_table_privilege('{later}', 'made_later', 'SELECT')") == [(True,)]
+    finally:
+        shop.sql("dwh", f"DROP OWNED BY {later}")
+        administer("dwh", f"DROP ROLE {later}")
+
+
+@needs_servers
+def test_subscription_does_not_hold_a_throwaway_database(shop: Shop) -> None:
+    subscribe = "CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=9' PUBLICATION p WITH (connect = false, slot_name = NONE)"
+    shop.sql("dwh", subscribe)
+    try:
+        others = list_databases(shop)
+        folder = make_backup(shop)
+        verified = shop.run("backup", "--verify", folder.name)
+        assert (verified.returncode, verified.stderr, list_databases(shop)) == (0, "", others)
+    finally:
+        shop.sql("dwh", "DROP SUBSCRIPTION feed")
+
+
+@needs_servers
+def test_extension_that_a_throwaway_database_lacks_is_named(shop: Shop) -> None:
+    with warehouse_owner(shop) as env:
+        shop.sql("dwh", "CREATE EXTENSION file_fdw")
+        shop.sql("dwh", "CREATE SERVER files FOREIGN DATA WRAPPER file_fdw")
+        folder = make_backup(shop)
+        result = shop.run("backup", "--verify", folder.name, env=env)
+        absent = "its throwaway database is without file_fdw, which 'owner_"
+        assert_one_line(result, 1, absent, "may not create there. Name a superuser in DWH_URL for this command.")
+        assert shop.run("backup", "--verify", folder.name).stderr == ""
 
 
 # --- Any server ---

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,8 @@ import pytest
 from apps.backups.clients import Client, make_error, read_cause
 from techmarket.errors import ConnectionLost, Terminal
 from tests.backups.conftest import list_databases, make_backup
-from tests.failures.conftest import Shop, administer, assert_one_line, needs_files, needs_servers
+from tests.failures.conftest import Shop, administer, assert_one_line, needs_files, needs_root, needs_servers
+from tests.failures.test_databases import small_disk
 from tests.servers import Server, mysql, start_mysql
 
 STATEMENT = "--------------\nINSERT INTO `t` VALUES ('an error: of nobody'),\n" + "('row'),\n" * 9_000 + "--------------\n\n"
@@ -201,3 +203,19 @@ def test_read_only_warehouse_is_named(shop: Shop) -> None:
     message = "is read-only: nothing can be restored there. Name a server that takes writes in DWH_URL, then run"
     assert_one_line(shop.run("backup", "--verify", folder.name), 4, "dwh (127.0.0.1:", message)
     assert shop.run("backup").returncode == 0
+
+
+@needs_files
+@needs_root
+def test_read_only_folder_is_named(shop: Shop, tmp_path: Path) -> None:
+    """The throwaway file is made beside the database."""
+    folder = make_backup(shop)
+    with small_disk(tmp_path / "disk", 24) as disk:
+        shutil.copy(shop.folder / "dwh.sqlite3", disk)
+        env = {"DWH_URL": f"sqlite:///{disk}/dwh.sqlite3"}
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        message = "is read-only: nothing can be restored there. Name a server that takes writes in DWH_URL, then run"
+        result = shop.run("backup", "--verify", folder.name, env=env)
+        assert_one_line(result, 4, f"dwh ({disk}/dwh.sqlite3) (Read-only file system) {message}")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert shop.run("backup", "--verify", folder.name, env=env).stderr == ""

@@ -118,6 +118,16 @@ def test_run_with_an_unreadable_instant_breaks_no_page(transactional_db: None, s
         assert client.get(address).status_code in (200, 400), address
 
 
+@pytest.mark.parametrize("value", ["null", "[]", '"x"', "123"])
+@pytest.mark.parametrize("column", ["found", "revenue"])
+def test_run_with_other_json_than_an_object_is_shown_as_it_is_stored(
+    transactional_db: None, schedules: None, sign_in: SignIn, column: str, value: str
+) -> None:
+    run = Run.objects.create(state="succeeded", mode="full", trigger="admin", requested_by="root")
+    store(Run, column, value, run.pk)
+    assert f"⚠ {value}" in page_text(sign_in(OPERATOR), reverse("admin:orchestration_run_change", args=[run.pk]))
+
+
 def test_amount_that_is_no_number_is_named(loaded_run: Run, sign_in: SignIn) -> None:
     if connections["dwh"].vendor != "postgresql":
         pytest.skip("only PostgreSQL has NaN")

@@ -15,13 +15,13 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.backups import clients
-from apps.backups.catalog import Column, Table, list_columns, quote_name, read_text
+from apps.backups.catalog import Column, Table, list_columns, list_tables, quote_name, read_text
 from apps.backups.measure import Measures, measure_tables
-from apps.backups.stores import mysql_objects
+from apps.backups.stores import mysql_objects, mysql_rights
 from apps.backups.stores.base import ByteCounter, ServerStore
 from apps.backups.stores.mysql_objects import StoredObject
 from techmarket.encryption import client_arguments
-from techmarket.errors import AccessDenied, EtlError, Terminal
+from techmarket.errors import AccessDenied, EtlError, Misconfigured, Terminal
 
 PACKAGE = "default-mysql-client (or mariadb-client)"
 GZIP_LEVEL = 3
@@ -29,6 +29,9 @@ FIRST_TABLE = b"\nDROP TABLE IF EXISTS"  # from here on the transaction of mysql
 END_OF_DUMP = b"-- Dump completed"
 # The first line of MariaDB's dumps: a comment that MySQL's client takes for a command.
 SANDBOX_LINE = b"/*M!999999\\- enable the sandbox mode */"
+CLIENT_PACKET = "1G"  # the most that a server takes; the programs use what a row needs
+MEBIBYTE = 1 << 20
+SMALLEST_PACKET = MEBIBYTE  # as a server may be set; the default of MariaDB is 16 MB, of MySQL 64 MB
 STATEMENT_BYTES = 128 * 1024  # of an INSERT: the server's memory for one of a megabyte is more than 20
 # Types whose values are bytes, besides those that end in "blob" or "binary".
 BINARY_TYPES = {"bit", "vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"}
@@ -42,6 +45,7 @@ OWN_ROWS = (
 # In dumps of earlier versions, of a view or a trigger: only an administrator may name one.
 OLD_DEFINER = re.compile(rb"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 )DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?")
 LOCK_WAIT_S, LOCK_ATTEMPTS = 5, 3
+TABLES_SHOWN = 3
 ACCESS_DENIED_CODES, LOCK_WAIT_TIMEOUT_CODE = (1044, 1142), 1205
 NO_FILE = "/nonexistent"  # MySQL's programs read ~/.mylogin.cnf even with --no-defaults, and its password beats MYSQL_PWD
 FIRST_CHUNK_TIMEOUT_S = 30.0  # tables are locked until the first chunk arrives
@@ -94,10 +98,11 @@ class MySQL(ServerStore):
     def dump(self, file: Path, progress: ByteCounter) -> Measures:
         client = self.find_client("mysqldump", "mariadb-dump")
         with self.session() as connection, connection.cursor() as cursor:
+            self.refuse_unreadable(cursor)
             objects, hidden = mysql_objects.read_objects(cursor)
             by_hand = [table for table, columns in list_columns(cursor).items() if any(map(needs_own_insert, columns))]
             names = [name for kind, name in mysql_objects.list_objects(cursor) if kind == "view"]
-        self.notes = self.describe_hidden(hidden)
+            self.notes = self.describe_hidden(hidden, mysql_rights.list_unseen_kinds(cursor))
         by_hand = [table for table in by_hand if table.name not in names]
         ignored = [f"--ignore-table={self.settings['NAME']}.{name}" for name in [*names, *(table.name for table in by_hand)]]
         with ExitStack() as stack:
@@ -105,7 +110,7 @@ class MySQL(ServerStore):
                 chunks = stack.enter_context(self.run_dump(client, *ignored))
                 head = read_until_transaction(chunks)
                 connection = stack.enter_context(self.open_snapshot())
-            out = stack.enter_context(gzip.open(file, "xb", GZIP_LEVEL))
+            out = LineMeter(stack.enter_context(gzip.open(file, "xb", GZIP_LEVEL)))
             for chunk in chain([head.removeprefix(SANDBOX_LINE)], chunks):
                 out.write(chunk)
                 progress(len(chunk))
@@ -117,19 +122,50 @@ class MySQL(ServerStore):
                     out.write(chunk.removeprefix(SANDBOX_LINE))
                     progress(len(chunk))
             out.write(mysql_objects.write_section(objects).encode())
+            if needed := find_packet(connection, out.longest):
+                self.notes.append(f"{self.place} cannot restore this backup: {self.describe_packet(needed)}, before a restore.")
             return measure_tables(connection)
 
-    def describe_hidden(self, hidden: list[str]) -> list[str]:
-        """Return a sentence about what the backup does not contain."""
-        if not hidden:
-            return []
-        step = f"Let its administrator GRANT SHOW_ROUTINE ON *.* TO {self.read_account()} (MariaDB: SELECT ON mysql.proc)"
-        return [f"{self.place}: the user may not read {', '.join(hidden)}, which the backup does not contain. {step}."]
+    def describe_packet(self, needed: int) -> str:
+        """Return the cause and the step where a row does not fit into a statement."""
+        step = f"Let its administrator run SET GLOBAL max_allowed_packet = {needed}"
+        return f"a row is longer than its max_allowed_packet. {step}"
+
+    def refuse_unreadable(self, cursor: Any) -> None:
+        """Raise AccessDenied with the tables of which the user may read some columns only, or none."""
+        database, account = quote_name("mysql", self.settings["NAME"]), self.read_account()
+        names = [table.quoted("mysql") for table in list_tables(cursor) if not mysql_rights.can_read_all(cursor, table)]
+        if names:
+            grants = "; ".join(f"GRANT SELECT ON {database}.{name} TO {account}" for name in names[:TABLES_SHOWN])
+            more = f" and the same for {len(names) - TABLES_SHOWN} more" if len(names) > TABLES_SHOWN else ""
+            problem = f"user {account} may not read all of {', '.join(names[:TABLES_SHOWN])}, which a backup has to"
+            raise AccessDenied(f"{self.place}: {problem}. Run {grants}{more}, then run the command again.")
+
+    def describe_hidden(self, hidden: list[str], unseen: list[str]) -> list[str]:
+        """Return sentences about what the backup does not contain: objects by name, and kinds of which the user may see none."""
+        unsupported = [label for label in hidden if not label.startswith(mysql_objects.KINDS)]
+        notes = [f"{self.place}: a backup cannot contain {', '.join(unsupported)}. Save them by hand."] if unsupported else []
+        hidden = [label for label in hidden if label not in unsupported]
+        if hidden or unseen:
+            names = ", ".join([*hidden, *([f"any {'other ' if hidden else ''}{', '.join(unseen)}"] if unseen else [])])
+            kinds = {label.partition(" ")[0] for label in hidden} | set(unseen)
+            step = f"Let its administrator run {mysql_rights.write_grants(kinds, self.settings['NAME'], self.read_account())}"
+            notes.append(
+                f"{self.place}: the user may not read {names}, which the backup does not contain. {step}, then run the command again."
+            )
+        return notes
 
     @contextmanager
     def run_dump(self, client: clients.Client, *options: str, tables: Sequence[str] = ()) -> Iterator[Iterator[bytes]]:
         """Run the dump program and yield its output; raise Terminal at its end where that is not the end of a dump."""
-        flags = ["--single-transaction", "--quick", "--hex-blob", "--no-tablespaces", "--skip-triggers", "--max-allowed-packet=256M"]
+        flags = [
+            "--single-transaction",
+            "--quick",
+            "--hex-blob",
+            "--no-tablespaces",
+            "--skip-triggers",
+            f"--max-allowed-packet={CLIENT_PACKET}",
+        ]
         flags += [f"--net-buffer-length={STATEMENT_BYTES}"]
         flags += [] if "MariaDB" in client.version else ["--set-gtid-purged=OFF", "--column-statistics=0"]
         arguments = [*self.connection_arguments(client), *flags, *options, "--", self.settings["NAME"], *tables]
@@ -205,13 +241,15 @@ class MySQL(ServerStore):
 
     def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         client = self.find_client("mysql", "mariadb")
-        arguments = [*self.connection_arguments(client), "--max-allowed-packet=256M"]
+        arguments = [*self.connection_arguments(client), f"--max-allowed-packet={CLIENT_PACKET}"]
         arguments += ["--init-command=SET SESSION sql_log_bin = 0"] if self.is_throwaway and self.may_skip_binary_log() else []
         arguments += [self.settings["NAME"]]
-        with self.drop_tables_on_failure(), gzip.open(file) as dump:
+        with self.session() as connection, self.drop_tables_on_failure(), gzip.open(file) as dump:
             lines = iter(dump)
             with clients.run_client(self.place, client, arguments, self.client_environment(), feeds=True) as process:
                 for line in filter_lines(lines, all_rows):
+                    if needed := find_packet(connection, len(line)):  # the server would end the connection without a cause
+                        raise Misconfigured(f"{self.place}: {self.describe_packet(needed)}, then run the command again.")
                     clients.write_chunk(process, line)
                     progress(len(line))
             return self.create_objects(list(mysql_objects.read_section(line.decode() for line in lines)))
@@ -239,6 +277,29 @@ class MySQL(ServerStore):
         cursor.execute("SET SESSION wait_timeout = 86400")
         cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
         return bool(cursor.fetchone()[0])
+
+
+class LineMeter:
+    """Writes into a file, and measures the longest line: a row of the dump."""
+
+    def __init__(self, out: gzip.GzipFile):
+        self.out, self.longest, self.open = out, 0, 0
+
+    def write(self, chunk: bytes) -> None:
+        self.out.write(chunk)
+        first, *others = chunk.split(b"\n")
+        self.longest = max(self.longest, self.open + len(first), *map(len, others))
+        self.open = len(others[-1]) if others else self.open + len(first)
+
+
+def find_packet(connection: BaseDatabaseWrapper, line_bytes: int) -> int:
+    """Return the max_allowed_packet that a line needs, or 0 where it fits: rows before it are in the same statement."""
+    needed = line_bytes + 2 * STATEMENT_BYTES
+    if needed < SMALLEST_PACKET:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@GLOBAL.max_allowed_packet")
+        return 0 if needed <= cursor.fetchone()[0] else -(-needed // MEBIBYTE) * MEBIBYTE
 
 
 def needs_own_insert(column: Column) -> bool:

@@ -54,7 +54,7 @@ class StoredObject:
 
 
 class Hidden(Exception):
-    """The user may not read the statement that creates an object."""
+    """The user may not read the statement that creates an object, or a dump has no place for it."""
 
 
 def read_objects(cursor: Any) -> tuple[list[StoredObject], list[str]]:
@@ -71,7 +71,7 @@ def read_objects(cursor: Any) -> tuple[list[StoredObject], list[str]]:
 
 
 def list_objects(cursor: Any) -> list[tuple[str, str]]:
-    """Return kind and name in the order in which they can be created; triggers of one event keep theirs."""
+    """Return kind and name in the order in which they can be created; triggers of one event keep theirs. Kinds besides KINDS come last."""
     cursor.execute("SELECT LOWER(ROUTINE_TYPE), ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE()")
     found = list(cursor.fetchall())
     cursor.execute("SELECT 'view', TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE()")
@@ -84,11 +84,14 @@ def list_objects(cursor: Any) -> list[tuple[str, str]]:
     cursor.execute("SELECT 'event', EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE()")
     found += cursor.fetchall()
     named = [(read_text(kind), read_text(name)) for kind, name in found]
-    return [each for kind in KINDS for each in named if each[0] == kind]
+    others = sorted({kind for kind, _ in named}.difference(KINDS))  # packages of MariaDB, libraries of MySQL 9: nothing here writes them
+    return [each for kind in (*KINDS, *others) for each in named if each[0] == kind]
 
 
 def read_object(cursor: Any, kind: str, name: str) -> StoredObject:
     """Raises Hidden, or the driver's error."""
+    if kind not in KINDS:
+        raise Hidden
     if kind == "trigger":
         return read_trigger(cursor, name)
     cursor.execute(f"SHOW CREATE {kind} {quote_name('mysql', name)}")

@@ -2,11 +2,13 @@
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from psycopg.conninfo import make_conninfo
 
 from apps.backups import clients
@@ -24,6 +26,7 @@ VARIABLES = {
     "passfile": "PGPASSFILE",
 }
 LOCK_TIMEOUT = "10s"
+TABLES_SHOWN = 3
 # pg_restore of this version and later sends `SET transaction_timeout`, which older servers refuse.
 TRANSACTION_TIMEOUT_VERSION = 17
 
@@ -32,6 +35,11 @@ TRANSACTION_TIMEOUT_VERSION = 17
 ENTRY = re.compile(r"(\d+; \d+ \d+) (.+)")
 EXTENSION, EXTENSION_COMMENT = re.compile(r"EXTENSION - (.+?) ?$"), re.compile(r"COMMENT - EXTENSION ")
 SUPERUSER_ENTRY = re.compile(r"(EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|FOREIGN DATA WRAPPER) - ")
+WORD = re.compile(r"[a-z_][a-z0-9_]*")
+GRANT_ENTRY = re.compile(r"(DEFAULT )?ACL ")
+GRANTING = ("GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES ")
+ROLE = re.compile(r' (?:TO|FROM) ("(?:[^"]|"")+"|\S+?)(?: WITH GRANT OPTION)?;$')
+SUBSCRIPTION_ENTRY = re.compile(r"(COMMENT - |SECURITY LABEL - )?SUBSCRIPTION ")
 CREATABLE_EXTENSIONS = "SELECT name FROM pg_available_extension_versions WHERE trusted OR NOT superuser"
 OWN_SCHEMA = "nspname <> 'information_schema' AND nspname !~ '^pg_'"
 HAS_OBJECTS = (
@@ -42,11 +50,16 @@ HAS_OBJECTS = (
 )
 # Tables that the user may not read, with what it lacks: pg_dump then makes no dump at all.
 UNREADABLE = (
-    "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"  # noqa: S608
-    f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p', 'S')"
+    "SELECT format('%I', nspname), format('%I.%I', nspname, relname) FROM pg_class c"  # noqa: S608
+    f" JOIN pg_namespace n ON n.oid = relnamespace WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p', 'S')"
     " AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"
     " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')"
-    " ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 1"
+    " ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 2"
+)
+# Tables with a policy for the user: pg_dump refuses to dump only some rows.
+ROW_SECURITY = (
+    "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"  # noqa: S608
+    f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p') AND row_security_active(c.oid) ORDER BY 1"
 )
 
 
@@ -59,13 +72,11 @@ class PostgreSQL(ServerStore):
     drop_options = "WITH (FORCE)"
 
     def throwaway_grant(self) -> str:
-        return f"ALTER ROLE {self.role} CREATEDB"
+        return f"ALTER ROLE {self.quote_user()} CREATEDB"
 
-    @property
-    def role(self) -> str:
-        """The user as a statement names it."""
-        name = str(self.settings.get("USER", ""))
-        return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else quote_name(self.vendor, name)
+    def quote_user(self) -> str:
+        """Return the user as a statement spells it."""
+        return quote_word(str(self.settings.get("USER")))
 
     def find_dump_program(self) -> str:
         return self.find_client("pg_dump").version
@@ -109,14 +120,19 @@ class PostgreSQL(ServerStore):
             return measure_tables(connection, self.without_rows)
 
     def refuse_unreadable(self, cursor: Any) -> None:
-        """Raise AccessDenied with the tables that the user may not read."""
+        """Raise AccessDenied with the tables that the user may not read, or of which a policy hides rows."""
         cursor.execute(UNREADABLE)
-        if names := [row[0] for row in cursor.fetchall()]:
-            schemas = ", ".join(sorted({name.split(".")[0] for name in names}))
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {self.role} and GRANT SELECT on them"
-            problem = f"user {self.settings['USER']!r} may not read {', '.join(names[:3])}{more}, which a backup has to"
+        if found := cursor.fetchall():
+            schemas, names = ", ".join(sorted({row[0] for row in found})), ", ".join(row[1] for row in found[:TABLES_SHOWN])
+            more = f" and {len(found) - TABLES_SHOWN} more" if len(found) > TABLES_SHOWN else ""
+            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {self.quote_user()}; GRANT SELECT ON {names} TO {self.quote_user()}"
+            grant += " and the same for the others" if more else ""
+            problem = f"user {self.settings['USER']!r} may not read {names}{more}, which a backup has to"
             raise AccessDenied(f"{self.place}: {problem}. Run {grant}, then run the command again.")
+        cursor.execute(ROW_SECURITY)
+        if hiding := ", ".join(row[0] for row in cursor.fetchmany(TABLES_SHOWN)):
+            problem = f"row security hides rows of {hiding} from user {self.settings['USER']!r}"
+            raise AccessDenied(f"{self.place}: {problem}. Run ALTER ROLE {self.quote_user()} BYPASSRLS, then run the command again.")
 
     def list_databases(self, cursor: Any) -> list[str]:
         cursor.execute("SELECT datname FROM pg_database")
@@ -134,17 +150,25 @@ class PostgreSQL(ServerStore):
         flags += ["--clean", "--if-exists"] if self.has_objects() else []
         entries = self.read_entries(client, file)
         left_out, refused = self.find_refused(entries)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as listing:
-            listing.writelines(f"{number} {text}\n" for number, text in entries if number not in left_out)
-            listing.flush()
-            arguments = [*flags, f"--use-list={listing.name}", f"--dbname={make_conninfo(dbname=self.settings['NAME'])}", str(file)]
+        with write_listing([entry for entry in entries if entry[0] not in left_out]) as listing:
+            arguments = [*flags, f"--use-list={listing}", f"--dbname={make_conninfo(dbname=self.settings['NAME'])}", str(file)]
             try:
                 with clients.run_client(self.place, client, arguments, self.client_environment()):
                     pass
             except Terminal as error:
-                raise type(error)(" ".join([str(error), *(f"{refusal}." for refusal in refused)])) from error
+                raise type(error)(
+                    " ".join([str(error), *(f"{refusal}." for refusal in [*refused, *self.describe_absent(entries, left_out)])])
+                ) from error
         progress(file.stat().st_size)
         return refused
+
+    def describe_absent(self, entries: list[tuple[str, str]], left_out: set[str]) -> list[str]:
+        """Return the sentence for extensions that the configured database has and a throwaway one has not: tables may use their types."""
+        names = [name for number, text in entries if number in left_out and (name := extension_of(text))]
+        if not (self.is_throwaway and names):
+            return []
+        cause = f"its throwaway database is without {', '.join(names)}, which {self.settings['USER']!r} may not create there"
+        return [f"{self.place}: {cause}. Name a superuser in {settings.VARIABLES[self.alias]} for this command"]
 
     def has_objects(self) -> bool:
         """Return True if the database has anything that the dump may have, too."""
@@ -168,12 +192,15 @@ class PostgreSQL(ServerStore):
         left_out, refused = set(), []
         for number, text in entries:
             name = extension_of(text)
+            if self.is_throwaway and SUBSCRIPTION_ENTRY.match(text):
+                left_out.add(number)  # it would keep the throwaway database from being dropped
+                continue
             if name in present or (not is_superuser and is_refused(text, name, creatable)):
                 left_out.add(number)
             if number not in left_out or EXTENSION_COMMENT.match(text) or name in present | present_there:
                 continue
             if name:
-                step = f"Let its administrator run CREATE EXTENSION {name} in {self.settings['NAME']}"
+                step = f"Let its administrator run CREATE EXTENSION {quote_word(name)} in {self.settings['NAME']}"
                 refused.append(f"{self.place}: extension {name} cannot be created by {self.settings['USER']!r}. {step}")
             else:
                 what = text.rsplit(" ", 1)[0].replace(" - ", " ").lower()
@@ -196,15 +223,38 @@ class PostgreSQL(ServerStore):
                 except Exception as error:
                     if not isinstance(error.__cause__, psycopg.errors.UndefinedObject | psycopg.errors.InsufficientPrivilege):
                         raise
-                    missing.append(statement.removesuffix(";").split()[-1].strip('"'))
+                    missing.append(name_role(statement))
         return sorted(set(missing))
 
     def read_grants(self, file: Path) -> list[str]:
-        """Return the GRANT and REVOKE statements of a dump."""
+        """Return the statements of a dump that grant and revoke, also on tables to come; no line of a function that looks like one."""
         client = self.find_client("pg_restore")
-        with clients.run_client(self.place, client, ["--schema-only", "--no-owner", "--file=-", str(file)], {}) as process:
-            script = b"".join(clients.read_chunks(self.place, process)).decode()
-        return [line for line in script.splitlines() if line.startswith(("GRANT ", "REVOKE ")) and line.endswith(";")]
+        entries = [entry for entry in self.read_entries(client, file) if GRANT_ENTRY.match(entry[1])]
+        with write_listing(entries) as listing:
+            arguments = ["--no-owner", f"--use-list={listing}", "--file=-", str(file)]
+            with clients.run_client(self.place, client, arguments, {}) as process:
+                script = b"".join(clients.read_chunks(self.place, process)).decode(errors="replace")
+        return [line for line in script.splitlines() if line.startswith(GRANTING) and line.endswith(";")]
+
+
+@contextmanager
+def write_listing(entries: list[tuple[str, str]]) -> Iterator[str]:
+    """Write the entries as `--use-list` reads them; yield the name of the file."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as listing:
+        listing.writelines(f"{number} {text}\n" for number, text in entries)
+        listing.flush()
+        yield listing.name
+
+
+def name_role(statement: str) -> str:
+    """Return the role that a GRANT or a REVOKE names."""
+    match = ROLE.search(statement)
+    return match[1].strip('"').replace('""', '"') if match else statement
+
+
+def quote_word(name: str) -> str:
+    """Return the name as a statement spells it: in quotes where it needs them."""
+    return name if WORD.fullmatch(name) else quote_name("postgresql", name)
 
 
 def list_extensions(cursor: Any) -> set[str]:
