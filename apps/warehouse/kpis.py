@@ -18,6 +18,7 @@ from techmarket.messages import message
 
 ZERO_UAH = Decimal("0.00")
 TENTH = Decimal("0.1")
+UNCOSTED = "sum(CASE WHEN margin_amount IS NULL THEN net_amount END)"  # of kpi_lines
 Row = dict[str, Any]
 
 
@@ -39,6 +40,7 @@ class Totals:
     margin: Decimal
     paid: Decimal
     orders: int
+    uncosted: Decimal = ZERO_UAH  # net of the lines whose cost is unknown, which add nothing to the margin
 
     @property
     def average_order(self) -> Decimal:
@@ -87,10 +89,10 @@ class OrderBalance:
 def read_totals(start: date | None = None, end: date | None = None, region: str | None = None) -> Totals:
     """Return the totals of the days from `start` to `end`, both included, in the region with this code."""
     (row,) = fetch_rows(
-        "SELECT sum(net_amount) AS net, sum(margin_amount) AS margin, sum(paid_amount) AS paid, count(DISTINCT order_id) AS orders "
-        f"FROM kpi_lines WHERE {build_condition(start, end, region)}"
+        "SELECT sum(net_amount) AS net, sum(margin_amount) AS margin, sum(paid_amount) AS paid, count(DISTINCT order_id) AS orders, "
+        f"{UNCOSTED} AS uncosted FROM kpi_lines WHERE {build_condition(start, end, region)}"
     )
-    return Totals(to_uah(row["net"]), to_uah(row["margin"]), to_uah(row["paid"]), row["orders"])
+    return Totals(to_uah(row["net"]), to_uah(row["margin"]), to_uah(row["paid"]), row["orders"], to_uah(row["uncosted"]))
 
 
 def read_months(start: date | None = None, end: date | None = None, region: str | None = None) -> list[Month]:

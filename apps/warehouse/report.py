@@ -6,7 +6,7 @@ add up by product, which is why products have a query of their own.
 
 from calendar import monthrange
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -17,6 +17,7 @@ from django.db.models import Max, Min
 
 from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import (
+    UNCOSTED,
     ZERO_UAH,
     Balances,
     Month,
@@ -41,12 +42,12 @@ SELECT year, month, region_key, min(region) AS region, employee_key, min(manager
 FROM kpi_orders
 WHERE {condition}
 GROUP BY year, month, region_key, employee_key, payment_method"""
-PRODUCTS_SQL = """\
-SELECT s.product_key, p.name AS product, s.category_key, c.name AS category, s.net, s.margin
+PRODUCTS_SQL = f"""\
+SELECT s.product_key, p.name AS product, s.category_key, c.name AS category, s.net, s.margin, s.uncosted
 FROM (
-    SELECT product_key, category_key, sum(net_amount) AS net, sum(margin_amount) AS margin
+    SELECT product_key, category_key, sum(net_amount) AS net, sum(margin_amount) AS margin, {UNCOSTED} AS uncosted
     FROM kpi_lines
-    WHERE {condition}
+    WHERE {{condition}}
     GROUP BY product_key, category_key
 ) AS s
 JOIN dim_product AS p ON p.product_key = s.product_key
@@ -97,7 +98,7 @@ def build_report(start: date | None = None, end: date | None = None, region: str
     filters, compared = build_condition(start, end, region), find_period_before(start, end)
     orders, products = fetch_rows(ORDERS_SQL.format(condition=filters)), fetch_rows(PRODUCTS_SQL.format(condition=filters))
     return Report(
-        totals=add_up(orders),
+        totals=replace(add_up(orders), uncosted=add_up(products).uncosted),
         balances=add_up_balances(orders),
         before=read_totals_before(compared, region),
         compared=compared,
@@ -139,10 +140,11 @@ def read_totals_before(period: tuple[date, date] | None, region: str | None) -> 
 
 
 def add_up(rows: Iterable[Row]) -> Totals:
-    """Sum rows of either query; those of products have neither payments nor orders."""
+    """Sum rows of either query; those of products have neither payments nor orders, the others no lines without a cost."""
     rows = list(rows)
-    net, margin, paid = (sum((to_uah(row.get(name)) for row in rows), ZERO_UAH) for name in ("net", "margin", "paid"))
-    return Totals(net, margin, paid, sum(row.get("orders", 0) for row in rows))
+    names = ("net", "margin", "paid", "uncosted")
+    net, margin, paid, uncosted = (sum((to_uah(row.get(name)) for row in rows), ZERO_UAH) for name in names)
+    return Totals(net, margin, paid, sum(row.get("orders", 0) for row in rows), uncosted)
 
 
 def split_by_month(rows: Iterable[Row]) -> list[Month]:

@@ -359,6 +359,7 @@ COMMANDS = (
     command("a backup outside the folder", "restore ../../nowhere", 2, "No backup '../../nowhere' in "),
     command("a folder that is no backup", "restore /etc", 1, "/etc has no manifest.json: it is not a complete backup. Choose another one"),
     command("a database that is none", "restore x --only shop", 2, "argument --only: invalid choice: 'shop' (choose from"),
+    command("a verification of an empty name", ("backup", "--verify", ""), 2, "No backup '' in"),
     command("no backups to keep", "backup --keep 0", 2, "'0' is not a whole number from 1 to 10000"),
     command("a backup and a verification with a number to keep", "backup --verify x --keep 3", 2, "--keep applies to a new backup. Remove it, or the name after --verify"),
     command("a backup into a file", "backup --to /dev/null", 4, "/dev/null cannot be written (File exists). Choose another folder (BACKUP_DIR or --to), or correct its rights"),

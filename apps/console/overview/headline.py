@@ -40,7 +40,9 @@ def list_numbers(report: Report, period: Period) -> Iterator[Number]:
     yield Number(_("Orders"), localize_count(now.orders), percent_change(Decimal(now.orders), Decimal(before.orders)))
     yield Number(_("Average order"), localize_uah(now.average_order), percent_change(now.average_order, before.average_order))
     margin = now.margin_percent - before.margin_percent if before.net else None
-    yield Number(_("Margin"), localize_percent(now.margin_percent), margin, points=True, note=localize_uah(now.margin))
+    uncosted = [_("cost unknown for %(net)s of revenue") % {"net": localize_uah(now.uncosted)}] if now.uncosted else []
+    note = ", ".join([localize_uah(now.margin), *uncosted])
+    yield Number(_("Margin"), localize_percent(now.margin_percent), margin, points=True, note=note)
     yield from list_balances(report, period)
 
 

@@ -14,7 +14,7 @@ from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop, whole_number
 from techmarket.errors import BackupDamaged, Usage
 
-NEW_BACKUP = ""
+NEW_BACKUP = object()  # of no name that can be given
 DIFFERENCES_SHOWN = 5
 
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         top = Path(options["to"]).absolute() if options["to"] else settings.BACKUP_DIR
-        if options["verify"]:
+        if options["verify"] not in (None, NEW_BACKUP):
             if options["keep"]:
                 raise Usage("--keep applies to a new backup. Remove it, or the name after --verify.")
             return self.verify(folders.find_backup(top, options["verify"]), options["verbosity"])

@@ -71,8 +71,9 @@ def build_list(side: Side, orders: list[OrderBalance]) -> Table:
 
 
 def summarize(totals: Totals, balances: Balances) -> str:
+    uncosted = f" (cost unknown for {format_uah(totals.uncosted)} UAH of net)" if totals.uncosted else ""
     return (
-        f"Total: net {format_uah(totals.net)} UAH, margin {totals.margin_percent} %, {format_count(totals.orders)} orders, "
+        f"Total: net {format_uah(totals.net)} UAH, margin {totals.margin_percent} %{uncosted}, {format_count(totals.orders)} orders, "
         f"average order {format_uah(totals.average_order)} UAH. "
         f"Outstanding: {format_uah(balances.outstanding)} UAH of {format_count(balances.outstanding_orders)} orders; "
         f"overpaid: {format_uah(balances.overpaid)} UAH of {format_count(balances.overpaid_orders)} orders."
