@@ -22,7 +22,7 @@ class Command(BaseCommand):
         "Write the report of a run, or of the sales of a period and the runs that wrote them, as one self-contained page, HTML or PDF: "
         "rows, checks, reconciliation, KPIs and "
         "rejected rows (without personal data). Without arguments: the last finished run. "
-        "Exit codes: 0 done, 1 the file cannot be written, 2 usage, 4 a database is unreachable or, for --pdf, there is no Chromium."
+        "Exit codes: 0 done, 1 the file cannot be written, 2 usage, 4 a database is unreachable or, for a PDF, there is no Chromium."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--from", dest="start", metavar="YYYY-MM-DD", help="first day, of the shop's calendar")
         parser.add_argument("--to", dest="end", metavar="YYYY-MM-DD", help="last day, inclusive (default: today)")
         parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: techmarket-run-N, techmarket-FROM-TO)")
-        parser.add_argument("--pdf", action="store_true", help="write a PDF, which needs Chromium")
+        parser.add_argument("--pdf", action="store_true", help="write a PDF, which needs Chromium; so does a FILE that ends in .pdf")
         parser.add_argument(
             "--language", choices=[code for code, _ in settings.LANGUAGES], default=settings.LANGUAGE_CODE, help="language of the page"
         )
@@ -39,12 +39,13 @@ class Command(BaseCommand):
         with override(options["language"]):
             evidence = read_evidence(options)
             page = render_to_string("console/report/report.html", {"report": evidence, "columns": COLUMNS, "made_at": clock.now()})
-        file = options["out"] or Path(f"{default_name(evidence)}.{'pdf' if options['pdf'] else 'html'}")
-        content = print_to_pdf(page) if options["pdf"] else page.encode()
+        is_pdf = options["pdf"] or (options["out"] is not None and options["out"].suffix.lower() == ".pdf")
+        file = options["out"] or Path(f"{default_name(evidence)}.{'pdf' if is_pdf else 'html'}")
+        content = print_to_pdf(page) if is_pdf else page.encode()
         try:
             file.write_bytes(content)
         except OSError as error:
-            raise Terminal(f"{file} cannot be written: {error.strerror}.") from None
+            raise Terminal(f"{file} cannot be written: {error.strerror}. Choose another file with --out.") from None
         if options["verbosity"]:
             self.stdout.write(str(file))
             for reservation in evidence.reservations:
