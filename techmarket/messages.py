@@ -188,7 +188,7 @@ MESSAGES = {
         "writes in {variable}."
     ),
     "database.read_only_server": _(
-        "{place} takes no writes: {detail}{published}. Correct the server's option, or name one that takes writes in {variable}."
+        "{place} does not allow this: {detail}{published}. Correct the server's option, or name another server in {variable}."
     ),
     "database.file_unwritable": _("{place} cannot be opened for writing. Make the file and its folder writable, or correct {variable}."),
     "database.file_read_only": _("{place} is read-only. Make the file and its folder writable for this user."),
