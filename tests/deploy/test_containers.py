@@ -1,6 +1,7 @@
 """The entrypoint of containers, `manage.py wait` and the health check."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -128,7 +129,7 @@ def test_silent_worker_is_healthy_while_the_broker_is_unreachable(container: Pat
 @pytest.mark.skipif("TEST_REDIS_URL" not in os.environ, reason="needs Redis: `make test` runs it a second time, with servers")
 def test_silent_worker_with_a_reachable_broker_is_unhealthy(container: Path) -> None:
     result = run_healthcheck(touch_sign(container, "worker", 500), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"])
-    assert (result.returncode, result.stdout) == (1, "worker has sent no sign of life for 500 s\n")
+    assert result.returncode == 1 and re.fullmatch(r"worker has sent no sign of life for 5\d\d s\n", result.stdout), result.stdout
     assert run_healthcheck(touch_sign(container, "worker", 5), CELERY_BROKER_URL=os.environ["TEST_REDIS_URL"]).returncode == 0
 
 

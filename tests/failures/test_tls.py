@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -215,7 +216,7 @@ def test_broker_worker_and_beat_over_tls(spelling: str, secure: Secure, secure_s
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
     result = subprocess.run(command, env=passed_on | shop.env, capture_output=True, text=True, timeout=60)
-    assert result.stdout == "worker has sent no sign of life for 500 s\n", result.stderr
+    assert re.fullmatch(r"worker has sent no sign of life for 5\d\d s\n", result.stdout), result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("mode", MODES)
