@@ -12,12 +12,10 @@ from apps.backups.backup import Progress, ignore_progress
 from apps.backups.manifest import Dump, Manifest
 from apps.backups.measure import find_differences
 from apps.backups.stores import Store, get_store
-from apps.backups.stores.base import ThrowawayRefused
+from apps.backups.stores.base import NAMES_SHOWN, ThrowawayRefused, join_names
 from apps.orchestration.requests import describe_active_run, find_active_run
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import AccessDenied, BackupDamaged, EtlError, Misconfigured, NotMigrated, Usage
-
-NAMES_SHOWN = 3
 
 
 class RefusedObjects(AccessDenied):
@@ -63,11 +61,6 @@ def refuse_used_databases(chosen: Manifest) -> None:
     if used:
         named = "; ".join(f"{place} has rows in {join_names(tables)}" for place, tables in used.items())
         raise Misconfigured(f"Not empty: {named}. Drop and recreate the database, or name an empty one in its setting.")
-
-
-def join_names(tables: list[str]) -> str:
-    more = len(tables) - NAMES_SHOWN
-    return ", ".join(tables[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def restore_backup(folder: Path, chosen: Manifest, progress: Progress = ignore_progress) -> tuple[dict[str, list[str]], list[str]]:

@@ -21,6 +21,7 @@ ByteCounter = Callable[[int], None]  # called with the number of bytes written o
 # Only a run that has not ended needs its batches, and they would be nearly all of the control database's dump.
 WITHOUT_ROWS = {"default": ("orchestration_batch",)}
 THROWAWAY, THROWAWAY_DIGITS = "_verify_", 8
+NAMES_SHOWN = 3
 READ_TIMEOUT_S = 3600  # a sum over a large table takes longer than an ordinary query may
 # Tables that migrations, beat and waiting processes fill: a database with rows only there counts as unused.
 FILLED_BY_MIGRATIONS = (
@@ -225,3 +226,9 @@ def read_only_message(where: str, alias: str) -> str:
 def has_rows(cursor: Any, table: Table) -> bool:
     cursor.execute(f"SELECT 1 FROM {table.quoted(cursor.db.vendor)} LIMIT 1")  # noqa: S608  a name from the database itself
     return cursor.fetchone() is not None
+
+
+def join_names(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -18,7 +18,7 @@ from apps.backups import clients
 from apps.backups.catalog import Column, Table, list_columns, list_tables, quote_name, read_text
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores import mysql_objects, mysql_rights
-from apps.backups.stores.base import ByteCounter, ServerStore
+from apps.backups.stores.base import NAMES_SHOWN, ByteCounter, ServerStore
 from apps.backups.stores.mysql_objects import StoredObject
 from techmarket.encryption import client_arguments
 from techmarket.errors import AccessDenied, EtlError, Misconfigured, Terminal
@@ -45,7 +45,6 @@ OWN_ROWS = (
 # In dumps of earlier versions, of a view or a trigger: only an administrator may name one.
 OLD_DEFINER = re.compile(rb"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 )DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?")
 LOCK_WAIT_S, LOCK_ATTEMPTS = 5, 3
-TABLES_SHOWN = 3
 ACCESS_DENIED_CODES, LOCK_WAIT_TIMEOUT_CODE = (1044, 1142), 1205
 NO_FILE = "/nonexistent"  # MySQL's programs read ~/.mylogin.cnf even with --no-defaults, and its password beats MYSQL_PWD
 FIRST_CHUNK_TIMEOUT_S = 30.0  # tables are locked until the first chunk arrives
@@ -136,9 +135,9 @@ class MySQL(ServerStore):
         database, account = quote_name("mysql", self.settings["NAME"]), self.read_account()
         names = [table.quoted("mysql") for table in list_tables(cursor) if not mysql_rights.can_read_all(cursor, table)]
         if names:
-            grants = "; ".join(f"GRANT SELECT ON {database}.{name} TO {account}" for name in names[:TABLES_SHOWN])
-            more = f" and the same for {len(names) - TABLES_SHOWN} more" if len(names) > TABLES_SHOWN else ""
-            problem = f"user {account} may not read all of {', '.join(names[:TABLES_SHOWN])}, which a backup has to"
+            grants = "; ".join(f"GRANT SELECT ON {database}.{name} TO {account}" for name in names[:NAMES_SHOWN])
+            more = f" and the same for {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            problem = f"user {account} may not read all of {', '.join(names[:NAMES_SHOWN])}, which a backup has to"
             raise AccessDenied(f"{self.place}: {problem}. Run {grants}{more}, then run the command again.")
 
     def describe_hidden(self, hidden: list[str], unseen: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from apps.backups import clients
 from apps.backups.catalog import quote_name
 from apps.backups.measure import Measures, measure_tables
-from apps.backups.stores.base import ByteCounter, ServerStore
+from apps.backups.stores.base import NAMES_SHOWN, ByteCounter, ServerStore, join_names
 from techmarket.errors import AccessDenied, Misconfigured, Terminal
 
 # Options of the connection as variables of the client programs: everybody on the machine can read a command line.
@@ -26,7 +26,6 @@ VARIABLES = {
     "passfile": "PGPASSFILE",
 }
 LOCK_TIMEOUT = "10s"
-TABLES_SHOWN = 3
 # pg_restore of this version and later sends `SET transaction_timeout`, which older servers refuse.
 TRANSACTION_TIMEOUT_VERSION = 17
 
@@ -123,14 +122,14 @@ class PostgreSQL(ServerStore):
         """Raise AccessDenied with the tables that the user may not read, or of which a policy hides rows."""
         cursor.execute(UNREADABLE)
         if found := cursor.fetchall():
-            schemas, names = ", ".join(sorted({row[0] for row in found})), ", ".join(row[1] for row in found[:TABLES_SHOWN])
-            more = f" and {len(found) - TABLES_SHOWN} more" if len(found) > TABLES_SHOWN else ""
-            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {self.quote_user()}; GRANT SELECT ON {names} TO {self.quote_user()}"
-            grant += " and the same for the others" if more else ""
-            problem = f"user {self.settings['USER']!r} may not read {names}{more}, which a backup has to"
+            schemas, names = ", ".join(sorted({row[0] for row in found})), [row[1] for row in found]
+            first, role = ", ".join(names[:NAMES_SHOWN]), self.quote_user()
+            grant = f"GRANT USAGE ON SCHEMA {schemas} TO {role}; GRANT SELECT ON {first} TO {role}"
+            grant += " and the same for the others" if len(names) > NAMES_SHOWN else ""
+            problem = f"user {self.settings['USER']!r} may not read {join_names(names)}, which a backup has to"
             raise AccessDenied(f"{self.place}: {problem}. Run {grant}, then run the command again.")
         cursor.execute(ROW_SECURITY)
-        if hiding := ", ".join(row[0] for row in cursor.fetchmany(TABLES_SHOWN)):
+        if hiding := ", ".join(row[0] for row in cursor.fetchmany(NAMES_SHOWN)):
             problem = f"row security hides rows of {hiding} from user {self.settings['USER']!r}"
             raise AccessDenied(f"{self.place}: {problem}. Run ALTER ROLE {self.quote_user()} BYPASSRLS, then run the command again.")
 
@@ -156,9 +155,8 @@ class PostgreSQL(ServerStore):
                 with clients.run_client(self.place, client, arguments, self.client_environment()):
                     pass
             except Terminal as error:
-                raise type(error)(
-                    " ".join([str(error), *(f"{refusal}." for refusal in [*refused, *self.describe_absent(entries, left_out)])])
-                ) from error
+                reasons = [*refused, *self.describe_absent(entries, left_out)]
+                raise type(error)(" ".join([str(error), *(f"{reason}." for reason in reasons)])) from error
         progress(file.stat().st_size)
         return refused
 
@@ -208,7 +206,7 @@ class PostgreSQL(ServerStore):
         return left_out, refused
 
     def read_entries(self, client: clients.Client, file: Path) -> list[tuple[str, str]]:
-        """Return the list of a dump: the numbers of each entry and its description."""
+        """Return what the dump lists: an entry's ids and its description."""
         with clients.run_client(self.place, client, ["--list", str(file)], {}) as process:
             lines = b"".join(clients.read_chunks(self.place, process)).decode(errors="replace").splitlines()
         return [(match[1], match[2]) for line in lines if (match := ENTRY.match(line))]
