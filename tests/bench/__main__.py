@@ -6,25 +6,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from tests.bench import floor, harness, ours, peers
+from tests.bench import floor, harness, ours, waits, workers
 from tests.bench.measure import Cost, Failed, median
-from tests.bench.targets import FLOORS, SCALE_TARGETS, TARGETS, Target
+from tests.bench.peers import PEERS
+from tests.bench.printing import Report, draw_costs, draw_peers, draw_phases, draw_targets, log, report, screen
+from tests.bench.targets import ORDERS, SCALE_TARGETS, TARGETS, select_judged
 
-ORDERS = 1_000_000
 SCALES = (40_000, 400_000, 1_600_000)  # orders, of two and a half lines each
-PEERS: dict[str, Callable[[], Cost]] = {
-    "pandas": peers.run_pandas,
-    "dlt defaults": lambda: peers.run_dlt("defaults"),
-    "dlt fast": lambda: peers.run_dlt("fast"),
-}
 
 
 @dataclass(frozen=True)
@@ -51,26 +46,30 @@ STEPS = (
 KOPIYKA = "reconcile, one kopiyka moved"
 IN_SECONDS = ("incremental, nothing changed", "SQLite, demo shop", "reconcile", KOPIYKA)
 DIFFERENT = 6  # exit code of `reconcile`
-screen = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 Costs = dict[str, list[Cost]]
 
 
 def main() -> int:
     options = arguments()
+    if not os.environ.get("DWH_URL", "").startswith("postgres"):  # else it would replace the shop of the embedded databases
+        print("bench: needs servers, which `make bench` starts", file=sys.stderr)
+        return 2
     began = time.monotonic()
     try:
         if options.scale:
-            report, missed = measure_scale(options.quick)
+            document, missed = measure_scale(options.quick)
         elif options.workers:
-            report, missed = measure_workers(options.workers, options.quick)
+            document, missed = workers.measure_workers(options.workers, options.orders, options.rounds)
+        elif options.lock:
+            document, missed = waits.measure_waits(options.orders, options.rounds)
         else:
-            report, missed = compare(options)
+            document, missed = compare(options)
     except Failed as error:
         print(f"bench: {error}. Logs: {harness.FOLDER}", file=sys.stderr)
         return 1
-    screen.print(f"\nmeasured in {(time.monotonic() - began) / 60:.0f} min on {os.cpu_count()} cores, {report['servers']}")
+    screen.print(f"\nmeasured in {(time.monotonic() - began) / 60:.0f} min on {os.cpu_count()} cores, {document['servers']}")
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(harness.FOLDER)
     for figure in missed:
         print(f"missed: {figure}", file=sys.stderr)
@@ -79,26 +78,50 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the size; ratios to the floor are not judged")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds whose medians are reported (default 3)")
-    parser.add_argument("--without-peers", action="store_true", help="neither pandas nor dlt, which take five minutes a round")
-    parser.add_argument("--scale", action="store_true", help="instead: first loads of 0.1, 1 and 4 million lines")
-    parser.add_argument("--workers", type=parse_counts, metavar="1,2", help="instead: a full run on this many Celery workers")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a tenth of the size; ratios between runs are not judged")
+    size.add_argument("--orders", type=parse_count, metavar="N", help=f"size of the shop (default {ORDERS}, of 2.5 lines each)")
+    parser.add_argument("--rounds", type=parse_count, default=3, metavar="N", help="rounds whose medians are reported (default 3)")
+    parser.add_argument(
+        "--without-peers", action="store_true", help="without pandas, dlt, sling and DuckDB, which take ten minutes a round"
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--scale", action="store_true", help="instead: first loads of 0.1, 1 and 4 million lines, once each")
+    instead.add_argument(
+        "--workers",
+        type=parse_counts,
+        metavar="1,2,4",
+        help="instead: queued runs on this many Celery workers, their speed-up, and the longest publishing transactions",
+    )
+    instead.add_argument(
+        "--lock",
+        action="store_true",
+        help="instead: the longest wait of a reader of each table during a first load, a rebuild and a merge, of all rounds",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report as JSON")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.orders = options.orders or (ORDERS // 10 if options.quick else ORDERS)
+    return options
+
+
+def parse_count(text: str) -> int:
+    """Return a whole number from 1 on. argparse adds the option's name to the error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def parse_counts(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    """Return the numbers of workers, each once."""
+    return list(dict.fromkeys(parse_count(part.strip()) for part in text.split(",")))
 
 
 # --- Comparison ---
 
 
-def compare(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    orders = ORDERS // 10 if options.quick else ORDERS
-    log(f"building the shop of {orders:,} orders")
-    harness.build_shop(orders)
+def compare(options: argparse.Namespace) -> Report:
+    log(f"building the shop of {options.orders:,} orders")
+    harness.build_shop(options.orders)
     costs: Costs = {}
     details: dict[str, Any] = {}
     for round_number in range(options.rounds):
@@ -109,10 +132,10 @@ def compare(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     medians = {what: median(each) for what, each in costs.items()}
     draw_costs(medians, details)
     draw_phases(details.get("phases", {}))
+    if not options.without_peers:
+        draw_peers(medians, details)
     values = compute_figures(medians)
-    # Starting a process takes as long as a tenth of the load, so a ratio to the floor means nothing with --quick.
-    judged = [target for target in TARGETS if not (options.quick and target.unit == FLOORS)]
-    missed = draw_targets(judged, values)
+    missed = draw_targets(select_judged(TARGETS, options.orders), values)
     return report(details, medians, values), missed
 
 
@@ -164,14 +187,14 @@ def record_run(round_number: int, costs: Costs, step: Step) -> dict[str, Any]:
 
 def measure_peers(round_number: int, costs: Costs, details: dict[str, Any]) -> None:
     """Measure the peers. One that cannot be installed or run is left out, with a message."""
-    for what, peer in PEERS.items():
-        if what in details.setdefault("left_out", {}):
+    for peer in PEERS:
+        if peer.name in details.setdefault("left_out", {}):
             continue
         try:
-            record(round_number, costs, what, peer)
+            record(round_number, costs, peer.name, peer.run)
         except Failed as error:
-            details["left_out"][what] = str(error)
-            log(f"{what}: left out: {error}")
+            details["left_out"][peer.name] = str(error)
+            log(f"{peer.name}: left out: {error}")
 
 
 def record(round_number: int, costs: Costs, what: str, measure: Callable[[], Cost]) -> None:
@@ -188,17 +211,17 @@ def compute_figures(medians: dict[str, Cost]) -> dict[str, float | None]:
     values["peak memory"] = max(
         cost.rss for what, cost in medians.items() if what.startswith(("full", "incremental", "first", "reconcile"))
     )
-    pandas, dlt = medians.get("pandas"), medians.get("dlt defaults")
-    values["pandas, in our first loads"] = pandas.wall / first.wall if pandas else None
-    values["memory of pandas"] = pandas.rss / first.rss if pandas else None
-    values["dlt defaults, in our first loads"] = dlt.wall / first.wall if dlt else None
+    for peer in PEERS:
+        if cost := medians.get(peer.name):
+            values[f"{peer.name}, in our first loads"] = cost.wall / first.wall
+            values[f"memory of {peer.name}"] = cost.rss / first.rss
     return {target.figure: values.get(target.figure) for target in TARGETS}
 
 
-# --- Scale and workers ---
+# --- Scale ---
 
 
-def measure_scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
+def measure_scale(quick: bool) -> Report:
     medians: dict[str, Cost] = {}
     lines: list[int] = []
     for orders in SCALES:
@@ -221,80 +244,5 @@ def measure_scale(quick: bool) -> tuple[dict[str, Any], list[str]]:
     return report({}, medians, values), draw_targets(SCALE_TARGETS, values)
 
 
-def measure_workers(numbers: list[int], quick: bool) -> tuple[dict[str, Any], list[str]]:
-    orders = ORDERS // 10 if quick else ORDERS
-    log(f"building the shop of {orders:,} orders")
-    harness.build_shop(orders)
-    medians = {}
-    for number in numbers:
-        harness.empty_targets()
-        harness.checkpoint()
-        medians[f"{number} worker{'' if number == 1 else 's'}"] = ours.run_on_workers(number)
-    table = Table("first full load, queued", "s", "times as fast")
-    alone = next(iter(medians.values())).wall
-    for what, cost in medians.items():
-        table.add_row(what, f"{cost.wall:.2f}", f"{alone / cost.wall:.2f}")
-    screen.print(table)
-    return report({}, medians, {}), []
-
-
-# --- Output ---
-
-
-def log(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
-
-
-def draw_costs(medians: dict[str, Cost], details: dict[str, Any]) -> None:
-    base = medians["floor"].wall
-    table = Table("what", "s", "x floor", "client's CPU s", "peak MB", "lines/s", "rows written", "WAL MB: warehouse", "ledger")
-    for what, cost in medians.items():
-        rows, wal = details["rows"].get(what), details.get("wal", {}).get(what, {})
-        table.add_row(
-            what,
-            f"{cost.wall:.2f}",
-            f"{cost.wall / base:.2f}",
-            f"{cost.cpu:.1f}",
-            f"{cost.rss:.0f}",
-            f"{rows['read'] / cost.wall:,.0f}" if rows else "",
-            f"{rows['written']:,}" if rows else "",
-            *(str(wal.get(name, "")) for name in ("warehouse", "ledger")),
-        )
-    screen.print(table)
-
-
-def draw_phases(phases: dict[str, dict[str, float]]) -> None:
-    """Print the seconds by phase of the last round. read and transform are sums over parallel tasks; land is part of them."""
-    if not phases:
-        return
-    table = Table("seconds in", *next(iter(phases.values())))
-    for what, seconds in phases.items():
-        table.add_row(what, *(f"{each:.2f}" for each in seconds.values()))
-    screen.print(table)
-
-
-def draw_targets(targets: Sequence[Target], values: dict[str, float | None]) -> list[str]:
-    """Print each figure against its target. Return a line for each that missed it."""
-    table = Table("figure", "measured", "target", "", "stretch")
-    missed = []
-    for target in targets:
-        value = values[target.figure]
-        bound = f"{'>=' if target.at_least else '<='} {target.at_most:g} {target.unit}"
-        table.add_row(target.figure, "" if value is None else f"{value:.2f}", bound, target.verdict(value), target.describe_stretch(value))
-        if target.verdict(value) == "missed":
-            missed.append(f"{target.figure}: {value:.2f} where {bound} was the target")
-    screen.print(table)
-    return missed
-
-
-def report(details: dict[str, Any], medians: dict[str, Cost], values: dict[str, float | None]) -> dict[str, Any]:
-    with harness.mysql(os.environ["ORDERS_DB_URL"]) as connection:
-        sources = connection.get_server_info()
-    [(warehouse,)] = harness.run_sql("DWH_URL", "SHOW server_version")
-    costs = {
-        what: {"wall_s": round(cost.wall, 3), "cpu_s": round(cost.cpu, 2), "rss_mb": round(cost.rss)} for what, cost in medians.items()
-    }
-    return {"servers": f"{sources} -> PostgreSQL {warehouse}", "cores": os.cpu_count(), "costs": costs, "figures": values} | details
-
-
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """The benchmark's harness: build the shop, change one order in a hundred, empty the warehouse and the ledger."""
 
+import atexit
 import compileall
 import os
 import sys
@@ -14,7 +15,8 @@ from tests.bench.measure import Cost, measure
 from tests.servers import mysql
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FOLDER = Path(tempfile.mkdtemp(prefix="techmarket-bench-"))
+FOLDER = Path(tempfile.mkdtemp(prefix="techmarket-bench-"))  # of logs; stays where something failed
+atexit.register(lambda: FOLDER.exists() and not any(FOLDER.iterdir()) and FOLDER.rmdir())
 
 
 def manage(*arguments: str, code: int = 0, **env: str) -> Cost:
@@ -38,11 +40,16 @@ def change_one_percent(turn: int, newest: bool = False) -> int:
     Return the number of lines changed.
     """
     with mysql(os.environ["ORDERS_DB_URL"]) as connection, connection.cursor() as cursor:
-        database = database_name("ORDERS_DB_URL")
-        cursor.execute(f"SELECT MAX(id) * 9 DIV 10 FROM {database}.orders")
+        cursor.execute(f"SELECT MAX(id) * 9 DIV 10 FROM {database_name('ORDERS_DB_URL')}.orders")
         [(newest_tenth,)] = cursor.fetchall()
-        changed = f"order_id > {newest_tenth} AND MOD(order_id, 10) = {turn % 10}" if newest else f"MOD(order_id, 100) = {turn}"
-        cursor.execute(f"UPDATE {database}.order_items SET quantity = MOD(quantity, 7) + 1 WHERE {changed}")
+    changed = f"order_id > {newest_tenth} AND MOD(order_id, 10) = {turn % 10}" if newest else f"MOD(order_id, 100) = {turn}"
+    return change_lines(changed)
+
+
+def change_lines(condition: str) -> int:
+    """Change the quantity in the order lines that meet this SQL condition. Return their number."""
+    with mysql(os.environ["ORDERS_DB_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {database_name('ORDERS_DB_URL')}.order_items SET quantity = MOD(quantity, 7) + 1 WHERE {condition}")
         return int(cursor.rowcount)
 
 

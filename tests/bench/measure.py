@@ -1,12 +1,14 @@
 """The cost of a command: wall-clock seconds, CPU seconds, and the peak memory of its largest process."""
 
 import os
+import re
 import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 
 class Failed(Exception):
@@ -44,9 +46,24 @@ def wait_for_usage(process: "subprocess.Popen[bytes]", log: Path, code: int) -> 
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != code:
-        output = log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise Failed(f"{Path(str(process.args[0])).name} ended with {process.returncode}: {' '.join(output)}")  # type: ignore[index]
+        command = Path(str(process.args[0])).name  # type: ignore[index]
+        raise Failed(f"{command} ended with {process.returncode}: {last_lines(log)}")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+
+
+def last_lines(log: Path) -> str:
+    """Return the last three lines of a program's output that say something, without colours, frames of a traceback and passwords."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith((" ", "Traceback", "-----"))]
+    return mask_passwords(" ".join(lines[-3:]))
+
+
+def mask_passwords(text: str) -> str:
+    """Return the text without the passwords of the addresses in our environment."""
+    passwords = {urlsplit(value).password for name, value in os.environ.items() if name.endswith("_URL") and "@" in value}
+    for password in passwords - {None, ""}:
+        text = text.replace(str(password), "***").replace(unquote(str(password)), "***")
+    return text
 
 
 def add_costs(parts: Sequence[Cost]) -> Cost:

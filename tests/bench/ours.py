@@ -100,14 +100,9 @@ def wal_mb() -> dict[str, float]:
 # --- Other ways to execute a run ---
 
 
-def run_on_workers(count: int) -> Cost:
-    """Execute a full run on `count` workers of one process each."""
-    with run_workers(count):
-        return run("full", "--queue")[0]
-
-
 @contextmanager
 def run_workers(count: int) -> Iterator[None]:
+    """Run `count` workers of one process each, which execute queued runs until the block is left."""
     logs = [FOLDER / f"worker-{number}.log" for number in range(count)]
     started = [start_worker(number, log) for number, log in enumerate(logs)]
     try:
