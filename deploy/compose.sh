@@ -25,7 +25,7 @@ chmod -R go+rX deploy/mysql deploy/postgres deploy/prometheus deploy/grafana dep
 # Without a word, what .env says of other servers would look as if it were used.
 case " $* " in
     *" up "*)
-        unused=$(sed -nE 's/^(VAR_DIR|STATIC_ROOT|BACKUP_DIR|CHROMIUM|[A-Z_]+_FILE|[A-Z_]+_URL)=.*/\1/p' .env 2>/dev/null | grep -vx NOTIFY_URL | paste -sd ' ' -)
+        unused=$(sed -nE 's/^(VAR_DIR|STATIC_ROOT|BACKUP_DIR|CHROMIUM|[A-Z_]+_FILE|[A-Z_]+_URL)=.*/\1/p' .env 2>/dev/null | grep -vxE 'NOTIFY_URL|[A-Z]+_READ_URL' | paste -sd ' ' -)
         [ -z "$unused" ] || echo "compose: the stack does not use these lines of .env: $unused. It has servers and folders of its own, and reads no NAME_FILE" >&2
         ;;
 esac

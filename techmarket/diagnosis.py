@@ -92,7 +92,7 @@ def find_missing(diagnosis: Diagnosis, alias: str) -> Diagnosis:
     migrate, restore_source, restore = MISSING[diagnosis]
     if can_migrate(alias):
         return migrate
-    return restore_source if alias in settings.SOURCES else restore
+    return restore if alias in settings.WAREHOUSE else restore_source
 
 
 def refine_bad_password(alias: str) -> Diagnosis:
@@ -101,7 +101,7 @@ def refine_bad_password(alias: str) -> Diagnosis:
     if not config.get("PASSWORD"):
         return NO_PASSWORD
     has_tls = any(name.startswith("ssl") for name in config.get("OPTIONS", {}))
-    return BAD_PASSWORD if has_tls or alias not in settings.SOURCES else PASSWORD_OR_PLAIN
+    return BAD_PASSWORD if has_tls or alias in settings.WAREHOUSE else PASSWORD_OR_PLAIN
 
 
 def has_timed_out(cause: BaseException, alias: str) -> bool:
@@ -121,7 +121,7 @@ def has_timed_out(cause: BaseException, alias: str) -> bool:
     return False
 
 
-def database_message(code: str, alias: str, cause: object) -> Message:
+def database_message(code: str, alias: str, cause: object, **parameters: str) -> Message:
     config = settings.DATABASES[alias]
     # The control database may fail after the warehouse has committed: there we promise nothing.
     published = "" if alias == "default" else message("database.nothing_published")
@@ -133,6 +133,7 @@ def database_message(code: str, alias: str, cause: object) -> Message:
         variable=settings.VARIABLES[alias],
         detail=first_line(cause) if isinstance(cause, BaseException) else str(cause),
         published=published,
+        **parameters,
     )
 
 

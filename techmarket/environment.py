@@ -19,6 +19,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from techmarket import encryption
+from techmarket.batch_address import BatchAddress, parse_batch_address
 from techmarket.env_file import UNREPLACED, read_text_file
 from techmarket.installation import stop_if_incomplete
 from techmarket.options import SOCKET, decode, find_refused_variable, parse_options
@@ -208,6 +209,19 @@ class Environment:
         except encryption.BadEncryption as error:
             raise invalid(name, str(error), f"{example.replace('redis', 'rediss')}?{error.options}") from None
 
+    def batch_store(self, name: str, default: str, aws: Mapping[str, str]) -> BatchAddress | None:
+        """Return where batches are stored, with the keys of `aws`; None for the control database, where it is empty."""
+        example = "s3://bucket/prefix"
+        url = self.text(name, default, example)
+        if not url:
+            return None
+        if UNREPLACED.search(url):
+            raise invalid(name, "the address has $( or ${, which nothing has replaced", example)
+        try:
+            return parse_batch_address(url, aws)
+        except ValueError as error:
+            raise invalid(name, str(error), "file:///var/lib/techmarket/batches" if url.startswith("file:") else example) from None
+
     def database(self, name: str, embedded: Path, servers: str, elsewhere: bool = False) -> dict[str, Any]:
         """Return Django's settings for the database whose URL is in `name`, or for the SQLite file `embedded` without a URL.
 
@@ -239,6 +253,18 @@ class Environment:
             return encryption.configure_database(database, address.query, elsewhere)
         except encryption.BadEncryption as error:
             raise invalid(name, str(error), f"{example}?{error.options}") from None
+
+    def replica(self, name: str, source_name: str, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Return Django's settings for the replica of a source; nothing without a URL."""
+        example = "mysql://user:password@replica.example.com:3306/name"
+        if not self.text(name, "", example):
+            return {}
+        if source["ENGINE"] != ENGINES["mysql"]:
+            raise invalid(name, f"a SQLite file has no replica; name the server that this one copies in {source_name}", example)
+        replica = self.database(name, Path(), "mysql")
+        if replica["ENGINE"] != ENGINES["mysql"]:
+            raise invalid(name, "the address must begin with mysql://", example)
+        return replica
 
     def sqlite_file(self, name: str, address: SplitResult, example: str) -> dict[str, Any]:
         if address.netloc or not address.path.strip("/"):

@@ -39,10 +39,18 @@ class LockTimeout(Transient):
     """Another session holds a lock on the warehouse; nothing was published. Run it again when it has ended."""
 
 
-class RowsMoved(Transient):
-    """Rows moved from one slice to another while these were read. `tasks`: those that start over, so that the slices are read again."""
+class StartOver(Transient):
+    """What earlier tasks did has to be done again. `tasks`: those that start over."""
 
     tasks: Sequence[Any] = ()
+
+
+class RowsMoved(StartOver):
+    """Rows moved from one slice to another while these were read: the slices are read again."""
+
+
+class PreparedLost(StartOver):
+    """Tables that were prepared are gone."""
 
 
 class Terminal(EtlError):
@@ -89,6 +97,12 @@ class SessionLimit(Misconfigured):
 
 class ReadOnly(Misconfigured):
     """The warehouse does not take writes."""
+
+
+class ReplicaLags(Misconfigured):
+    """A replica is further behind its source than the setting allows."""
+
+    transient = True  # it may catch up until the next attempt
 
 
 class MarkAhead(Misconfigured):

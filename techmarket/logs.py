@@ -7,11 +7,27 @@ data are masked just before a line is written, whichever library wrote it.
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-import structlog
+
+@contextmanager
+def without_rich() -> Iterator[None]:
+    """Let structlog find no rich: it would import it for tracebacks, which are plain here. That is a tenth of what starting imports."""
+    if "rich" in sys.modules:
+        yield
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["rich"]
+
+
+with without_rich():
+    import structlog
 
 MASKED = "***"
 FIRST_KEYS = ("timestamp", "level", "event", "logger", "run", "task", "stage", "table")

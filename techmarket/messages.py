@@ -121,6 +121,14 @@ MESSAGES = {
         "{place}: max_allowed_packet is {found} bytes, less than a run's queries. Run `SET GLOBAL max_allowed_packet = {needed}` there, "
         "and set it in the server's configuration."
     ),
+    "database.no_gtid": _(
+        "{place}: {setting} is {found}, so the server does not number its transactions, and how far its replica is behind cannot be known. "
+        "Set it to ON there, or remove {variable}."
+    ),
+    "database.replica_lags": _(
+        "{place} is more than {seconds} s behind {source}, the most that ETL_MAX_REPLICA_LAG_SECONDS allows{published}. Start its "
+        "replication there or raise that setting, then run it again; without {variable} the source itself is read."
+    ),
     "database.too_large": _(
         "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
     ),
@@ -210,6 +218,7 @@ MESSAGES = {
     "run.rows_moved": _(
         "Rows of {table} moved to orders of another slice while they were read (id {ids}). Nothing was published. Run it again."
     ),
+    "run.prepared_lost": _("Tables that were prepared are gone ({slices}). Nothing was published. Run it again."),
     # The same without a promise, where the warehouse does not answer: apps/orchestration/publication.py.
     "run.publication_unknown": _(
         "{cause} The warehouse does not answer: whether this run was published is unknown. The ledger follows once it answers; "
@@ -244,6 +253,26 @@ MESSAGES = {
     "proof.published_meanwhile": _("Runs were published while the sources and the warehouse were compared. Start it again."),
     "batch.damaged": _("A landed batch does not match its checksum. Start a new run."),
     "batch.lost": _("The batches of this run are gone: a backup, which has none, was restored. Start a new run."),
+    "batch.gone": _("{place} no longer has a batch of this run, {object}. Start a new run."),
+    "batch.elsewhere": _(
+        "A batch of this run is in a batch store, and ETL_BATCH_URL is empty. Set it to the address that it had, or start a new run."
+    ),
+    # --- The batch store, ETL_BATCH_URL: apps/etl/store_errors.py ---
+    "store.place": _("batch store ({where})"),
+    "store.unreachable": _("{place} does not answer: {detail}. Start it, or correct ETL_BATCH_URL."),
+    "store.no_encryption": _("{place}: no encrypted connection: {detail}. Correct the server or ETL_BATCH_URL."),
+    "store.busy": _("{place} cannot answer now: {detail}. Run it again."),
+    "store.no_bucket": _("{place}: there is no such bucket. Create it, or correct ETL_BATCH_URL."),
+    "store.other_region": _("{place}: the bucket is in another region. Correct AWS_REGION, or ?region= in ETL_BATCH_URL."),
+    "store.bad_key": _("{place} refuses the key: {detail}. Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+    "store.denied": _(
+        "{place} denies access: {detail}. Allow the key to read, write, list and delete objects there, or correct AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY."
+    ),
+    "store.clock": _("{place} refuses the time of this machine: {detail}. Set its clock by NTP."),
+    "store.unwritable": _("{place} cannot be used: {detail}. Give this user the right to the folder, or correct ETL_BATCH_URL."),
+    "store.full": _("{place} is full: {detail}; nothing was published. Free space there, then run it again."),
+    "store.other": _("{place} refuses this: {detail}. Check the store, or correct ETL_BATCH_URL."),
     # --- Checks: apps/etl/checks.py ---
     "warehouse.not_a_number": _(
         "The warehouse has an amount that is not a number (NaN), so its sums are unknown. The list of fact_sales marks it with ⚠. "

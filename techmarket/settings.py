@@ -45,7 +45,9 @@ CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", "", "https://etl.exam
 # --- Databases: one alias per service, equal to the label of its Django app; `default` is the control database -------
 SOURCES = {"auth_db": "AUTH_DB_URL", "catalog_db": "CATALOG_DB_URL", "orders_db": "ORDERS_DB_URL", "payments_db": "PAYMENTS_DB_URL"}
 WAREHOUSE = {"default": "CONTROL_DB_URL", "dwh": "DWH_URL"}
-VARIABLES = WAREHOUSE | SOURCES
+PRIMARIES = WAREHOUSE | SOURCES
+# Replicas of sources, which runs and comparisons read instead; the alias of one is `orders_replica`.
+READ_VARIABLES = {alias: variable.replace("_DB_", "_READ_") for alias, variable in SOURCES.items()}
 # A URL may change these.
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "django.db.backends.sqlite3": {"timeout": 30},
@@ -77,8 +79,7 @@ def configure_database(alias: str) -> dict[str, Any]:
     """Return one entry of DATABASES. Tests on SQLite use files too, because a snapshot opens a second connection."""
     file = "control" if alias == "default" else alias.removesuffix("_db")
     servers = "mysql" if alias in SOURCES else "postgres"
-    config = env.database(VARIABLES[alias], VAR_DIR / f"{file}.sqlite3", servers)
-    config["OPTIONS"] = DEFAULT_OPTIONS[config["ENGINE"]] | config.get("OPTIONS", {}) | OPTIONS[config["ENGINE"]]
+    config = set_options(env.database(PRIMARIES[alias], VAR_DIR / f"{file}.sqlite3", servers))
     if config["ENGINE"].endswith("sqlite3"):
         config["TEST"] = {"NAME": str(VAR_DIR / "test" / f"{file}.sqlite3")}
     if config["ENGINE"].endswith("mysql"):
@@ -86,7 +87,18 @@ def configure_database(alias: str) -> dict[str, Any]:
     return config
 
 
-DATABASES = {alias: configure_database(alias) for alias in VARIABLES}
+def set_options(config: dict[str, Any]) -> dict[str, Any]:
+    return config | {"OPTIONS": DEFAULT_OPTIONS[config["ENGINE"]] | config.get("OPTIONS", {}) | OPTIONS[config["ENGINE"]]}
+
+
+DATABASES = {alias: configure_database(alias) for alias in PRIMARIES}
+REPLICAS = {}  # by alias of the source: the alias of its replica, where it has one
+VARIABLES = dict(PRIMARIES)
+for alias, variable in READ_VARIABLES.items():
+    if replica := env.replica(variable, SOURCES[alias], DATABASES[alias]):
+        REPLICAS[alias] = alias.replace("_db", "_replica")
+        VARIABLES[REPLICAS[alias]] = variable
+        DATABASES[REPLICAS[alias]] = set_options(replica) | {"TEST": {"MIRROR": alias}}
 DATABASE_ROUTERS = ["techmarket.routers.LabelRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 refuse_shared_databases(DATABASES, VARIABLES)
@@ -105,6 +117,8 @@ if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):
 # --- Runs ----------------------------------------------------------------------------------------------------------
 SHOP_TIME_ZONE = env.zone("SHOP_TIME_ZONE", "Europe/Kyiv")
 ETL_BATCH_ORDERS = env.number("ETL_BATCH_ORDERS", 20_000, 1, 1_000_000)
+ETL_SOURCE_CONNECTIONS = env.number("ETL_SOURCE_CONNECTIONS", 4, 1, 1000)
+ETL_MAX_REPLICA_LAG_SECONDS = env.number("ETL_MAX_REPLICA_LAG_SECONDS", 60, 1, 3600)
 ETL_PROCESSES = env.number("ETL_PROCESSES", min(4, os.cpu_count() or 1), 1, 64)
 ETL_OVERLAP_MINUTES = env.number("ETL_OVERLAP_MINUTES", 10, 0, 10_080)
 ETL_SWEEP_SECONDS = env.number("ETL_SWEEP_SECONDS", 10, 0, 86_400)
@@ -112,6 +126,14 @@ ETL_MAX_REJECTED_PERCENT = env.number("ETL_MAX_REJECTED_PERCENT", 5, 0, 100)
 ETL_MAX_DELETED_PERCENT = env.number("ETL_MAX_DELETED_PERCENT", 5, 0, 100)
 ETL_MAX_MONTH_PERCENT = env.number("ETL_MAX_MONTH_PERCENT", 10, 0, 100)
 ETL_KEEP_BATCHES_DAYS = env.number("ETL_KEEP_BATCHES_DAYS", 7, 0, 3650)
+# Of an S3 client; elsewhere they may be anybody's. Without keys it looks for them as AWS's programs do: a profile, a role.
+AWS = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"), "")
+if env.text("ETL_BATCH_URL", "", "s3://bucket/prefix").lower().startswith("s3:"):
+    AWS["AWS_ACCESS_KEY_ID"] = env.text("AWS_ACCESS_KEY_ID", "", "the key's id")
+    AWS["AWS_SECRET_ACCESS_KEY"] = env.text("AWS_SECRET_ACCESS_KEY", "", "the key itself")
+    AWS["AWS_SESSION_TOKEN"] = env.text("AWS_SESSION_TOKEN", "", "the token of a temporary key")
+    AWS["AWS_REGION"] = env.text("AWS_REGION", "", "eu-central-1")
+BATCH_STORE = env.batch_store("ETL_BATCH_URL", "", AWS)
 ETL_KEEP_DETAILS_DAYS = env.number("ETL_KEEP_DETAILS_DAYS", 365, 1, 36_500)
 ETL_HEARTBEAT_SECONDS = env.number("ETL_HEARTBEAT_SECONDS", 5, 1, 60)
 ETL_LOST_AFTER_SECONDS = env.number("ETL_LOST_AFTER_SECONDS", 30, 5, 3600)
@@ -201,9 +223,10 @@ if not DEBUG and METABASE_PASS in SEED_PASSWORDS:
 # --- Log: one line per event, on stderr, because stdout is for --json -------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
 passwords = [str(config.get("PASSWORD", "")) for config in DATABASES.values()] + [unquote(urlsplit(CELERY_BROKER_URL).password or "")]
+aws_secrets = [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
 # The loggers that report the progress and the end of a run.
 RUN_LOGGERS = ["apps.orchestration.outcome", "apps.orchestration.worker.loop"]
-LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, [SECRET_KEY, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords])
+LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, [SECRET_KEY, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *aws_secrets, *passwords])
 logs.configure_structlog(LOG_FORMAT)
 
 # --- Django --------------------------------------------------------------------------------------------------------

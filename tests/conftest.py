@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,3 +137,12 @@ def run_cli(tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    """An S3 server, tests.s3.S3, for all tests of a worker; each takes a bucket of its own."""
+    from tests.s3 import s3_server  # boto3 takes half a second, which only these tests need
+
+    with s3_server() as server:
+        yield server

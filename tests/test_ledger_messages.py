@@ -15,8 +15,8 @@ from techmarket.messages import MESSAGES, Message, load, message, store, transla
 
 # The same in every language: identifiers of the code, SQL, signals, units and file formats.
 NAMES = re.compile(
-    r"[a-z]+(_[a-z]+)+|`manage\.py [a-z_]+( --[a-z-]+( ([a-z]+|[0-9]+|\"[^\"]+\"))?)*`|\b(TechMarket|SQLite|id)\b|[A-Z]{3,}"
-    r"|`[^`]+`|\b(net|sku|email|id|ID|InnoDB|MariaDB|UTF8|ON)\b"
+    r"[a-z]+(_[a-z]+)+|`manage\.py [a-z_]+( --[a-z-]+( ([a-z]+|[0-9]+|\"[^\"]+\"))?)*`|\b(TechMarket|SQLite|id)\b|[A-Z]{3,}(_[A-Z]+)*"
+    r"|\?[a-z]+=|`[^`]+`|\b(net|sku|email|id|ID|InnoDB|MariaDB|UTF8|ON)\b"
 )
 
 

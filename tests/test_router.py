@@ -15,11 +15,16 @@ MODELS = {
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",
         "orchestration": (
             "Attempt Batch CheckResult DayProof Duty HostClock PaymentMismatch ScheduledRun "
-            "Reject RowCount Run Schedule StandingReject Task"
+            "Reject RowCount Run Schedule StandingReject Task TaskCount"
         ),
         "sessions": "Session",
     },
-    "dwh": {"dwh": "DimCategory DimCustomer DimDate DimEmployee DimProduct DimRegion FactSales LineCost Load OrderFingerprint Segment"},
+    "dwh": {
+        "dwh": (
+            "DimCategory DimCustomer DimDate DimEmployee DimProduct DimRegion FactSales LineCost Load OrderFingerprint Prepared "
+            "ReservedKey Segment"
+        )
+    },
     "auth_db": {"auth_db": "Credential Role Token User UserRole"},
     "catalog_db": {"catalog_db": "Category Product"},
     "orders_db": {"orders_db": "Customer Employee Order OrderItem Region"},

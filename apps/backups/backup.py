@@ -31,7 +31,7 @@ def make_backup(top: Path, progress: Progress = ignore_progress) -> tuple[Path, 
     reaper resolves after a restore; the other way round the ledger would name rows that the warehouse lacks.
     """
     began = format_now()
-    stores = {alias: get_store(alias) for alias in settings.DATABASES}
+    stores = {alias: get_store(alias) for alias in settings.PRIMARIES}
     programs = {alias: check_store(store) for alias, store in stores.items()}
     with folders.create_partial_folder(top) as folder:
         dumps = {alias: dump_store(store, programs[alias], folder, progress) for alias, store in stores.items()}

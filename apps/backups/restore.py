@@ -35,7 +35,7 @@ def check_backup(folder: Path, only: Sequence[str] = ()) -> Manifest:
     if unknown := [alias for alias in only if alias not in whole.databases]:
         raise Usage(f"{folder.name} does not contain {', '.join(unknown)}; it contains {', '.join(whole.databases)}.")
     chosen = {alias: dump for alias, dump in whole.databases.items() if alias in (only or whole.databases)}
-    if unconfigured := chosen.keys() - settings.DATABASES.keys():
+    if unconfigured := chosen.keys() - settings.PRIMARIES.keys():
         raise Misconfigured(f"{folder.name} contains {', '.join(sorted(unconfigured))}, which this version does not have.")
     for alias, dump in chosen.items():
         manifest.check_dump(folder, dump)

@@ -14,6 +14,7 @@ from techmarket.messages import Message, message
 
 NO_ROWS = message("rows.none")
 SHOWN_IDS = 5
+SHOWN_CHECKS = 3  # failed checks named in an error
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class Result:
 
 def describe_failure(result: Result) -> Message:
     return message("check.failed", table=result.table, name=result.name, expected=result.expected, observed=result.observed)
+
+
+def name_failures(failed: Sequence[Result]) -> list[Message]:
+    """Return what the first checks expected and observed, and how many more there are."""
+    named: list[Message] = [describe_failure(result) for result in failed[:SHOWN_CHECKS]]
+    if len(failed) > SHOWN_CHECKS:
+        named.append(message("check.more", count=len(failed) - SHOWN_CHECKS))
+    return named
 
 
 class Check(Protocol):
@@ -57,13 +66,20 @@ class FactScan:
     sums: Mapping[Message, tuple[Decimal, str]]  # expected, SQL
 
     def run(self, cursor: Any) -> list[Result]:
+        return self.judge(self.measure(cursor, self.table))
+
+    def measure(self, cursor: Any, table: str) -> list[Decimal]:
+        """Count and sum the rows of `table`, which has the fact's columns. Numbers of several tables may be added up."""
         counts = [f"COUNT(*) FILTER (WHERE {condition})" for condition in self.violations.values()]
         sums = [query for _, query in self.sums.values()]
-        cursor.execute(f"SELECT {', '.join(counts + sums)} FROM {self.table} WHERE {self.scope}")
-        row = cursor.fetchone()
-        results = [expect_none(name, self.table, int(count)) for name, count in zip(self.violations, row, strict=False)]
-        observed = zip(self.sums.items(), row[len(self.violations) :], strict=True)
-        return results + [expect_equal(name, self.table, expected, Decimal(str(value))) for (name, (expected, _)), value in observed]
+        cursor.execute(f"SELECT {', '.join(counts + sums)} FROM {table} WHERE {self.scope}")
+        return [Decimal(str(number)) for number in cursor.fetchone()]
+
+    def judge(self, numbers: Sequence[Decimal]) -> list[Result]:
+        counts, sums = numbers[: len(self.violations)], numbers[len(self.violations) :]
+        results = [expect_none(name, self.table, int(count)) for name, count in zip(self.violations, counts, strict=True)]
+        expectations = zip(self.sums.items(), sums, strict=True)
+        return results + [expect_equal(name, self.table, expected, observed) for (name, (expected, _)), observed in expectations]
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,11 @@ def warn(name: str, table: str, ids: Sequence[str], amount: Decimal | None = Non
 
 def unique(table: str, column: str) -> NoRows:
     return NoRows(message("check.unique", column=column), table, f"SELECT COUNT({column}) - COUNT(DISTINCT {column}) FROM {table}")
+
+
+def unique_key(fact: Fact, query: str) -> NoRows:
+    """Check the fact's key, which is not unique by itself where the fact is partitioned. `query` counts keys that several rows have."""
+    return NoRows(message("check.unique", column=fact.key), fact.table, query)
 
 
 def dimension_checks(loaded: Iterable[str]) -> list[Check]:

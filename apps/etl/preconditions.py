@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connections, transaction
 
 from apps.etl.checks import Result
+from apps.etl.replicas import read_position
 from apps.etl.tables import FACTS
 from techmarket.diagnosis import database_message, diagnosed, place
 from techmarket.errors import AccessDenied, Misconfigured, ReadOnly
@@ -125,13 +126,20 @@ def refuse_small_packets(cursor: Any, alias: str) -> Warnings:
     return ()
 
 
+def refuse_unnumbered_transactions(cursor: Any, alias: str) -> Warnings:
+    """How far a replica is behind is known by the numbers of its source's transactions alone."""
+    read_position(cursor)
+    return ()
+
+
 SERVER_PRECONDITIONS = (
     Precondition(settings.DATABASES, "", refuse_old_server),
     Precondition(OWN, "postgresql", refuse_other_encoding),
     Precondition(OWN, "postgresql", refuse_without_schema),
     Precondition(OWN, "postgresql", refuse_read_only),
     Precondition(OWN, "sqlite", refuse_read_only_file),
-    Precondition(tuple(settings.SOURCES), "mysql", refuse_small_packets),
+    Precondition(tuple(settings.DATABASES.keys() - settings.WAREHOUSE.keys()), "mysql", refuse_small_packets),
+    Precondition(tuple(settings.REPLICAS), "mysql", refuse_unnumbered_transactions),
 )
 
 # --- Our own tables ---

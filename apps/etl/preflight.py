@@ -15,6 +15,7 @@ from apps.etl.checks import NO_ROWS, Result, count_rows
 from apps.etl.declarations import Column, Kind, Source
 from apps.etl.interrupts import interruptible, kill_query
 from apps.etl.preconditions import WAREHOUSE, check_own_tables, check_server
+from apps.etl.replicas import read_alias
 from apps.etl.source_schema import FoundColumn, FoundTable, read_table, type_arguments, type_word
 from apps.etl.tables import FINGERPRINTED, SOURCES
 from techmarket.diagnosis import close, diagnosed, place
@@ -43,17 +44,20 @@ Fields = Mapping[str, "models.Field[Any, Any]"]  # by column
 
 
 def preflight() -> list[Result]:
-    """Check all databases. Return warnings; raise Misconfigured, AccessDenied or BadData with the cause and the next step."""
-    aliases = dict.fromkeys([*(source.alias for source in SOURCES.values()), *settings.WAREHOUSE])
-    warnings = [warning for alias in aliases for warning in [*check_server(alias), *check_database(alias)]]
-    for alias in settings.SOURCES:
+    """Check all databases that a run reads or writes. Return warnings; raise Misconfigured, AccessDenied or BadData with the cause and the
+    next step. A source that has a replica is asked for its transactions alone."""
+    aliases = dict.fromkeys([*(read_alias(source.alias) for source in SOURCES.values()), *settings.WAREHOUSE])
+    warnings = [warning for alias in settings.REPLICAS for warning in check_server(alias)]
+    warnings += [warning for alias in aliases for warning in [*check_server(alias), *check_database(alias)]]
+    for alias in settings.DATABASES.keys() - settings.WAREHOUSE.keys():
         close(alias)  # what follows reads in snapshots: these would be idle until the server ends them
     return warnings
 
 
 def check_database(alias: str) -> list[Result]:
     """Check the tables of one database, after `check_server`. Return warnings."""
-    warnings = [warning for source in SOURCES.values() if source.alias == alias for warning in check_source(source)]
+    sources = [source for source in SOURCES.values() if alias in (source.alias, read_alias(source.alias))]
+    warnings = [warning for source in sources for warning in check_source(source, alias)]
     if alias in settings.WAREHOUSE:
         warnings += check_own_tables(alias)
     if alias == WAREHOUSE:
@@ -61,14 +65,15 @@ def check_database(alias: str) -> list[Result]:
     return list(dict.fromkeys(warnings))  # a table that two targets read is looked at twice
 
 
-def check_source(source: Source) -> list[Result]:
-    with diagnosed(source.alias), connections[source.alias].cursor() as cursor, interruptible(stopper(cursor)):
+def check_source(source: Source, alias: str) -> list[Result]:
+    """Check a source's table in its own database or in its replica: `alias`."""
+    with diagnosed(alias), connections[alias].cursor() as cursor, interruptible(stopper(cursor)):
         # A query on the table itself: a missing grant, table or column each raises an error of its own.
         columns = needed_columns(source)
         cursor.execute(f"SELECT {', '.join(column.name for column in columns)} FROM {source.table} WHERE 1 = 0")
         table = read_table(cursor, source.table)
-        refuse_engine(source, table)
-        refuse_types(source, table, cursor.db.vendor)
+        refuse_engine(cursor, source, table)
+        refuse_types(cursor, source, table)
         refuse_large_integers(cursor, source, table)
         return list(find_warnings(cursor, source, table))
 
@@ -93,18 +98,18 @@ def has_window(source: Source) -> bool:
 # --- What is refused ---
 
 
-def refuse_engine(source: Source, table: FoundTable) -> None:
+def refuse_engine(cursor: Any, source: Source, table: FoundTable) -> None:
     """Two reads of a table without transactions may differ in one snapshot."""
     if not table.has_transactions:
-        raise Misconfigured(message("database.no_transactions", place=place(source.alias), table=source.table, engine=table.engine))
+        raise Misconfigured(message("database.no_transactions", place=place(cursor.db.alias), table=source.table, engine=table.engine))
 
 
-def refuse_types(source: Source, table: FoundTable, vendor: str) -> None:
+def refuse_types(cursor: Any, source: Source, table: FoundTable) -> None:
     for column in needed_columns(source):
         found = table.columns[column.name]
-        if not fits(found, column.kind, vendor):
-            where, expected = f"{source.table}.{column.name}", TYPES[column.kind][0]
-            raise SchemaDrift(message("database.other_type", place=place(source.alias), column=where, found=found.type, expected=expected))
+        if not fits(found, column.kind, cursor.db.vendor):
+            where, expected, database = f"{source.table}.{column.name}", TYPES[column.kind][0], place(cursor.db.alias)
+            raise SchemaDrift(message("database.other_type", place=database, column=where, found=found.type, expected=expected))
 
 
 def fits(found: FoundColumn, kind: Kind, vendor: str) -> bool:
@@ -124,7 +129,7 @@ def refuse_large_integers(cursor: Any, source: Source, table: FoundTable) -> Non
         if value is not None and value > LARGEST_INTEGER:
             where = f"{source.table}.{name}"
             raise BadData(
-                message("database.too_large", place=place(source.alias), column=where, value=str(value), greatest=str(LARGEST_INTEGER))
+                message("database.too_large", place=place(cursor.db.alias), column=where, value=str(value), greatest=str(LARGEST_INTEGER))
             )
 
 

@@ -22,7 +22,7 @@ class Session:
             self.id = {"pid": pid, "backend_start": started}
             # Without keepalives the session of a worker that lost its network keeps its locks for two hours, the kernel's default.
             for name, seconds in (("idle", 10), ("interval", 5), ("count", 3)):
-                cursor.execute("SELECT set_config(%s, %s, true)", [f"tcp_keepalives_{name}", str(seconds)])
+                cursor.execute("SELECT set_config(%s, %s, false)", [f"tcp_keepalives_{name}", str(seconds)])
 
     def stop(self) -> None:
         """Cancel the statement; at the second call end the session, since a stalled COPY ignores cancellation and every timeout.
@@ -38,11 +38,6 @@ class Session:
             with socket.socket(fileno=os.dup(self.connection.pgconn.socket)) as connection:
                 connection.shutdown(socket.SHUT_RDWR)
             end_session(self.id)
-
-    def close_if_lost(self) -> None:
-        """Close a lost connection inside the transaction: on leaving it, Django would wait for a new one to roll back with."""
-        if self.postgres and self.connection.closed:
-            connections["dwh"].close()
 
 
 def end_session(session: SessionId | None) -> None:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from apps.etl.declarations import Fact, Target
+from apps.etl.hashing import hash_values
 from apps.etl.slices import SEGMENT, Bounds, within
-from apps.etl.sums import Sums, add_up, hash_values, sum_by, to_columns
+from apps.etl.sums import Sums, add_up, sum_by, to_columns
 from apps.etl.tables import FACTS
 
 # 40 bits of a row's hash: the sum of a segment of any size fits 64.
@@ -38,10 +39,10 @@ def sum_dimension(cursor: Any, target: Target, bounds: Bounds) -> int:
     return int(cursor.fetchone()[0])
 
 
-def sum_facts(cursor: Any, fact: Fact, condition: str = "1 = 1") -> Sums:
-    """Return by segment the sum of the hashes of the fact's rows that meet `condition`: 1.3 s for 2.25 million."""
+def sum_facts(cursor: Any, fact: Fact, condition: str = "1 = 1", table: str = "") -> Sums:
+    """Return by segment the sum of the hashes of the fact's rows that meet `condition`: 1.3 s for 2.25 million. `table`: one like it."""
     row = hash_fact(cursor, fact, "t")
-    return sum_hashes(cursor, f"SELECT {fact.sliced_by} AS id, {row} AS hash FROM {fact.table} AS t WHERE {condition}")
+    return sum_hashes(cursor, f"SELECT {fact.sliced_by} AS id, {row} AS hash FROM {table or fact.table} AS t WHERE {condition}")
 
 
 def sum_hashes(cursor: Any, rows: str) -> Sums:
@@ -60,6 +61,11 @@ def star_recorded(cursor: Any, fact: Fact, condition: str) -> Iterator[None]:
     before = sum_facts(cursor, fact, condition)
     yield
     add_to_segments(cursor, sum_facts(cursor, fact, condition).minus(before))
+
+
+def clear_star(cursor: Any) -> None:
+    """Forget the sums of all segments, for facts that are built anew and add theirs."""
+    cursor.execute("UPDATE etl_segment SET star = 0")
 
 
 def record_star(cursor: Any, segments: Collection[int] | None = None) -> None:

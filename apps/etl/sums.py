@@ -1,7 +1,6 @@
 """Fingerprints of rows, summed by a key: an order's id, or its segment. Sums add up, so groups of rows can be compared first."""
 
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 
@@ -54,11 +53,6 @@ def align(values: Any, keys: Any, wanted: Any) -> Any:
     found = np.zeros(len(wanted), dtype=np.int64)
     found[np.searchsorted(wanted, keys)] = values
     return found
-
-
-def hash_values(*values: Any) -> int:
-    """Return a CRC-32, as a function for SQLite, which has none itself."""
-    return crc32(repr(values).encode("utf-8", "backslashreplace"))
 
 
 def segments_of(ids: Any) -> Any:

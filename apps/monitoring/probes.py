@@ -14,6 +14,7 @@ from datetime import timedelta
 from enum import Flag, auto
 from functools import partial
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import redis
 import structlog
@@ -24,14 +25,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from apps.etl.checks import describe_failure
 from apps.etl.preconditions import check_server, own_tables
 from apps.etl.preflight import check_database
+from apps.etl.replicas import catch_up
 from apps.orchestration import clock
 from apps.orchestration.duties import BEAT_MAX_SILENCE, DutyState, read_beat_sign, read_duties
 from apps.orchestration.hosts import wrong_clocks
 from apps.orchestration.models import DutyName, HostClock
+from techmarket.batch_address import BatchAddress
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed, place, server
 from techmarket.encryption import describe_encryption, describe_socket, find_tls_cause
-from techmarket.errors import AccessDenied, EtlError, Misconfigured, Unreachable
+from techmarket.errors import AccessDenied, EtlError, Misconfigured, ReplicaLags, Unreachable
 from techmarket.liveness import read_liveness_time
 from techmarket.migrations import require_migrations
 
@@ -39,6 +42,7 @@ log = structlog.get_logger()
 QUICK_DEADLINE_S = 3.0  # for all parts together; Kubernetes and Compose give a probe five
 CONNECTION_TIMEOUT_S = 5  # for one step of one probe: to connect, or to read an answer
 WORKER_REPLY_TIMEOUT_S = 1.5
+LAG_TIMEOUT_S = 5  # for which a replica may catch up
 NO_ANSWER = "It has not answered in time."
 UNEXPECTED = "An unexpected error."
 START = "Start one: `make run`, or `celery -A techmarket {part}`."
@@ -166,8 +170,30 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
         answer.migrated = True
         if detailed:
             answer.warnings += describe_skew(alias, answer.place)
+        if detailed and (source := find_source(alias)):
+            describe_lag(source, connection, answer)
         if detailed and alias == "default":
             answer.warnings += [describe_clock(each) for each in wrong_clocks().exclude(host=socket.gethostname())]
+
+
+def find_source(replica: str) -> str:
+    """Return the alias of the source of a replica; empty for any other database."""
+    return next((source for source, alias in settings.REPLICAS.items() if alias == replica), "")
+
+
+def describe_lag(source: str, replica: BaseDatabaseWrapper, answer: Answer) -> None:
+    """Add how long the replica took to have all that its source has. Raises ReplicaLags where a run would; warns where it would wait."""
+    limit_s = min(LAG_TIMEOUT_S, settings.ETL_MAX_REPLICA_LAG_SECONDS)
+    limit_waiting(source)
+    try:
+        with replica.cursor() as cursor:
+            answer.version += f", {catch_up(source, cursor, limit_s)[1]:.1f} s behind"
+    except ReplicaLags:
+        if limit_s == settings.ETL_MAX_REPLICA_LAG_SECONDS:
+            raise
+        answer.version += f", over {limit_s:.0f} s behind"
+        waits = f"a run waits for it for up to {settings.ETL_MAX_REPLICA_LAG_SECONDS} s"
+        answer.warnings.append(f"{answer.place}: warning: it is more than {limit_s:.0f} s behind {place(source)}; {waits}.")
 
 
 def describe_skew(alias: str, where: str) -> list[str]:
@@ -231,7 +257,25 @@ def find_warnings(alias: str) -> list[str]:
     return list(dict.fromkeys(f"{place(alias)}: warning: {describe_failure(warning)}." for warning in check_database(alias)))
 
 
-# --- Broker, workers, beat ---
+# --- Batch store, broker, workers, beat ---
+
+
+def find_batch_store(address: BatchAddress) -> str:
+    return f"batch store ({address.place})"
+
+
+def ask_batch_store(address: BatchAddress, answer: Answer, detailed: bool) -> None:
+    """Write, read and delete an object, as the preflight of a run does."""
+    from apps.etl.batch_store import connect  # with pyarrow, which the web process does not import: no request asks this probe
+
+    start = time.perf_counter()
+    connect(address).check(f"ping/{uuid4()}")
+    answer.latency_ms = milliseconds_since(start)
+    answer.rights = "write"
+
+
+def declare_batch_store(address: BatchAddress | None) -> list[Probe]:
+    return [Probe("batches", Use.PING, partial(ask_batch_store, address), partial(find_batch_store, address))] if address else []
 
 
 def find_broker() -> str:
@@ -358,7 +402,8 @@ def declare_database(name: str, uses: Use, alias: str) -> Probe:
 PROBES = (
     declare_database("control", ALWAYS, "default"),
     declare_database("dwh", ALWAYS, "dwh"),
-    *(declare_database(alias, Use.PING, alias) for alias in settings.SOURCES),
+    *(declare_database(alias, Use.PING, alias) for alias in (*settings.SOURCES, *settings.REPLICAS.values())),
+    *declare_batch_store(settings.BATCH_STORE),
     Probe("broker", ALWAYS, ask_broker, find_broker),
     Probe("workers", Use.PING, ask_workers),
     Probe("beat", Use.PING, ask_beat),

@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from apps.etl.tables import TARGETS, TOUCHED_ORDERS
+from apps.etl.tables import FACT_TABLES, TARGETS, TOUCHED_ORDERS
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.fields import MessageField
 from techmarket.errors import Cancelled, EtlError, Unexpected
@@ -35,6 +35,7 @@ class State(models.TextChoices):
 
 ACTIVE = (State.QUEUED, State.RUNNING)
 UNSUCCESSFUL = (State.FAILED, State.CANCELLED, State.LOST)
+UNFINISHED = (*ACTIVE, *UNSUCCESSFUL)  # of tasks. An index finds these states, but not "any but SUCCEEDED"
 
 
 class Mode(models.TextChoices):
@@ -48,7 +49,35 @@ class Stage(models.TextChoices):
     PLAN = "plan", _("Plan")
     EXTRACT = "extract", _("Extract")
     TRANSFORM = "transform", _("Transform")
+    PREPARE = "prepare", _("Prepare")
     LOAD = "load", _("Load")
+
+
+class Group(models.IntegerChoices):
+    """Groups of tasks, the most urgent first: reading the sources, to release them early; then dimensions, lest a large one be the last."""
+
+    PLAN = 0, _("Plan")
+    FACT_EXTRACT = 10, _("Extracts of facts")
+    DIMENSION_EXTRACT = 20, _("Extracts of dimensions")
+    DIMENSION_TRANSFORM = 30, _("Transforms of dimensions")
+    FACT_TRANSFORM = 40, _("Transforms of facts")
+    FACT_PREPARE = 50, _("Preparation of facts")
+    LOAD = 90, _("Load")
+
+    @classmethod
+    def of(cls, stage: str, subject: str) -> "Group":
+        kind = "" if not subject else "FACT_" if subject in FACT_TABLES else "DIMENSION_"
+        return cls[f"{kind}{stage.upper()}"]
+
+
+# What a task waits for, all of it declared here: every task of these groups,
+WAITS_FOR_GROUPS: dict[Group, tuple[Group, ...]] = {
+    Group.DIMENSION_EXTRACT: (Group.FACT_EXTRACT,),  # children before parents
+    Group.FACT_PREPARE: (Group.DIMENSION_TRANSFORM,),  # whose members and costs it looks up
+    Group.LOAD: tuple(group for group in Group if Group.PLAN < group < Group.LOAD),
+}
+# and the tasks of this stage whose slices are its own, or parts of its own.
+WAITS_FOR_SLICES: dict[Stage, Stage] = {Stage.TRANSFORM: Stage.EXTRACT, Stage.PREPARE: Stage.TRANSFORM}
 
 
 class Trigger(models.TextChoices):
@@ -94,8 +123,11 @@ class StateRow(models.Model):
         """Compare-and-set from one of the `old` states, and only while `where` holds. Return False where the row has changed meanwhile."""
         changed = type(self)._default_manager.filter(where, pk=self.pk, state__in=old).update(state=to, **fields)
         if changed:
-            self.refresh_from_db()
+            self.refresh()
         return bool(changed)
+
+    def refresh(self) -> None:
+        self.refresh_from_db()
 
     @property
     def is_active(self) -> bool:
@@ -230,13 +262,18 @@ class Run(StateRow):
         return "everything" in self.found
 
     @property
+    def reads_nothing(self) -> bool:
+        """Whether its plan has found no order to read."""
+        return "orders" in self.found and not any(self.found["orders"].values())
+
+    @property
     def has_lost_batches(self) -> bool:
         """Whether batches that its remaining tasks would read are gone: deleted after some days, or not in a restored backup."""
         succeeded = self.tasks.filter(state=State.SUCCEEDED)
         if not succeeded.filter(stage=Stage.PLAN).exists():
             return False
         if not self.reads_everything:
-            return not self.batches.filter(name=TOUCHED_ORDERS).exists()
+            return not self.reads_nothing and not self.batches.filter(name=TOUCHED_ORDERS).exists()
         subjects = [subject for subject, target in TARGETS.items() if target.sources]
         return succeeded.filter(stage=Stage.EXTRACT, subject__in=subjects, batches=None).exists()
 
@@ -247,7 +284,7 @@ class Run(StateRow):
 
     @property
     def has_unfinished_tasks(self) -> bool:
-        return self.tasks.exclude(state=State.SUCCEEDED).exists()
+        return self.tasks.filter(state__in=UNFINISHED).exists()
 
     def start(self) -> None:
         """Record that the first task was claimed; later claims change nothing."""
@@ -279,6 +316,10 @@ class Run(StateRow):
             self.refresh_from_db()
         return bool(requested)
 
+    def delete_tasks(self) -> None:
+        self.tasks.all().delete()
+        self.task_counts.all().delete()
+
     def requeue(self, executor: str, worker: str, **acceptance: str) -> bool:
         """Queue an unsuccessful run again: succeeded tasks stay as they are, the others start over with all their attempts.
 
@@ -289,7 +330,7 @@ class Run(StateRow):
         changes: dict[str, Any] = acceptance | {"finished_at": None, "started_at": None, "cause": "", "cause_kind": "", "cancelled_by": ""}
         if not self.transition(*UNSUCCESSFUL, to=State.QUEUED, heartbeat_at=Now(), executor=executor, worker=worker, **changes):
             return False
-        unfinished = self.tasks.exclude(state=State.SUCCEEDED)
+        unfinished = self.tasks.filter(state__in=UNFINISHED)
         unfinished.update(state=State.QUEUED, claim=None, attempt=0, not_before=None, message_sent_at=None)
         return True
 
@@ -301,7 +342,12 @@ class Task(StateRow):
     included, to `high`, excluded; either may be open.
     """
 
-    run = models.ForeignKey(Run, models.CASCADE, related_name="tasks", verbose_name=_("run"))
+    # Without an index of its own: two of those below begin with it.
+    run = models.ForeignKey(Run, models.CASCADE, related_name="tasks", verbose_name=_("run"), db_index=False)
+    group = models.SmallIntegerField(_("group"), choices=Group, default=Group.PLAN, help_text=_("lower numbers are claimed first"))
+    waits_for = models.IntegerField(
+        _("waits for"), default=0, help_text=_("how many unfinished tasks and counts of tasks it waits for; it may start at 0")
+    )
     stage = models.CharField(_("stage"), max_length=12, choices=Stage)
     subject = models.CharField(_("subject"), max_length=40, help_text=_("a table of the warehouse, or empty for the load of all"))
     low = models.BigIntegerField(_("low"), null=True, blank=True)
@@ -327,7 +373,16 @@ class Task(StateRow):
         ordering = ["id"]
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
-        indexes = [models.Index(fields=["run", "state"])]
+        indexes = [
+            # Whatever is claimed next is one entry of it.
+            models.Index(fields=["run", "state", "waits_for", "not_before", "group", "id"], name="task_ready"),
+            models.Index(fields=["run", "stage", "subject", "low"], name="task_slice"),
+            # Both small: of messages that are on their way, and of the tasks that workers execute now.
+            models.Index(
+                fields=["run", "message_sent_at"], condition=Q(state=State.QUEUED, message_sent_at__isnull=False), name="task_sent"
+            ),
+            models.Index(fields=["claim"], condition=Q(state=State.RUNNING), name="task_running"),
+        ]
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.stage, self.subject, self.slice]))
@@ -349,10 +404,24 @@ class Task(StateRow):
                 Attempt.objects.create(run_id=self.run_id, task=self, number=self.attempt, **copied)
         return changed
 
+    def refresh(self) -> None:
+        """Read the row again, and its run in the same query."""
+        self.refresh_from_db(from_queryset=Task.objects.select_related("run"))
+
     @property
     def labels(self) -> dict[str, Any]:
         """The fields of the task that log lines carry."""
         return {"run": self.run_id, "task": self.pk, "stage": self.stage, "table": self.subject, "slice": self.slice}
+
+    @property
+    def has_lost_batches(self) -> bool:
+        """Whether batches that it would read are gone. Of extracts and transforms a run has thousands: they look for their own only."""
+        if self.stage in (Stage.PREPARE, Stage.LOAD) or not self.run.reads_everything:
+            return self.run.has_lost_batches
+        if self.stage != Stage.TRANSFORM or not TARGETS[self.subject].sources:
+            return False
+        extracts = self.run.tasks.filter(stage=Stage.EXTRACT, subject=self.subject, low=self.low)
+        return extracts.filter(state=State.SUCCEEDED, batches=None).exists()
 
     @property
     def holds_claim(self) -> Q:
@@ -360,11 +429,11 @@ class Task(StateRow):
         return Q(claim=self.claim)
 
     def claim_for(self, worker: str) -> bool:
-        """Claim the task for one attempt, while its run is active. The claim is also the first heartbeat."""
+        """Claim the task for one attempt, while it waits for nothing and its run is active. The claim is also the first heartbeat."""
         return self.transition(
             State.QUEUED,
             # Not a join: PostgreSQL would look for the old state in a subquery, which the loser of a race does not evaluate again.
-            where=Q(run__in=Run.objects.filter(state__in=ACTIVE, cancelled_by="")),
+            where=Q(waits_for=0, run__in=Run.objects.filter(state__in=ACTIVE, cancelled_by="")),
             to=State.RUNNING,
             claim=uuid.uuid4(),
             worker=worker,
@@ -378,8 +447,39 @@ class Task(StateRow):
         )
 
     def succeed(self) -> bool:
-        """Record success, if this attempt still holds the claim."""
+        """Record success, if this attempt still holds the claim. At the end of the same transaction call `count_finished`."""
         return self.transition(State.RUNNING, to=State.SUCCEEDED, where=self.holds_claim, finished_at=Now())
+
+    def count_finished(self, rows: int = 0) -> None:
+        """Count the task as finished and the rows that it landed, and release the tasks that waited for it alone.
+
+        Workers that finish tasks of one table wait here for each other's commit, so this comes last.
+        """
+        self.count(-1, rows)
+
+    def count(self, unfinished: int, rows: int) -> None:
+        """Add -1 or 1 to the unfinished tasks, and rows to the landed ones. Whatever waits for it waits for one less, or one more.
+
+        The count of its table comes first: its lock keeps all others out until the commit.
+        """
+        counts = TaskCount.objects.filter(run=self.run_id, stage=self.stage, subject=self.subject)
+        counts.update(unfinished=F("unfinished") + unfinished, rows=F("rows") + rows)
+        for stage, earlier in WAITS_FOR_SLICES.items():
+            if self.stage == earlier:
+                self.in_slice_of(stage).update(waits_for=F("waits_for") + unfinished)
+        waiting = [group for group, groups in WAITS_FOR_GROUPS.items() if Group.of(self.stage, self.subject) in groups]
+        # The last one has finished, or is to be done again.
+        if waiting and counts.filter(unfinished=max(unfinished, 0)).exists():
+            Task.objects.filter(run=self.run_id, group__in=waiting).update(waits_for=F("waits_for") + unfinished)
+
+    def in_slice_of(self, stage: Stage) -> "models.QuerySet[Task]":
+        """Return the task of this stage on this slice, or on the larger one that it is part of: the last that begins no later."""
+        others = Task.objects.filter(run=self.run_id, stage=stage, subject=self.subject)
+        first = others.filter(low=None)
+        if self.low is None:
+            return first
+        begun = others.filter(low__lte=self.low).order_by("-low")
+        return Task.objects.filter(pk=Coalesce(Subquery(begun.values("pk")[:1]), Subquery(first.values("pk")[:1])))
 
     def retry_after(self, delay: timedelta, error: BaseException) -> bool:
         """Queue the task for another attempt in `delay`, if this attempt still holds the claim."""
@@ -396,9 +496,15 @@ class Task(StateRow):
         """Queue a succeeded task again, with all its attempts, and delete what it landed."""
         with transaction.atomic():
             queued = self.transition(State.SUCCEEDED, to=State.QUEUED, claim=None, attempt=0, message_sent_at=None)
+            if queued:
+                self.count(1, -self.landed_rows)
             for landed in (self.batches, self.row_counts, self.rejects, self.checks) if queued else ():
                 landed.all().delete()
         return queued
+
+    @property
+    def landed_rows(self) -> int:
+        return sum(self.batches.values_list("rows", flat=True))
 
     def end(self, error: BaseException, where: Q = ANY) -> bool:
         """Record that the attempt failed or was cancelled, and with it the task."""
@@ -419,12 +525,40 @@ class Task(StateRow):
 
     def confirm_published(self) -> None:
         """Record that a load succeeded after all: its row is in the warehouse, whatever state this one is in."""
-        others = [state for state in State if state != State.SUCCEEDED]
-        super().transition(*others, to=State.SUCCEEDED, finished_at=Now(), cause="", cause_kind="")
+        with transaction.atomic():
+            if super().transition(*UNFINISHED, to=State.SUCCEEDED, finished_at=Now(), cause="", cause_kind=""):
+                self.count_finished()
 
     def lose(self, cause: Message, where: Q = ANY) -> bool:
         """Record that the task's worker is gone and no other may take it."""
         return self.transition(State.RUNNING, to=State.LOST, where=where, finished_at=Now(), cause=cause, cause_kind=CauseKind.MACHINE)
+
+
+class TaskCount(models.Model):
+    """Tasks of one stage and table of a run: how many, how many are unfinished, and the rows that the finished ones landed.
+
+    It changes with the state of its tasks, in the same transaction. Once none is unfinished, the groups that wait for them are released.
+    """
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="task_counts", verbose_name=_("run"), db_index=False)
+    stage = models.CharField(_("stage"), max_length=12, choices=Stage)
+    subject = models.CharField(_("subject"), max_length=40)
+    tasks = models.IntegerField(_("tasks"))
+    unfinished = models.IntegerField(_("unfinished"))
+    rows = models.BigIntegerField(_("rows"), default=0)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("count of tasks")
+        verbose_name_plural = _("counts of tasks")
+        constraints = [models.UniqueConstraint(fields=["run", "stage", "subject"], name="one_count_per_stage_and_subject")]
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.stage, self.subject]))
+
+    @property
+    def finished(self) -> int:
+        return self.tasks - self.unfinished
 
 
 class Attempt(models.Model):
@@ -481,6 +615,14 @@ class Batch(models.Model):
     rows = models.BigIntegerField(_("rows"))
     checksum = models.BigIntegerField(_("checksum"), help_text=_("CRC-32 of the body"))
     body = models.BinaryField(_("body"))
+    object_name = models.CharField(
+        _("object"),
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("its name in the batch store; empty: the body is here"),
+    )
 
     class Meta:
         ordering = ["id"]

@@ -12,7 +12,7 @@ from apps.etl.slices import NO_ID
 from apps.etl.sums import NOTHING
 from apps.etl.tables import FACTS
 from apps.orchestration.batches import open_batch
-from apps.orchestration.models import Batch, Run, Stage
+from apps.orchestration.models import Batch, Run, Stage, Task
 from techmarket.errors import RowsMoved
 from techmarket.messages import message
 
@@ -37,8 +37,15 @@ def refuse_shared_rows(run: Run, fact: Fact, source: Source) -> None:
     shared, slices = find_shared(ids)
     if slices:
         error = RowsMoved(message("run.rows_moved", table=source.table, ids=", ".join(map(str, shared[:SHOWN_IDS]))))
-        error.tasks = [task for task in run.tasks.filter(subject=fact.table) if task.low in slices]
+        error.tasks = [task for task in run.tasks.filter(subject=fact.table) if any(holds(task, low) for low in slices)]
         raise error
+
+
+def holds(task: Task, low: int | None) -> bool:
+    """Return True if the slice that begins at `low` is the task's, or part of it."""
+    if low is None or task.low is None:
+        return task.low is None and (low is None or (task.stage == Stage.PREPARE and (task.high is None or low < task.high)))
+    return task.low <= low and (task.high is None or low < task.high)
 
 
 def read_row_ids(batch: Batch, source: Source) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from apps.orchestration.models import UNSUCCESSFUL, Batch, RowCount, Run, Stage, State, Task, failure_fields
+from apps.orchestration.models import UNSUCCESSFUL, Batch, RowCount, Run, Stage, State, Task, TaskCount, failure_fields
 from apps.orchestration.publication import doubt, find_load, is_in_doubt, is_unknown, settle_cause
 from apps.orchestration.results import document
 from apps.orchestration.signals import run_ended
@@ -33,7 +34,7 @@ def finish_run(run: Run) -> None:
         if run.dry_run:
             run.result = store(document(run))
             run.save(update_fields=["result"])
-            run.tasks.all().delete()
+            run.delete_tasks()
         else:
             from apps.orchestration.rejects import settle  # needs numpy and Arrow, with which the web process does not start
 
@@ -63,7 +64,7 @@ def end_run(run: Run, error: BaseException) -> None:
         log_end("run", run, error, run=run.pk, mode=run.mode)
         run_ended.send(Run, run=run)
     if run.dry_run:
-        run.tasks.all().delete()
+        run.delete_tasks()
 
 
 def has_begun_load(run: Run) -> bool:
@@ -153,4 +154,6 @@ def cancelled_by_person(run: Run) -> Cancelled:
 def delete_old_details() -> None:
     """Delete batches and details of old runs; the runs stay. Batches are needed to resume a run, details for a year of history."""
     Batch.objects.filter(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_BATCHES_DAYS)).delete()
-    Task.objects.filter(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_DETAILS_DAYS)).delete()
+    old = Q(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_DETAILS_DAYS))
+    Task.objects.filter(old).delete()
+    TaskCount.objects.filter(old).delete()

@@ -5,15 +5,18 @@ A run that is published settles them, in the transaction that records its succes
 
 from collections.abc import Iterable
 
-import numpy as np
+import structlog
 from django.db import connections
 from django.db.models.functions import Now
 
 from apps.etl.slices import NO_ID, inside
 from apps.etl.tables import FACT_TABLES
 from apps.orchestration.batches import read_touched_orders
-from apps.orchestration.models import RejectState, Run, Stage, StandingReject
+from apps.orchestration.models import Batch, RejectState, Run, Stage, StandingReject
 from apps.orchestration.standing import standing_rejects
+from techmarket.errors import EtlError
+
+log = structlog.get_logger()
 
 # Of rejects of the same row by several tasks of a run, the last one counts. An accepted row whose content changes is open again.
 UPSERT = """
@@ -58,11 +61,17 @@ def settle(run: Run, is_latest: bool = True) -> None:
 
 def find_read(run: Run, subject: str, rows: Iterable[tuple[int, int | None]]) -> Iterable[bool]:
     """Return for each reject whether the run has read its row again, or the place where it was."""
+    import numpy as np  # only where rejects stand: see worker/stages.py
+
     ids = np.array([NO_ID if slice_id is None else slice_id for _, slice_id in rows], dtype=np.int64)
     if subject in FACT_TABLES and not run.reads_everything:
-        if run.has_lost_batches:  # a backup was restored; a later run clears them
+        if run.reads_nothing:
             return [False] * len(ids)
-        return list(np.isin(ids, read_touched_orders(run)))
+        try:
+            return list(np.isin(ids, read_touched_orders(run)))
+        except (Batch.DoesNotExist, EtlError) as error:  # the run was published all the same; a later one clears them
+            log.warning("the orders that the run has read are unknown: no reject is cleared", run=run.pk, cause=str(error))
+            return [False] * len(ids)
     read = np.zeros(len(ids), dtype=bool)
     for low, high in run.tasks.filter(stage=Stage.TRANSFORM, batches__name=subject).values_list("low", "high"):
         read |= inside(ids, (low, high))

@@ -11,9 +11,10 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from apps.orchestration import clock
-from apps.orchestration.models import ACTIVE, UNSUCCESSFUL, Executor, Mode, Run, Stage, State, Task, Trigger
+from apps.orchestration.models import ACTIVE, UNSUCCESSFUL, Executor, Mode, Run, Stage, State, Trigger
 from apps.orchestration.outcome import cancelled_by_person, end_run, settle_publication
 from apps.orchestration.publication import is_in_doubt
+from apps.orchestration.ready import PlannedTask, save_tasks
 from apps.orchestration.window import Window
 from apps.orchestration.worker.delivery import send_ready_tasks
 from apps.orchestration.worker.presence import announce_process, worker_name
@@ -76,7 +77,7 @@ def start_run(
     try:
         with transaction.atomic():
             run = Run.objects.create(**fields)
-            Task.objects.create(run=run, stage=Stage.PLAN)
+            save_tasks(run, [PlannedTask(Stage.PLAN)])
     except IntegrityError:
         return create_skipped_run(fields)
     if queue:

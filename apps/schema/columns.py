@@ -147,6 +147,14 @@ EXAMPLES = {
     "star": "5318238404491",
     "fact": "fact_sales",
     "line_id": "31877",
+    "dimension": "dim_customer",
+    "member_id": "23",
+    "member_key": "24",
+    "low": "140001",
+    "high": "280001",
+    "relation": "fact_sales_212_140001",
+    "is_partition": "true",
+    "findings": '{"rows": 331204, "kopiykas": {"net_amount": 1250080000}}',
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from textwrap import wrap
 
+from apps.etl.tables import FACTS
 from apps.schema.tables import Column, Database, Table
 from apps.warehouse.kpi_sql import View
 from apps.warehouse.partition import create_only_partition, partition_by_range
@@ -26,6 +27,9 @@ def render_table(table: Table, database: Database) -> Iterator[str]:
     yield f"CREATE TABLE {database.quote_name(table.name)} ("
     width = max(len(column.name) for column in table.columns) + 2
     lines = [render_column(column, database, width) for column in table.columns] + [(clause, "") for clause in table.clauses]
+    if table.partitioned:
+        lines = [(definition.replace(" PRIMARY KEY", ""), comment) for definition, comment in lines]
+        lines.append((f"CONSTRAINT {table.name}_pkey PRIMARY KEY ({', '.join(partition_columns(table))})", ""))
     for number, (definition, comment) in enumerate(lines, 1):
         comma = "," if number < len(lines) else ""
         yield f"    {definition}{comma}{comment}"
@@ -34,6 +38,11 @@ def render_table(table: Table, database: Database) -> Iterator[str]:
         yield f"{create_only_partition(table.name)};"
     yield from (f"{index};" for index in table.indexes)
     yield ""
+
+
+def partition_columns(table: Table) -> tuple[str, ...]:
+    """Return the columns of a partitioned table's primary key: its own key, and the one by whose ranges its partition is partitioned."""
+    return table.key, next(fact.sliced_by for fact in FACTS if fact.table == table.name)
 
 
 def render_view(view: View) -> Iterator[str]:

@@ -13,8 +13,8 @@ MONEY: dict[str, Any] = {"max_digits": 24, "decimal_places": 2}
 class FactSales(models.Model):
     """Grain: one order line of a recognised sale (its order is paid or shipped). Money is UAH.
 
-    On PostgreSQL the table has a single partition. A first load fills and indexes a separate table, then attaches it as the partition
-    under one short lock; grants and views belong to the partitioned table and stay.
+    On PostgreSQL the table has one partition, the root, which has one for each range of order ids. A first load prepares these where nobody
+    looks and swaps a new root in under one short lock; grants and views belong to the table and stay.
     """
 
     order_item_id = models.BigIntegerField(_("order item id"), primary_key=True, help_text=_("natural key: order_items.id"))

@@ -7,6 +7,7 @@ from apps.warehouse.dimensions import DimCategory, DimCustomer, DimDate, DimEmpl
 from apps.warehouse.facts import FactSales, LineCost
 from apps.warehouse.fingerprints import OrderFingerprint, Segment
 from apps.warehouse.loads import Load
+from apps.warehouse.prepared import Prepared, ReservedKey
 
 __all__ = [
     "DimCategory",
@@ -19,5 +20,7 @@ __all__ = [
     "LineCost",
     "Load",
     "OrderFingerprint",
+    "Prepared",
+    "ReservedKey",
     "Segment",
 ]

@@ -16,6 +16,7 @@ from apps.warehouse.dimensions import DimProduct
 from tests.browser.axe import faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
 from tests.orchestration.conftest import schedules  # noqa: F401  fixture
+from tests.orchestration.harness import count_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 HARM = [
@@ -93,11 +94,13 @@ def test_progress_without_reloading(loaded_run: Run, page: Page, log_in: LogIn) 
     log_in(page, OPERATOR)
     run = Run.objects.create(mode=Mode.INCREMENTAL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     tasks = [Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region") for _ in range(4)]
+    count_tasks(run)
     page.goto("/admin/")
     page.evaluate("window.untouched = true")
     bar = page.get_by_role("progressbar", name="Progress")
     expect(bar).to_have_attribute("value", "0")
     Task.objects.filter(pk__in=[task.pk for task in tasks[:3]]).update(state=State.SUCCEEDED)
+    count_tasks(run)
     expect(bar).to_have_attribute("value", "75")
     Run.objects.filter(pk=run.pk).update(state=State.CANCELLED)
     expect(bar).to_have_count(0)

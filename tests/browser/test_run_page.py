@@ -14,6 +14,7 @@ from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, 
 from tests.browser.axe import faults as page_faults
 from tests.browser.conftest import DESKTOP, PHONE, LogIn, OpenPage
 from tests.browser.test_overview import HARM
+from tests.orchestration.harness import count_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST = "/admin/orchestration/run/"
@@ -36,6 +37,7 @@ def half_done(transactional_db: None) -> Run:
         Task.objects.create(
             run=run, stage=Stage.EXTRACT, subject="fact_sales", low=number, state=state, started_at=started, finished_at=ended, attempt=1
         )
+    count_tasks(run)
     task = run.tasks.earliest("pk")
     RowCount.objects.create(run=run, task=task, table="fact_sales", read=7, loaded=7, inserted=7)
     for number in range(40):
@@ -58,6 +60,7 @@ def test_a_run_is_followed_to_its_end_without_reloading(half_done: Run, page: Pa
     page.evaluate("window.scrollTo(0, 300)")
     stood = page.evaluate("[window.scrollY, document.querySelector('#run-checks').scrollTop]")
     half_done.tasks.update(state=State.SUCCEEDED, started_at=half_done.started_at, finished_at=timezone.now())
+    count_tasks(half_done)
     expect(status).to_contain_text("30 of 30 tasks done")
     expect(link).to_be_focused()
     assert page.evaluate("[window.scrollY, document.querySelector('#run-checks').scrollTop]") == stood == [300, 200]

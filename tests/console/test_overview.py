@@ -21,6 +21,7 @@ from apps.warehouse.facts import FactSales
 from apps.warehouse.kpis import read_months, read_totals
 from techmarket.formats import localize_count, localize_rounded_uah, localize_uah
 from tests.console.conftest import SignIn, page_text
+from tests.orchestration.harness import count_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 INDEX = "/admin/"
@@ -174,6 +175,7 @@ def test_progress_of_the_active_run(loaded_run: Run, sign_in: SignIn) -> None:
     run = Run.objects.create(mode=Mode.FULL, trigger=Trigger.CLI, requested_by="x", state=State.RUNNING)
     for number in range(4):
         Task.objects.create(run=run, stage=Stage.EXTRACT, subject="dim_region", state=State.SUCCEEDED if number else State.RUNNING)
+    count_tasks(run)
     text = get_now(client, seen=client.get(INDEX).context["edition"])
     assert f"Run {run.pk} (full)" in " ".join(text.content.decode().split()) and 'value="75"' in text.content.decode()
     assert "every 2s" in text.content.decode() and "HX-Refresh" not in text

@@ -460,7 +460,7 @@ def test_manifests_know_every_secret_and_no_other_setting() -> None:
     names = {name.removesuffix("_FILE") for name in named}
     assert names - example - {"WAIT_SECONDS", "WEB_CONCURRENCY"} == set()
     secret = {name for name in example if re.search("_URL|_KEY|_TOKEN|_PASS", name)}
-    assert secret - {name.removesuffix("_FILE") for name in named if name.endswith("_FILE")} == {"METABASE_URL"}
+    assert secret - {name.removesuffix("_FILE") for name in named if name.endswith("_FILE")} == {"METABASE_URL", "ETL_BATCH_URL"}
 
 
 @needs_kubectl

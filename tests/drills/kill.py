@@ -15,6 +15,7 @@ from django.db import connections
 
 from apps.orchestration import api
 from apps.orchestration.models import Run, State, Task
+from apps.warehouse.models import Prepared
 from tests.drills.harness import (
     TABLES,
     Program,
@@ -35,7 +36,19 @@ from tests.drills.harness import (
 
 MODES = ("full", "incremental")
 MAX_PAUSE_S = 3.0  # between two kills
-AIMS = ("", "", "", "plan", "extract", "transform", "load", "load")  # half of the kills wait for a worker at that stage
+# Seven of ten kills wait for a worker at that stage.
+AIMS = (
+    "",
+    "",
+    "",
+    "plan",
+    "extract",
+    "transform",
+    "prepare",
+    "prepare",
+    "load",
+    "load",
+)
 ROWS = "SELECT (to_jsonb(t) - 'run_id')::text FROM {} AS t ORDER BY 1"
 
 
@@ -52,6 +65,7 @@ def drill(times: int) -> Iterator[str]:
             not (wrong := twin.differences(MODES[runs % 2])),
             f"after run {runs + 1} the warehouse differs from an undisturbed run's: {wrong}",
         )
+        require(not (left := find_leftovers()), f"after run {runs + 1} tables of dead attempts are left: {left}")
         runs += 1
     require_nothing_left()
     yield f"{kills.done} kills over {runs} runs, {kills.active} while a run was active, held by the killed: {dict(kills.held)}"
@@ -62,6 +76,13 @@ def drill(times: int) -> Iterator[str]:
         return
     stop_all()
     yield f"with the settings' defaults: {recovery_by_default():.1f} s to the task queued again"
+
+
+def find_leftovers() -> list[str]:
+    """Return the tables of the warehouse that no model and no partition is."""
+    with connections["dwh"].cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND NOT relispartition AND relname ~ '^(fact|etl).*[0-9]'")
+        return [*(row[0] for row in cursor.fetchall()), *Prepared.objects.values_list("relation", flat=True)]
 
 
 class Kills:

@@ -8,9 +8,9 @@ from django.db import connections
 
 from apps.demo import shop
 from apps.etl.extract import snapshot
-from apps.etl.extract.facts import extract_fact, find_touched
+from apps.etl.extract.facts import extract_fact
 from apps.etl.extract.snapshot import MySQLSnapshot, open_snapshot
-from apps.etl.extract.survey import every_nth_id, open_order_snapshots, survey_everything
+from apps.etl.extract.survey import every_nth_id, find_touched, open_order_snapshots, survey_everything
 from apps.etl.tables import FACT_SALES, ORDERS, PRODUCTS, RAW_FINGERPRINTS
 from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Reject
@@ -116,7 +116,7 @@ def make_window(start: str, end: str | None = None) -> ChangeWindow:
 
 def find_touched_ids(window: ChangeWindow) -> set[int]:
     with open_order_snapshots() as snapshots:
-        return set(find_touched(snapshots, window).tolist())
+        return set(find_touched(snapshots, window))
 
 
 def test_a_window_touches_orders_through_all_three_tables(unchanged_shop: None) -> None:

@@ -10,6 +10,7 @@ from django.db import connections, transaction
 from apps.demo import changes, faults, shop
 from apps.etl.load.copying import create_stage
 from apps.etl.load.dimensions import FLAG_VANISHED
+from apps.etl.load.fact_changes import FactChanges
 from apps.etl.load.fact_merge import FactMerge
 from apps.etl.load.revenue import stage_unsold_orders
 from apps.etl.tables import FACT_SALES
@@ -317,11 +318,14 @@ def statements_of_a_merge(cursor: Any) -> list[str]:
         return execute(sql, *more)
 
     list(stage_unsold_orders(cursor, [], "etl_order"))
-    merge = FactMerge(cursor, FACT_SALES, 1, "1 = 1", (), ())
+    changes = FactChanges(cursor, FACT_SALES, "changed_fact_sales")
+    changes.create_temporary()
+    merge = FactMerge(cursor, changes, 1, 0)
     columns = ", ".join([FACT_SALES.key, *FACT_SALES.columns])
     cursor.execute(f"INSERT INTO {merge.changed} ({columns}) SELECT {columns} FROM fact_sales LIMIT 1")
     with cursor.db.execute_wrapper(record):
-        merge.finish()
+        merge.compare((), ())
+        merge.write()
     found = [sql for sql in statements if merge.changed in sql and "ANALYZE" not in sql]
     assert {sql.split()[0] for sql in found} >= {"UPDATE", "DELETE", "INSERT", "SELECT"}
     return found

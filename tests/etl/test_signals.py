@@ -6,7 +6,7 @@ from types import FrameType
 
 import pyarrow.csv as csv
 
-from apps.etl.extract import snapshot  # noqa: F401  sets whether Arrow handles signals
+from apps.etl.extract import columns  # noqa: F401  sets whether Arrow handles signals
 
 
 class Interrupted(io.BytesIO):

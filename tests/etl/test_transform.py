@@ -17,7 +17,6 @@ from apps.etl.batch import decode, encode
 from apps.etl.declarations import Fact, Kind, Source
 from apps.etl.extract.facts import is_fingerprinted
 from apps.etl.load.dimensions import date_keys
-from apps.etl.load.keys import Keys
 from apps.etl.tables import DIMENSIONS, EXTRACTION, FACT_TABLES, FACTS, ORDER_SOURCES, SNAPSHOT_ORDER, TARGETS
 from apps.etl.transform import calendar, registry
 from apps.etl.transform.allocation import allocate
@@ -144,40 +143,6 @@ def test_the_calendar_reaches_two_years_ahead() -> None:
 )
 def test_shop_dates_on_both_days_that_the_clocks_change(utc: str, day: str) -> None:
     assert shop_dates(np.array([utc], dtype="datetime64[us]"), "Europe/Kyiv").tolist() == [date.fromisoformat(day)]
-
-
-# --- Surrogate keys ---
-
-
-def test_keys_are_assigned_in_order_and_never_reused() -> None:
-    keys = Keys([(10, 2), (30, 5)])
-    assert keys.of(np.array([10, 30, 10])).tolist() == [2, 5, 2]
-    assert keys.add(np.array([40, 10, 20, 40])).tolist() == [20, 40]
-    assert keys.of(np.array([10, 20, 30, 40])).tolist() == [2, 6, 5, 7]
-    assert keys.add(np.array([40, 20])).tolist() == []
-    assert Keys([]).add(np.array([9, -9])).tolist() == [-9, 9]
-
-
-def test_lookup_handles_empty_known_and_new_keys() -> None:
-    keys = Keys([(10, 1)])
-    found, inferred = keys.lookup(pa.chunked_array([pa.array([10, None, 99], pa.int64()), pa.array([0, 99], pa.int64())]), empty=-2)
-    assert (found.to_pylist(), inferred.tolist()) == ([1, -2, 3, 2, 3], [0, 99])
-    found, inferred = Keys([]).lookup(pa.chunked_array([pa.array([None], pa.int64())]), empty=-1)
-    assert (found.to_pylist(), inferred.tolist()) == ([-1], [])
-
-
-@quick
-@given(waves=st.lists(st.lists(st.integers(-(2**62), 2**62), max_size=9), max_size=5))
-def test_keys_never_change_and_are_never_shared(waves: list[list[int]]) -> None:
-    keys, known = Keys([]), dict[int, int]()
-    for wave in waves:
-        naturals = np.array(wave, dtype=np.int64)
-        keys.add(naturals)
-        found = dict(zip(wave, keys.of(naturals).tolist(), strict=True))
-        assert all(found.get(natural, key) == key for natural, key in known.items())
-        known |= found
-    assert sorted(known.values()) == list(range(1, len(known) + 1))
-    assert keys.has(np.array([*known, 2**63 - 1])).tolist() == [True] * len(known) + [False]
 
 
 # --- Batches ---

@@ -274,8 +274,8 @@ def test_interrupt_between_two_steps(run: Run, place: str, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     targets: dict[str, tuple[Any, str]] = {
-        "execute": (loop, "execute_task"),
-        "claim": (loop.Task, "claim_for"),
+        "execute": (loop, "execute_claimed"),
+        "claim": (loop, "claim_next_task"),
         "land": (loop, "land"),
         "finish": (local, "finish_run"),
     }

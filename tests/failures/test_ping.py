@@ -48,6 +48,17 @@ def test_one_unreachable_server(shop: Shop, answers: bool) -> None:
     assert by_name["payments_db"]["migrated"] and by_name["orders_db"]["version"] == ""
 
 
+def test_ping_of_the_batch_store(shop: Shop) -> None:
+    folder = shop.folder / "batches"
+    env = {"ETL_BATCH_URL": f"file://{folder}"}
+    part = json.loads(shop.run("ping", "--json", env=env).stdout)["parts"][len(settings.DATABASES)]
+    assert (part["name"], part["place"], part["rights"], part["trouble"]) == ("batches", f"batch store (file://{folder})", "write", "")
+    assert not [each for each in folder.rglob("*") if each.is_file()]
+    folder.rename(shop.folder / "elsewhere")
+    folder.write_text("")
+    assert f"batch store (file://{folder}) cannot be used: File exists." in shop.run("ping", env=env).stderr
+
+
 def test_ping_before_migrate(run_cli: Cli) -> None:
     result = run_cli("ping")
     assert result.returncode == 4

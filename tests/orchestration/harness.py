@@ -6,10 +6,11 @@ from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
+from django.db.models import Count, Q
 from django.utils import timezone
 
-from apps.orchestration.models import Mode, Run, Stage, Task, Trigger
+from apps.orchestration.models import Mode, Run, Stage, State, Task, TaskCount, Trigger
 from apps.orchestration.requests import start_run
 from apps.orchestration.worker import tasks
 from apps.warehouse.models import FactSales, Load
@@ -53,6 +54,22 @@ class FakeBroker:
 def start_queued_run(mode: Mode = Mode.FULL, trigger: Trigger = Trigger.CLI, **options: Any) -> Run:
     """Start a run that workers are to execute."""
     return start_run(mode, trigger, "test", queue=True, **options)
+
+
+def finish(task: Task) -> None:
+    """Let the task succeed without executing it."""
+    assert task.claim_for("test")
+    with transaction.atomic():
+        assert task.succeed()
+        task.count_finished()
+
+
+def count_tasks(run: Run) -> None:
+    """Count the run's tasks as they are, where a test has made them or set their states by itself."""
+    run.task_counts.all().delete()
+    unfinished = Count("pk", filter=~Q(state=State.SUCCEEDED))
+    for counts in run.tasks.order_by().values("stage", "subject").annotate(tasks=Count("pk"), unfinished=unfinished):
+        TaskCount.objects.create(run=run, **counts)
 
 
 def fresh(row: Any) -> Any:

@@ -4,10 +4,11 @@ import time
 
 import pytest
 
+from apps.etl.load import publish as publishing
 from apps.orchestration import api
 from apps.orchestration.models import Mode, Run, Stage, State, Task, Trigger
 from apps.orchestration.requests import cancel_run
-from apps.orchestration.worker import stages, tasks
+from apps.orchestration.worker import tasks
 from apps.orchestration.worker.delivery import advance_run
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
@@ -85,15 +86,15 @@ def test_cancel_seen_first_by_the_commit_cancels_the_run(broker: FakeBroker, mon
 
 def test_cancel_after_the_commit_changes_nothing(fast_heartbeat: None, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A published run has succeeded, even if it was cancelled meanwhile."""
-    publish = stages.publish
+    publish = publishing.publish
 
-    def cancel_after_publish(request: stages.PublishRequest) -> object:
+    def cancel_after_publish(request: publishing.PublishRequest) -> object:
         published = publish(request)
         cancel_run(request.run_id, "olena", "wrong day")
         time.sleep(0.3)  # the heartbeat has seen it
         return published
 
-    monkeypatch.setattr(stages, "publish", cancel_after_publish)
+    monkeypatch.setattr(publishing, "publish", cancel_after_publish)
     run = start_queued_run()
     broker.deliver_all()
     assert fresh(run).state == State.SUCCEEDED and read_warehouse()[1] == 1

@@ -3,14 +3,16 @@
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import OperationalError
 from pytest_django.fixtures import Settings
 
+from apps.etl.load import publish as publishing
 from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Mode, Run, Stage, State, Task, Trigger
-from apps.orchestration.worker import local, stages, tasks
+from apps.orchestration.worker import loop, tasks
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from apps.sources.orders.models import OrderItem
@@ -44,14 +46,14 @@ def fail_stage(monkeypatch: pytest.MonkeyPatch, stage: Stage, times: int, error:
 
 
 def test_control_database_failure_between_tasks_names_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = local.ready_tasks
+    real = loop.claim_next_task
 
-    def fail_when_extracted(run: Run) -> list[Task]:
+    def fail_when_extracted(run: Run, *options: Any) -> Task | None:
         if run.tasks.filter(stage=Stage.EXTRACT, state=State.SUCCEEDED).exists():
             raise database_locked_error()
-        return real(run)
+        return real(run, *options)
 
-    monkeypatch.setattr(local, "ready_tasks", fail_when_extracted)
+    monkeypatch.setattr(loop, "claim_next_task", fail_when_extracted)
     run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     with pytest.raises(LockTimeout):
         api.execute_run(run)
@@ -198,14 +200,14 @@ def test_time_limit_between_tasks_fails_the_run(broker: FakeBroker) -> None:
 
 
 def test_load_succeeds_when_the_commit_reply_is_lost(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish = stages.publish
+    publish = publishing.publish
 
-    def publish_without_reply(request: stages.PublishRequest) -> object:
-        monkeypatch.setattr(stages, "publish", publish)
+    def publish_without_reply(request: publishing.PublishRequest) -> object:
+        monkeypatch.setattr(publishing, "publish", publish)
         publish(request)
         raise ConnectionLost
 
-    monkeypatch.setattr(stages, "publish", publish_without_reply)
+    monkeypatch.setattr(publishing, "publish", publish_without_reply)
     run = api.start_run(Mode.FULL, Trigger.CLI, "test")
     api.execute_run(run)
     assert fresh(run).state == State.SUCCEEDED and run.tasks.get(stage=Stage.LOAD).attempt == 1

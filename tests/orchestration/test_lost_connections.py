@@ -75,7 +75,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Stage, int],
     yield at
 
 
-@pytest.mark.parametrize("stage", [Stage.PLAN, Stage.EXTRACT, Stage.LOAD])
+@pytest.mark.parametrize("stage", [Stage.PLAN, Stage.EXTRACT, Stage.PREPARE, Stage.LOAD])
 @pytest.mark.parametrize("alias", ALIASES)
 def test_next_attempt_has_a_new_connection(small_shop: Any, cut: Any, fast_heartbeat: None, alias: str, stage: Stage) -> None:
     cuts = cut(alias, stage, attempts=2)
@@ -116,16 +116,16 @@ def test_ledger_that_is_lost_during_a_load_costs_no_attempt(small_shop: Any, mon
     settings.ETL_ATTEMPTS = 1
     own = stages.hold_claim
 
-    def hold(task: Task) -> Any:
+    def hold(task: Task, **options: Any) -> Any:
         end_sessions("default")
-        return own(task)
+        return own(task, **options)
 
     monkeypatch.setattr(stages, "hold_claim", hold)
     monkeypatch.setattr(Heartbeat, "beat", lambda self: None)
     assert api.run("full").state == State.SUCCEEDED
 
 
-@pytest.mark.parametrize("name", ["choose_task", "after"])
+@pytest.mark.parametrize("name", ["take_turn", "after"])
 def test_ledger_that_is_lost_between_two_tasks(small_shop: Any, monkeypatch: pytest.MonkeyPatch, fast_heartbeat: None, name: str) -> None:
     from apps.orchestration.worker.local import LocalWorker
 
@@ -145,16 +145,16 @@ def test_ledger_that_is_lost_between_two_tasks(small_shop: Any, monkeypatch: pyt
 
 def test_claim_whose_answer_is_lost(small_shop: Any, monkeypatch: pytest.MonkeyPatch, fast_heartbeat: None) -> None:
     """The ledger has the task as running, and the worker does not know it."""
-    own, lost = Task.claim_for, []
+    own, lost = loop.claim_next_task, []
 
-    def claim(self: Task, worker: str) -> bool:
-        claimed = own(self, worker)
-        if not lost:
-            lost.append(self.pk)
+    def claim(*arguments: Any) -> Task | None:
+        task = own(*arguments)
+        if task and not lost:
+            lost.append(task.pk)
             raise OperationalError("server closed the connection unexpectedly")
-        return claimed
+        return task
 
-    monkeypatch.setattr(Task, "claim_for", claim)
+    monkeypatch.setattr(loop, "claim_next_task", claim)
     run = api.run("full")
     assert run.state == State.SUCCEEDED and Task.objects.get(pk=lost[0]).attempt == 2
 
@@ -162,10 +162,10 @@ def test_claim_whose_answer_is_lost(small_shop: Any, monkeypatch: pytest.MonkeyP
 def test_ledger_that_stays_away_ends_the_worker(small_shop: Any, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     settings.ETL_LOST_AFTER_SECONDS = 0
 
-    def lost(self: Any) -> Any:
+    def lost(*arguments: Any) -> Any:
         raise InterfaceError("the connection is closed")
 
-    monkeypatch.setattr("apps.orchestration.worker.local.LocalWorker.choose_task", lost)
+    monkeypatch.setattr(loop, "claim_next_task", lost)
     run = api.start_run("full", "cli", "test")
     with pytest.raises(Exception, match="control database"):
         execute_run(run)

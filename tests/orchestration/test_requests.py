@@ -27,8 +27,8 @@ class SnapshotRecorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.aliases: list[str] = []
-        real = snapshot.open_snapshot
-        monkeypatch.setattr(snapshot, "open_snapshot", lambda alias: (self.aliases.append(alias), real(alias))[1])
+        real = snapshot.open_session
+        monkeypatch.setattr(snapshot, "open_session", lambda alias, wait: (self.aliases.append(alias), real(alias, wait))[1])
 
 
 def execute_run(mode: Mode = Mode.FULL, **options: Any) -> Run:
@@ -237,9 +237,11 @@ def test_batches_are_deleted_after_the_retention_period(settings: Settings) -> N
     old = execute_run()
     assert Batch.objects.filter(run=old).count() > 10
     Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=-5))
+    changes.apply(5, 1)
     new = execute_run()
     assert Batch.objects.filter(run=old).exists(), "five minutes too early"
     Run.objects.filter(pk=old.pk).update(finished_at=ago(days=settings.ETL_KEEP_BATCHES_DAYS, minutes=5))
+    changes.apply(5, 2)
     last = execute_run()
     assert set(Batch.objects.values_list("run", flat=True)) == {new.pk, last.pk}
     assert old.row_counts.exists() and old.tasks.count() >= new.tasks.count()
@@ -260,6 +262,7 @@ def test_run_of_a_restored_ledger_ends_without_its_batches(
 ) -> None:
     """A backup has no batches: a transform without them would take it for rows that have not changed, and publish."""
     execute_run()
+    changes.apply(20, 1)
     break_stage(monkeypatch, stage)
     run = start_queued_run(mode)
     broker.deliver_all()

@@ -4,25 +4,29 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from apps.demo import changes
+from apps.etl.load import publish as publishing
 from apps.etl.tables import DIMENSIONS, FACT_SALES
 from apps.orchestration import api
 from apps.orchestration.models import Batch, CheckResult, Mode, RowCount, Run, Stage, State, Task, Trigger
-from apps.orchestration.ready import ready_tasks
+from apps.orchestration.ready import claim_next_task, ready_tasks
 from apps.orchestration.requests import start_run
-from apps.orchestration.worker import local, stages, tasks
+from apps.orchestration.worker import loop, tasks
 from apps.orchestration.worker.heartbeat import Heartbeat
 from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.presence import worker_name
 from apps.orchestration.worker.stages import STAGES, Landed, Report
 from techmarket.errors import Cancelled, ClaimLost, TimedOut
-from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, run_concurrently, start_queued_run
+from techmarket.messages import message
+from tests.orchestration.harness import FakeBroker, ago, finish, fresh, read_warehouse, run_concurrently, start_queued_run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 
@@ -40,8 +44,8 @@ def test_duplicate_message_makes_one_attempt(broker: FakeBroker) -> None:
     for _ in range(100):
         if not (messages := broker.take_sent()):
             break
-        for message in messages + messages:
-            tasks.execute(message)
+        for each in messages + messages:
+            tasks.execute(each)
     assert fresh(run).state == State.SUCCEEDED
     assert set(run.tasks.values_list("attempt", flat=True)) == {1}
     assert run.row_counts.count() == run.row_counts.values("task", "table").distinct().count() > 0
@@ -86,13 +90,13 @@ def test_lost_claim_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.Mo
     changes.apply(20, 1)
     before = read_warehouse()
     run = start_queued_run()
-    load, publish = broker.deliver_until(Stage.LOAD), stages.publish
+    load, publish = broker.deliver_until(Stage.LOAD), publishing.publish
 
     def publish_late(request: object) -> object:
         Task.objects.filter(pk=load.pk).update(claim=uuid.uuid4(), worker="another")
         return publish(request)
 
-    monkeypatch.setattr(stages, "publish", publish_late)
+    monkeypatch.setattr(publishing, "publish", publish_late)
     tasks.execute(load.pk)
     assert read_warehouse() == before
     assert (fresh(load).state, fresh(load).worker) == (State.RUNNING, "another")
@@ -101,42 +105,48 @@ def test_lost_claim_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.Mo
 
 def test_load_of_a_failed_run_publishes_nothing(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     start_queued_run()
-    load, publish = broker.deliver_until(Stage.LOAD), stages.publish
+    load, publish = broker.deliver_until(Stage.LOAD), publishing.publish
 
     def publish_late(request: object) -> object:
         Run.objects.update(state=State.FAILED, cause="ended by another process")
         return publish(request)
 
-    monkeypatch.setattr(stages, "publish", publish_late)
+    monkeypatch.setattr(publishing, "publish", publish_late)
     tasks.execute(load.pk)
     assert read_warehouse() == ([], 0)
     assert Run.objects.get().cause == "ended by another process"
 
 
 def test_order_of_the_stages(broker: FakeBroker) -> None:
-    """Sales are extracted before any dimension; a transform waits for its slice; the load waits for all."""
+    """Sales are extracted before any dimension; then transforms, preparation and load, each after what it reads."""
     run = start_queued_run()
     assert [task.stage for task in ready_tasks(run)] == [Stage.PLAN]
     tasks.execute(broker.take_sent()[0])
     sales = run.tasks.filter(stage=Stage.EXTRACT, subject=FACT_SALES.table)
     first, second = sales
     calendar = run.tasks.get(stage=Stage.TRANSFORM, subject="dim_date")
-    assert set(ready_tasks(run)) == {first, second, calendar}
+    assert list(ready_tasks(run)) == [first, second, calendar]
 
-    Task.objects.filter(pk=first.pk).update(state=State.SUCCEEDED)
-    assert set(ready_tasks(run)) == {second, calendar, run.tasks.get(stage=Stage.TRANSFORM, subject=FACT_SALES.table, low=None)}
+    finish(first)
+    assert list(ready_tasks(run)) == [second, calendar, run.tasks.get(stage=Stage.TRANSFORM, subject=FACT_SALES.table, low=None)]
 
-    Task.objects.filter(pk=second.pk).update(state=State.SUCCEEDED)
+    finish(second)
     extracts = [task.subject for task in ready_tasks(run) if task.stage == Stage.EXTRACT]
     assert set(extracts) == {target.table for target in DIMENSIONS if target.sources}
 
     last = run.tasks.filter(stage=Stage.TRANSFORM).last()
     assert last
-    run.tasks.exclude(stage=Stage.LOAD).exclude(pk=last.pk).update(state=State.SUCCEEDED)
-    assert ready_tasks(run) == [last]
-    Task.objects.filter(pk=last.pk).update(state=State.RUNNING)
-    assert ready_tasks(run) == []
-    Task.objects.filter(pk=last.pk).update(state=State.SUCCEEDED)
+    while others := list(ready_tasks(run).exclude(pk=last.pk)):
+        assert others[0].stage != Stage.PREPARE
+        finish(others[0])
+    assert list(ready_tasks(run)) == [last]
+    assert last.claim_for("test") and list(ready_tasks(run)) == []
+    last.requeue(message("task.worker_died", worker="test"))
+    finish(last)
+    if connections["dwh"].vendor == "postgresql":
+        (prepare,) = ready_tasks(run)
+        assert (prepare.stage, prepare.low, prepare.high) == (Stage.PREPARE, None, None)
+        finish(prepare)
     assert [task.stage for task in ready_tasks(run)] == [Stage.LOAD]
 
 
@@ -164,17 +174,17 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def test_run_continues_after_overlooking_a_ready_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool worker ends the last transform between the query for ready tasks and the one for unfinished tasks."""
-    real, overlooked = ready_tasks, list[Task]()
+    """A pool worker ends the last transform between the claim and the query for unfinished tasks."""
+    real, overlooked = claim_next_task, list[Task]()
 
-    def overlook_load_once(run: Run) -> list[Task]:
-        tasks = real(run)
+    def overlook_load_once(run: Run, *options: Any) -> Task | None:
+        tasks = list(ready_tasks(run))
         if not overlooked and [task.stage for task in tasks] == [Stage.LOAD]:
             overlooked.extend(tasks)
-            return []
-        return tasks
+            return None
+        return real(run, *options)
 
-    monkeypatch.setattr(local, "ready_tasks", overlook_load_once)
+    monkeypatch.setattr(loop, "claim_next_task", overlook_load_once)
     run = start_run(Mode.FULL, Trigger.CLI, "test")
     execute_run(run)
     assert fresh(run).state == State.SUCCEEDED and overlooked

@@ -13,7 +13,6 @@ from apps.etl.slices import NO_ID, Bounds
 from apps.etl.sums import Sums, add_up, align, sum_by
 from apps.etl.tables import FINGERPRINTED, ORDER_SOURCES, RAW_FINGERPRINTS
 from apps.etl.transform.parse import parse
-from apps.etl.window import ChangeWindow
 
 # MySQL's range optimizer takes about 230 bytes for each id of an IN list and gives up at 8 MB.
 IDS_PER_QUERY = 5_000
@@ -56,16 +55,6 @@ def sum_rows(source: Source, batch: pa.Table) -> Sums:
 def slice_ids(column: pa.ChunkedArray) -> Any:
     """Return the ids of a raw column as a snapshot's `slice_id` does: NO_ID for what is no whole number."""
     return parse(column, integer(""))[0].fill_null(NO_ID).to_numpy()
-
-
-def find_touched(snapshots: Mapping[str, Snapshot], window: ChangeWindow) -> Any:
-    """Return the ids of the orders of which a row of any source changed in the window, also of those that no longer exist."""
-    found: set[int] = set()
-    for source in FINGERPRINTED:
-        snapshot = snapshots[source.alias]
-        query = f"SELECT DISTINCT {snapshot.slice_id(source)} FROM {source.table} WHERE {window.condition()}"
-        found.update(snapshot.read_integers(query, window.parameters()))
-    return np.array(sorted(found), dtype=np.int64)
 
 
 def read_rows(snapshot: Snapshot, source: Source, bounds: Bounds, ids: Any) -> pa.Table:

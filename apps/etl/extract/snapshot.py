@@ -11,24 +11,28 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import MySQLdb.cursors
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as csv
 from django.conf import settings
 from django.db import connections
 from MySQLdb.constants import FIELD_TYPE
 
 from apps.etl.declarations import Column, Kind, Source
+from apps.etl.extract.brake import take_place
+from apps.etl.hashing import hash_values
 from apps.etl.interrupts import interruptible, kill_query
-from apps.etl.slices import EVERYTHING, NO_ID, SEGMENT, Bounds, within
-from apps.etl.sums import NOTHING, Sums, add_up, hash_values, to_columns
+from apps.etl.replicas import catch_up, read_alias
+from apps.etl.slices import EVERYTHING, NO_ID, SEGMENT, Bounds, Slices, within
 from apps.etl.tables import SNAPSHOT_ORDER
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import Misconfigured
 from techmarket.sessions import open_mysql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from apps.etl.sums import Sums
 
 # 50 000 rows of seven columns are about 20 MB of Python objects for a moment.
 ROWS_PER_FETCH = 50_000
@@ -36,8 +40,6 @@ EXACT_KINDS = {Kind.INTEGER, Kind.FLAG, Kind.MONEY}
 # A row's fingerprint is the CRC-32 of the columns read, plus this: a sum of fingerprints tells the number of rows, too.
 ONE_ROW = 2**32
 FINGERPRINT = "fingerprint"  # the column of the rows that are read with theirs
-# Arrow's CSV reader catches SIGINT and SIGTERM itself, and loses 2 to 5 of 100 that arrive while it reads a small block.
-pa.enable_signal_handlers(False)
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -47,7 +49,7 @@ class Snapshot(Protocol):
     vendor: str
     clock: datetime  # the source's own, aware, taken inside the snapshot
 
-    def read(self, source: Source, condition: str = "", parameters: Sequence[Any] = (), fingerprint: bool = False) -> pa.Table: ...
+    def read(self, source: Source, condition: str = "", parameters: Sequence[Any] = (), fingerprint: bool = False) -> "pa.Table": ...
 
     def read_integers(self, query: str, parameters: Sequence[Any] = ()) -> list[int]: ...
 
@@ -57,7 +59,9 @@ class Snapshot(Protocol):
 
     def read_fingerprint(self, source: Source, condition: str = "") -> str: ...
 
-    def sum_fingerprints(self, source: Source, by_segment: bool, condition: str = "") -> Sums: ...
+    def read_fingerprints(self, source: Source, slices: Slices) -> list[str]: ...
+
+    def sum_fingerprints(self, source: Source, by_segment: bool, condition: str = "") -> "Sums": ...
 
     def slice_id(self, source: Source) -> str: ...
 
@@ -67,7 +71,10 @@ class Snapshot(Protocol):
 
 
 class SqlSnapshot:
-    """Run queries, and build columns once for every ROWS_PER_FETCH rows."""
+    """Run queries, and build columns once for every ROWS_PER_FETCH rows.
+
+    It is opened first and begun later: whoever needs several has a place at every source before the first snapshot is taken.
+    """
 
     vendor: str
     placeholder: str  # of the driver
@@ -79,10 +86,14 @@ class SqlSnapshot:
         self.connection = connection
         self.clock = datetime.now(UTC)  # of a file, which has the clock of its processes; a server is asked
 
+    def begin(self) -> Self:
+        """Take the snapshot, and the clock in it."""
+        raise NotImplementedError
+
     def select_list(self, source: Source, fingerprint: bool) -> str:
         raise NotImplementedError
 
-    def to_columns(self, rows: Rows, source: Source, fingerprint: bool) -> pa.Table:
+    def to_columns(self, rows: Rows, source: Source, fingerprint: bool) -> "pa.Table":
         """Turn fetched rows of `select_list` into columns."""
         raise NotImplementedError
 
@@ -113,27 +124,44 @@ class SqlSnapshot:
         named = f"{source.sliced_by} IN ({', '.join(str(each) for each in ids if each != NO_ID) or 'NULL'})"
         return f"({named} OR {self.names_no_id(source)})" if NO_ID in ids and source.sliced_by != "id" else named
 
-    def read(self, source: Source, condition: str = "", parameters: Sequence[Any] = (), fingerprint: bool = False) -> pa.Table:
+    def read(self, source: Source, condition: str = "", parameters: Sequence[Any] = (), fingerprint: bool = False) -> "pa.Table":
         """Return the rows of `source` that meet `condition`, SQL with a ? for each parameter; with their fingerprints, where wanted."""
+        from apps.etl.extract.columns import join
+
         query = f"SELECT {self.select_list(source, fingerprint)} FROM {source.table}{where(source, condition)}"
         with diagnosed(self.alias), without_garbage_collection():
             blocks = (self.to_columns(rows, source, fingerprint) for rows in self.fetch(query, parameters))
-            return pa.concat_tables([self.to_columns([], source, fingerprint), *blocks])
+            return join([self.to_columns([], source, fingerprint), *blocks])
 
     def read_fingerprint(self, source: Source, condition: str = "") -> str:
         """Return a text that changes if a row that meets `condition` is inserted, deleted or changed in a column that is read."""
         query = f"SELECT COUNT(*), COALESCE(SUM({self.fingerprint(source)}), 0) FROM {source.table}{where(source, condition)}"
         with diagnosed(self.alias):
             ((rows, total),) = next(self.fetch(query, ()))
-        return f"{source.table} {int(rows)} {int(total)}"
+        return spell_fingerprint(source, rows, total)
 
-    def sum_fingerprints(self, source: Source, by_segment: bool, condition: str = "") -> Sums:
+    def read_fingerprints(self, source: Source, slices: Slices) -> list[str]:
+        """Return the same of each of adjacent slices, in one pass: where `sliced_by` has no index, each slice alone reads the whole table.
+
+        For 100 000 accounts in five slices that were 150 ms, and are 35.
+        """
+        if slices == (EVERYTHING,):
+            return [self.read_fingerprint(source)]
+        number = " + ".join(f"({source.sliced_by} >= {low})" for low, _ in slices[1:])
+        query = f"SELECT {number}, COUNT(*), SUM({self.fingerprint(source)}) FROM {source.table}{where(source, '')} GROUP BY 1"
+        with diagnosed(self.alias):
+            found = {number: (rows, total) for rows_fetched in self.fetch(query, ()) for number, rows, total in rows_fetched}
+        return [spell_fingerprint(source, *found.get(number, (0, 0))) for number in range(len(slices))]
+
+    def sum_fingerprints(self, source: Source, by_segment: bool, condition: str = "") -> "Sums":
         """Return the sums of the rows' fingerprints by the id by which they are sliced, or by its segment."""
+        from apps.etl.extract.columns import rows_to_sums
+
         key = f"{self.slice_id(source)} {self.divide} {SEGMENT}" if by_segment else self.slice_id(source)
         total = f"CAST(SUM({self.fingerprint(source)} + {ONE_ROW}) AS {self.integer})"
         query = f"SELECT {key}, {total} FROM {source.table}{where(source, condition)} GROUP BY 1"
         with diagnosed(self.alias), without_garbage_collection():
-            return add_up([Sums(*to_columns(rows, 2)) for rows in self.fetch(query, ())])
+            return rows_to_sums(self.fetch(query, ()))
 
     def read_integers(self, query: str, parameters: Sequence[Any] = ()) -> list[int]:
         """Return the first column of a query that yields whole numbers, without NULLs."""
@@ -167,25 +195,40 @@ class MySQLSnapshot(SqlSnapshot):
 
     @classmethod
     @contextmanager
-    def opened(cls, alias: str) -> Iterator["MySQLSnapshot"]:
+    def opened(cls, source: str, wait: bool = True) -> Iterator["MySQLSnapshot"]:
+        """Open a session with a source, or with its replica, and wait for a place there. Raises NoPlace where it should not wait."""
+        alias = read_alias(source)
         connection = open_mysql(alias, conv=dict(cls.as_integers), use_unicode=False, cursorclass=MySQLdb.cursors.SSCursor)
         try:
             with interruptible(partial(kill_query, alias, connection.thread_id())):
-                yield cls(alias, connection)
+                take_place(connection, alias, wait)
+                yield cls(alias, connection, source)
         finally:
             # Neither commit nor close the cursor: both would first read an unread stream to its end.
             connection.close()
 
-    def __init__(self, alias: str, connection: Any):
+    def __init__(self, alias: str, connection: Any, source: str):
         super().__init__(alias, connection)
-        with diagnosed(alias):
+        self.source = source  # whose replica `alias` may be
+
+    def begin(self) -> Self:
+        with diagnosed(self.alias):
+            source_clock = self.catch_up() if self.alias != self.source else None
             self.command("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             level = self.command("SHOW VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')")[0][1]
             if level != b"REPEATABLE-READ":  # under any other level MySQL ignores CONSISTENT SNAPSHOT without an error
-                raise Misconfigured(f"{alias}: isolation level is {level.decode()} where REPEATABLE-READ was set.")
+                raise Misconfigured(f"{self.alias}: isolation level is {level.decode()} where REPEATABLE-READ was set.")
             clock = self.command("SELECT UTC_TIMESTAMP(6)")[0][0]
-            self.clock = datetime.fromisoformat(clock.decode()).replace(tzinfo=UTC)
+            self.clock = source_clock or datetime.fromisoformat(clock.decode()).replace(tzinfo=UTC)
+        return self
+
+    def catch_up(self) -> datetime:
+        """Wait for the replica, and return its source's clock: a replica's own may differ from that which dates the rows."""
+        cursor = self.connection.cursor()
+        clock, _ = catch_up(self.source, cursor)
+        cursor.close()
+        return clock
 
     def command(self, statement: str) -> Any:
         cursor = self.connection.cursor()
@@ -201,21 +244,20 @@ class MySQLSnapshot(SqlSnapshot):
         exact += [self.fingerprint(source)] if fingerprint else []
         return ", ".join([f"CONCAT_WS(',', {', '.join(exact)})", *(column.name for column in other_columns(source))])
 
-    def to_columns(self, rows: Rows, source: Source, fingerprint: bool) -> pa.Table:
-        exact, others = [column.name for column in exact_columns(source)], other_columns(source)
+    def to_columns(self, rows: Rows, source: Source, fingerprint: bool) -> "pa.Table":
+        from apps.etl.extract.columns import lines_to_columns
+
+        exact, others = ([column.name for column in columns] for columns in (exact_columns(source), other_columns(source)))
         exact += [FINGERPRINT] if fingerprint else []
-        first, *rest = zip(*rows, strict=True) if rows else [()] * (1 + len(others))
-        columns = dict(zip(exact, parse_integers(first, exact), strict=True))
-        columns |= {column.name: pa.array(values, pa.binary()) for column, values in zip(others, rest, strict=True)}
-        return pa.table({name: columns[name] for name in column_names(source, fingerprint)})
+        return lines_to_columns(rows, exact, others, column_names(source, fingerprint))
 
     def read_numbers(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Fetch one text per row, as `read` does."""
-        names = [str(number) for number in range(len(columns))]
+        from apps.etl.extract.columns import lines_to_numbers
+
         query = f"SELECT CONCAT_WS(',', {', '.join(columns)}) {rest}"
         with diagnosed(self.alias), without_garbage_collection():
-            blocks = [parse_integers([row[0] for row in rows], names) for rows in self.fetch(query, parameters)]
-        return [np.concatenate([NOTHING, *(block[at].to_numpy() for block in blocks)]) for at in range(len(columns))]
+            return lines_to_numbers(self.fetch(query, parameters), len(columns))
 
     def fingerprint(self, source: Source) -> str:
         """Numbers and instants have no comma; a text is represented by its own CRC-32, in its own character set."""
@@ -235,7 +277,7 @@ class SQLiteSnapshot(SqlSnapshot):
 
     @classmethod
     @contextmanager
-    def opened(cls, alias: str) -> Iterator["SQLiteSnapshot"]:
+    def opened(cls, alias: str, wait: bool = True) -> Iterator["SQLiteSnapshot"]:
         address = Path(connections[alias].settings_dict["NAME"]).absolute().as_uri()  # a path may have a # or a ?
         with diagnosed(alias):
             connection = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=30, isolation_level=None, check_same_thread=False)
@@ -249,25 +291,28 @@ class SQLiteSnapshot(SqlSnapshot):
         super().__init__(alias, connection)
         connection.text_factory = bytes
         connection.create_function("crc32", -1, hash_values, deterministic=True)
-        with diagnosed(alias):
-            connection.execute("BEGIN")
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first read takes the snapshot
+
+    def begin(self) -> Self:
+        with diagnosed(self.alias):
+            self.connection.execute("BEGIN")
+            self.connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first read takes the snapshot
         self.clock = datetime.now(UTC)
+        return self
 
     def select_list(self, source: Source, fingerprint: bool) -> str:
         columns = [f"CAST({column.name} AS TEXT)" for column in source.columns]
         return ", ".join(columns + ([self.fingerprint(source)] if fingerprint else []))
 
-    def to_columns(self, rows: Rows, source: Source, fingerprint: bool) -> pa.Table:
-        names = column_names(source, fingerprint)
-        columns = zip(*rows, strict=True) if rows else [()] * len(names)
-        kinds = [pa.int64() if name == FINGERPRINT else pa.binary() for name in names]
-        return pa.table({name: pa.array(values, kind) for name, values, kind in zip(names, columns, kinds, strict=True)})
+    def to_columns(self, rows: Rows, source: Source, fingerprint: bool) -> "pa.Table":
+        from apps.etl.extract.columns import values_to_columns
+
+        return values_to_columns(rows, column_names(source, fingerprint), [FINGERPRINT])
 
     def read_numbers(self, columns: Sequence[str], rest: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        from apps.etl.extract.columns import values_to_numbers
+
         with diagnosed(self.alias):
-            blocks = [to_columns(rows, len(columns)) for rows in self.fetch(f"SELECT {', '.join(columns)} {rest}", parameters)]
-        return [np.concatenate([NOTHING, *(block[at] for block in blocks)]) for at in range(len(columns))]
+            return values_to_numbers(self.fetch(f"SELECT {', '.join(columns)} {rest}", parameters), len(columns))
 
     def fingerprint(self, source: Source) -> str:
         return f"crc32({', '.join(f'CAST({column.name} AS BLOB)' for column in source.columns)})"
@@ -279,17 +324,28 @@ class SQLiteSnapshot(SqlSnapshot):
         return f"typeof({source.sliced_by}) <> 'integer'"
 
 
-def open_snapshot(alias: str) -> AbstractContextManager[Snapshot]:
+def open_session(alias: str, wait: bool = True) -> AbstractContextManager[SqlSnapshot]:
+    """Open a source for a snapshot that has not begun yet; an SQLite file has no brake and no replica."""
     kind = SQLiteSnapshot if settings.DATABASES[alias]["ENGINE"].endswith("sqlite3") else MySQLSnapshot
-    return kind.opened(alias)
+    return kind.opened(alias, wait)
 
 
 @contextmanager
-def open_snapshots(sources: Iterable[Source]) -> Iterator[Mapping[str, Snapshot]]:
-    """Open a snapshot of each database of `sources`, children before parents, and keep all of them open."""
+def open_snapshot(alias: str) -> Iterator[Snapshot]:
+    with open_session(alias) as session:
+        yield session.begin()
+
+
+@contextmanager
+def open_snapshots(sources: Iterable[Source], wait: bool = True) -> Iterator[Mapping[str, Snapshot]]:
+    """Take a snapshot of each database of `sources`, children before parents, and keep all of them open.
+
+    Raises NoPlace where a source has no place for another one and `wait` is false: whoever holds a place at it already must not wait.
+    """
     with ExitStack() as stack:
         aliases = sorted({source.alias for source in sources}, key=SNAPSHOT_ORDER.index)
-        yield {alias: stack.enter_context(open_snapshot(alias)) for alias in aliases}
+        sessions = {alias: stack.enter_context(open_session(alias, wait)) for alias in aliases}
+        yield {alias: session.begin() for alias, session in sessions.items()}
 
 
 def exact_columns(source: Source) -> list[Column]:
@@ -315,22 +371,13 @@ def column_names(source: Source, fingerprint: bool) -> list[str]:
     return [column.name for column in source.columns] + ([FINGERPRINT] if fingerprint else [])
 
 
+def spell_fingerprint(source: Source, rows: Any, total: Any) -> str:
+    return f"{source.table} {int(rows)} {int(total)}"
+
+
 def where(source: Source, condition: str) -> str:
     conditions = " AND ".join(f"({part})" for part in (source.where, condition) if part)
     return f" WHERE {conditions}" if conditions else ""
-
-
-def parse_integers(lines: Sequence[bytes], names: Sequence[str]) -> Sequence[pa.Array]:
-    """Parse lines of comma-separated whole numbers, empty for NULL, into columns of int64."""
-    if not lines:
-        return [pa.array([], pa.int64()) for _ in names]
-    table = csv.read_csv(
-        pa.py_buffer(b"\n".join(lines)),
-        csv.ReadOptions(column_names=names, use_threads=False),
-        csv.ParseOptions(quote_char=False),
-        csv.ConvertOptions(column_types=dict.fromkeys(names, pa.int64()), null_values=[""]),
-    )
-    return [column.combine_chunks() for column in table.columns]
 
 
 @contextmanager

@@ -7,23 +7,20 @@ warehouse add up at the same time.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 import numpy as np
-from django.db import connections
 
 from apps.etl.declarations import Source
 from apps.etl.extract.facts import chunks
 from apps.etl.extract.snapshot import Snapshot
-from apps.etl.interrupts import interruptible
+from apps.etl.extract.survey import Swept
 from apps.etl.slices import EVERYTHING, SEGMENT, Bounds, cut, inside, within
 from apps.etl.star import sum_star
 from apps.etl.sums import NOTHING, Sums, add_up, segment_bounds, sum_by, to_columns
 from apps.etl.tables import FACTS, ORDER_SOURCES
-from techmarket.diagnosis import diagnosed
+from apps.etl.warehouse import in_thread, in_warehouse
 
 # Segments that are compared at once: 262 144 orders, about half a second. The newest are always among those of an incremental run.
 SEGMENTS_PER_STEP = 256
@@ -36,24 +33,13 @@ ByColumn = Mapping[str, Sums]  # by column of etl_order
 Condition = Callable[[Snapshot, Source], str]
 
 
-@dataclass
-class Swept:
-    """What a sweep compared and found. `star`: the segments whose facts are not as they were written, and the orders in them."""
-
-    bounds: list[Bounds] = field(default_factory=list)
-    segments: int = 0
-    orders: Any = field(default_factory=lambda: NOTHING)
-    star: list[int] = field(default_factory=list)
-    star_orders: Any = field(default_factory=lambda: NOTHING)
-
-
 class Sweep:
     """A sweep in the snapshots of a plan. `known`: ascending ids of orders that will be read anyway, and need no finding."""
 
     def __init__(self, snapshots: Mapping[str, Snapshot], known: Any):
         self.snapshots = snapshots
-        self.known = known
-        self.swept = Swept()
+        self.known = np.array(known, dtype=np.int64)
+        self.swept = Swept(orders=NOTHING, star_orders=NOTHING)
 
     def everything(self) -> Swept:
         """Compare all orders with the sources, and all facts with what was written."""
@@ -140,22 +126,6 @@ def find_differing(one: ByColumn, other: ByColumn) -> Any:
 # --- The warehouse's side ---
 
 
-def in_warehouse[T](query: Callable[..., T], *arguments: Any) -> T:
-    """Call a function with a cursor of the warehouse, in any thread; `interrupt` stops it."""
-    with diagnosed("dwh"), connections["dwh"].cursor() as cursor:
-        connection = cursor.db.connection
-        with interruptible(connection.interrupt if cursor.db.vendor == "sqlite" else connection.cancel_safe):
-            return query(cursor, *arguments)
-
-
-def in_thread[T](query: Callable[..., T], *arguments: Any) -> T:
-    """Do the same in a thread that ends afterwards, and its connection with it."""
-    try:
-        return in_warehouse(query, *arguments)
-    finally:
-        connections.close_all()
-
-
 def find_steps(cursor: Any) -> list[Bounds]:
     """Return the ranges of ids to compare, in this order: the newest orders, then those that were proven the longest ago."""
     cursor.execute("SELECT segment, proven_at FROM etl_segment ORDER BY segment")
@@ -193,9 +163,3 @@ def find_changed_facts(cursor: Any) -> tuple[list[int], Any]:
         cursor.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} / {SEGMENT} IN ({', '.join(map(str, segments))})")
         orders.append(to_columns(cursor.fetchall(), 1)[0])
     return segments, np.unique(np.concatenate(orders))
-
-
-def find_due(cursor: Any, clock: datetime) -> Any:
-    """Return the ids of orders that were dated in the future when they were read, and are no longer."""
-    cursor.execute("SELECT order_id FROM etl_order WHERE look_again_at <= %s ORDER BY 1", [cursor.db.ops.adapt_datetimefield_value(clock)])
-    return to_columns(cursor.fetchall(), 1)[0]

@@ -1,5 +1,1 @@
-"""Clean batches into the warehouse: COPY to staging, set-based merge, checks, and one row of etl_load, in one transaction."""
-
-from apps.etl.load.publish import Published, PublishRequest, publish
-
-__all__ = ["PublishRequest", "Published", "publish"]
+"""Clean batches into the warehouse: prepared where no reader looks, then published in one transaction with checks and a row of etl_load."""

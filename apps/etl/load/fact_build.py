@@ -1,6 +1,10 @@
-"""Load an empty fact on PostgreSQL: fill a table of its own and swap it in as the fact's partition."""
+"""Load an empty fact on PostgreSQL: fill and index partitions of their own while nobody sees them, then attach them all at once.
 
-from itertools import chain, count
+A partition holds a range of order ids, as slices do. The fact has one partition by its key, for the whole range, the root, which in turn is
+partitioned by order id: so all of it can be replaced while grants, views and readers hang on the fact.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,103 +12,113 @@ import pyarrow as pa
 
 from apps.etl.counts import Written
 from apps.etl.declarations import Fact
-from apps.etl.load.copying import Block, analyze, copy_packed, pack
-from apps.etl.load.prepared import PreparedSlice
+from apps.etl.load.copying import analyze, copy_packed
+from apps.etl.load.partition_days import conditions, day_column
+from apps.etl.load.prepared import Findings, PreparedSlice
 from apps.etl.load.products import departed_costs, keep_costs
+from apps.etl.load.relations import PARTITIONS, add_foreign_keys, add_keys_and_indexes, create_like, find_free_name, select_from_catalog
 from apps.etl.load.revenue import NewRevenue, Revenue
 from apps.etl.slices import Bounds
-from apps.warehouse.partition import WHOLE_RANGE
-
-# PostgreSQL reaches a column by walking the row up to it, fast as long as every column before is fixed-width and not null: with amounts
-# and texts last, building indexes and foreign keys took a tenth less time.
-COLUMNS_BY_WIDTH = """
-SELECT format('%I %s', attname, format_type(atttypid, atttypmod)) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END FROM pg_attribute
-WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attlen < 0, NOT attnotnull, attlen DESC, attnum
-"""
-INDEXES = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = '{table}'::regclass AND NOT indisprimary"
-FOREIGN_KEYS = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f'"
-PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = '{table}'::regclass"
-# A table brings a type of its name with it.
-NAME_TAKEN = """
-SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = %(name)s AND relnamespace = current_schema()::regnamespace)
-    OR EXISTS (SELECT 1 FROM pg_type WHERE typname = %(name)s AND typnamespace = current_schema()::regnamespace)
-"""
-MAY_BUILD = """
-SELECT c.relkind = 'p' AND NOT EXISTS (SELECT 1 FROM {table}) AND pg_has_role(c.relowner, 'USAGE')
-    AND has_schema_privilege(c.relnamespace, 'CREATE')
-    AND NOT EXISTS (SELECT 1 FROM unnest(%s::regclass[]) AS dimension WHERE NOT has_table_privilege(dimension, 'REFERENCES'))
-    AND NOT EXISTS (
-        SELECT 1 FROM pg_inherits JOIN pg_class AS p ON p.oid = inhrelid WHERE inhparent = c.oid AND NOT pg_has_role(p.relowner, 'USAGE')
-    )
-FROM pg_class AS c WHERE c.oid = '{table}'::regclass
-"""
+from apps.etl.star import add_to_segments, sum_facts
+from apps.etl.sums import sum_by
+from apps.warehouse.partition import WHOLE_RANGE, partition_by_range
+from apps.warehouse.prepared import Prepared
 
 
-class FactBuild:
-    """Fill a new table, then add its keys and indexes, then swap it in: seven times cheaper than inserting into the indexed fact.
+class PartitionBuild:
+    """Fills one partition and makes all that the attachment asks for, so that it needs no look at the rows.
 
-    Readers wait only for the swap; grants and views belong to the partitioned table and stay.
+    Seven times cheaper than inserting into the indexed fact.
     """
 
-    def __init__(self, cursor: Any, fact: Fact, run_id: int):
+    def __init__(self, cursor: Any, fact: Fact, run_id: int, relation: str):
         self.cursor = cursor
         self.fact = fact
         self.run_id = run_id
-        self.table = find_free_name(cursor, f"{fact.table}_{run_id}")
-        self.written = Written()
-        self.new_revenue = NewRevenue(fact)
-        self.old_partitions = self.select_from_catalog(PARTITIONS)
-        cursor.execute(f"CREATE TABLE {self.table} ({', '.join(self.select_from_catalog(COLUMNS_BY_WIDTH))})")
+        self.relation = relation
+        self.months = NewRevenue(fact)
+        self.days: list[int] = []  # the first and the last of each slice
+        create_like(cursor, fact.table, relation)
 
-    def pack(self, rows: pa.Table) -> list[Block]:
+    def complete(self, rows: pa.Table) -> pa.Table:
+        """Return the rows with the run's id, and remember their days and revenue."""
+        days = rows[day_column(self.fact)].to_numpy()
+        self.days += [int(days.min()), int(days.max())]
         if self.fact.holds_revenue:
-            self.new_revenue.add(rows)
-        return pack(rows.append_column("run_id", pa.array(np.full(rows.num_rows, self.run_id))), binary=True)
+            self.months.add(rows)
+        return rows.append_column("run_id", pa.array(np.full(rows.num_rows, self.run_id)))
 
-    def add(self, prepared: PreparedSlice, bounds: Bounds) -> None:
-        copy_packed(self.cursor, self.table, prepared.blocks, options=", FREEZE")
-        self.written.staged += prepared.rows
-        self.written.inserted += prepared.rows
+    def fill(self, slices: Iterable[tuple[Bounds, PreparedSlice]]) -> Iterator[PreparedSlice]:
+        for _bounds, prepared in slices:
+            copy_packed(self.cursor, self.relation, prepared.blocks, options=", FREEZE")
+            yield prepared
 
-    def finish(self) -> Written:
-        self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    def finish(self, bounds: Bounds, has_members: bool) -> None:
+        """Add keys, indexes and statistics. `has_members`: all that the rows refer to have rows, so that foreign keys can be valid."""
+        cursor, relation, table = self.cursor, self.relation, self.fact.table
         if self.fact.has_product_columns:
-            keep_costs(self.cursor, self.table, self.fact.key, departed_costs(self.fact), "TRUE")
-        self.cursor.execute(f"ALTER TABLE {self.table} ADD PRIMARY KEY ({self.fact.key})")
-        for definition in self.select_from_catalog(INDEXES):
-            unique = "UNIQUE " if definition.startswith("CREATE UNIQUE") else ""
-            self.cursor.execute(f"CREATE {unique}INDEX ON {self.table}{definition[definition.index(' USING ') :]}")
-        for definition in self.select_from_catalog(FOREIGN_KEYS):
-            self.cursor.execute(f"ALTER TABLE {self.table} ADD {definition}")
-        analyze(self.cursor, self.table)
-        for partition in self.old_partitions:
-            self.cursor.execute(f"ALTER TABLE {self.fact.table} DETACH PARTITION {partition}")
-            self.cursor.execute(f"DROP TABLE {partition}")
-        self.cursor.execute(f"ALTER TABLE {self.fact.table} ATTACH PARTITION {self.table} {WHOLE_RANGE}")
-        return self.written
+            keep_costs(cursor, relation, self.fact.key, departed_costs(self.fact), "TRUE")
+        add_keys_and_indexes(cursor, table, relation)
+        if has_members:
+            add_foreign_keys(cursor, table, relation)
+        if checks := [f"ADD CHECK ({condition})" for condition in conditions(self.fact, bounds, self.days)]:
+            cursor.execute(f"ALTER TABLE {relation} {', '.join(checks)}")
+        analyze(cursor, relation)
+
+    def segments(self) -> dict[int, int]:
+        sums = sum_facts(self.cursor, self.fact, table=self.relation)
+        return dict(zip(sums.keys.tolist(), sums.values.tolist(), strict=True))
+
+
+class FactBuild:
+    """Puts the prepared partitions in the place of the empty fact's."""
+
+    def __init__(self, cursor: Any, fact: Fact, run_id: int, partitions: list[Prepared], findings: Findings):
+        self.cursor = cursor
+        self.fact = fact
+        self.partitions = partitions
+        self.findings = findings
+        self.root = find_free_name(cursor, f"{fact.table}_{run_id}")
+        self.written = Written(staged=findings.rows, inserted=findings.rows)
 
     @property
     def revenue(self) -> Revenue:
-        return self.new_revenue.revenue()
+        return NewRevenue(self.fact, self.findings.months).revenue()
 
-    def select_from_catalog(self, query: str) -> list[str]:
-        self.cursor.execute(query.replace("{table}", self.fact.table))
-        return [row[0] for row in self.cursor.fetchall()]
+    def write(self) -> Written:
+        """Join the partitions under one root. PostgreSQL validates the foreign keys that could not be made before, in a first load all."""
+        self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        create_like(self.cursor, self.fact.table, self.root, partition_by_range(self.fact.sliced_by))
+        add_keys_and_indexes(self.cursor, self.fact.table, self.root)
+        add_foreign_keys(self.cursor, self.fact.table, self.root)
+        for partition in self.partitions:
+            self.cursor.execute(f"ALTER TABLE {self.root} ATTACH PARTITION {partition.relation} {range_of(partition)}")
+        add_to_segments(self.cursor, sum_by(list(self.findings.segments), list(self.findings.segments.values())))
+        return self.written
+
+    def count_repeated(self) -> str:
+        """Return a query that counts the rows whose key several partitions have: only where their keys overlap, mostly nowhere."""
+        key = self.fact.key
+        ends = [
+            f"SELECT MIN({key}) AS low, MAX({key}) AS high, {number} AS n FROM {each.relation}"
+            for number, each in enumerate(self.partitions)
+        ]
+        self.cursor.execute(
+            f"WITH ends AS ({' UNION ALL '.join(ends)}) SELECT MIN(GREATEST(a.low, b.low)), MAX(LEAST(a.high, b.high)) "
+            "FROM ends AS a JOIN ends AS b ON a.n < b.n AND a.low <= b.high AND b.low <= a.high"
+        )
+        low, high = self.cursor.fetchone()
+        overlap = "FALSE" if low is None else f"{key} BETWEEN {low} AND {high}"
+        return f"SELECT COUNT(*) - COUNT(DISTINCT {key}) FROM {self.root} WHERE {overlap}"
+
+    def swap_in(self) -> None:
+        for old in select_from_catalog(self.cursor, PARTITIONS, self.fact.table):
+            self.cursor.execute(f"ALTER TABLE {self.fact.table} DETACH PARTITION {old}")
+            self.cursor.execute(f"DROP TABLE {old}")
+        self.cursor.execute(f"ALTER TABLE {self.fact.table} ATTACH PARTITION {self.root} {WHOLE_RANGE}")
 
 
-def find_free_name(cursor: Any, name: str) -> str:
-    """Return `name`, with a number where the schema has it: another's copy, or a partition of a run from before the control database was
-    created anew and counted from 1 again."""
-    for free in chain([name], (f"{name}_{number}" for number in count(2))):
-        cursor.execute(NAME_TAKEN, {"name": free})
-        if not cursor.fetchone()[0]:
-            break
-    return free
-
-
-def may_build(cursor: Any, fact: Fact) -> bool:
-    """Return True if the fact is empty and partitioned and the user may put a new table in its place. A merge needs fewer rights."""
-    if cursor.db.vendor != "postgresql":
-        return False
-    cursor.execute(MAY_BUILD.format(table=fact.table), [sorted({*fact.dimension_keys.values()})])
-    return bool(cursor.fetchone()[0])
+def range_of(partition: Prepared) -> str:
+    low = "MINVALUE" if partition.low is None else partition.low
+    high = "MAXVALUE" if partition.high is None else partition.high
+    return f"FOR VALUES FROM ({low}) TO ({high})"

@@ -1,86 +1,76 @@
-"""Clean batches of a fact into its table: a new table where the fact is empty, else a merge of what differs."""
+"""Clean batches of a fact as rows of its table: surrogate keys, product columns, integers of the columns' widths."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from django.apps import apps
 from django.db import models
 
-from apps.etl.counts import Written
 from apps.etl.declarations import Fact
-from apps.etl.load.copying import analyze, copy, create_stage, fit_integers
-from apps.etl.load.dimensions import Dimensions
-from apps.etl.load.fact_build import FactBuild, may_build
-from apps.etl.load.fact_merge import FactMerge
-from apps.etl.load.prepared import FactWriter, PreparedSlice
-from apps.etl.load.products import Products, update_product_columns
+from apps.etl.load.copying import fit_integers, pack
+from apps.etl.load.dimensions import Inferred
+from apps.etl.load.keys import DimensionKeys
+from apps.etl.load.prefetch import prefetch
+from apps.etl.load.prepared import PreparedSlice
+from apps.etl.load.products import Products
 from apps.etl.metadata import get_metadata
 from apps.etl.slices import Bounds
-from apps.etl.tables import DIM_DATE, FACT_TABLES, ORDER_FINGERPRINTS, TOUCHED_ORDERS
+from apps.etl.tables import DIM_DATE, DIM_PRODUCT, FACT_TABLES
 
 MODELS: dict[str, type[models.Model]] = {
     model._meta.db_table: model for model in apps.get_app_config("dwh").get_models() if model._meta.db_table in FACT_TABLES
 }
+Complete = Callable[[pa.Table], pa.Table]
+# The run's clean batches of a table, or TOUCHED_ORDERS, with the slices' bounds.
+Batches = Callable[[str], Iterable[tuple[Bounds, pa.Table]]]
 
-TOUCHED_STAGE = f"stage_{TOUCHED_ORDERS}"
+
+def unchanged(rows: pa.Table) -> pa.Table:
+    return rows
 
 
-class FactLoader:
-    """Turns the clean batches of one fact into its rows and writes them in the way that fits."""
+class FactRows:
+    """Converts the clean batches of one fact."""
 
-    def __init__(
-        self,
-        cursor: Any,
-        fact: Fact,
-        run_id: int,
-        dimensions: Dimensions,
-        scope: str,
-        rejected: Iterable[int],
-        standing: Iterable[int],
-    ):
+    def __init__(self, cursor: Any, fact: Fact, keys: DimensionKeys, batches: Batches):
+        """Read what is looked up, of the warehouse and of the dimensions that the run is going to publish."""
         self.cursor = cursor
         self.fact = fact
-        self.run_id = run_id
-        self.dimensions = dimensions
-        self.products = Products(cursor) if fact.has_product_columns else None
-        self.writer: FactWriter = (
-            FactBuild(cursor, fact, run_id) if may_build(cursor, fact) else FactMerge(cursor, fact, run_id, scope, rejected, standing)
-        )
+        self.keys = keys
+        self.keys.read(reference.dimension for reference in fact.references)
+        self.products: Products | None = None
+        if fact.has_product_columns:
+            self.keys.read(reference.dimension for reference in DIM_PRODUCT.references)
+            self.products = Products(cursor, keys, (batch for _, batch in batches(DIM_PRODUCT.table)))
 
-    def prepare(self, clean: pa.Table) -> PreparedSlice:
-        """Make a slice ready without the database, so that another slice may be written at the same time."""
+    def convert_all(
+        self, slices: Iterable[tuple[Bounds, pa.Table]], complete: Complete = unchanged
+    ) -> Iterator[tuple[Bounds, PreparedSlice]]:
+        """Yield the slices ready for COPY; on PostgreSQL one is made while the one before is written. `complete` returns the final rows."""
+        converted = ((bounds, self.convert(clean, complete)) for bounds, clean in slices)
+        return prefetch(converted) if self.cursor.db.vendor == "postgresql" else converted
+
+    def convert(self, clean: pa.Table, complete: Complete = unchanged) -> PreparedSlice:
         if not clean.num_rows:
             return PreparedSlice()
-        dates = [clean[reference.natural] for reference in self.fact.references if reference.dimension == DIM_DATE.table]
-        years = set().union(*(self.dimensions.add_missing_years(column) for column in dates))
-        references, inferred = self.dimensions.look_up(self.fact, clean)
+        references, inferred = self.keys.look_up(self.fact, clean)
         attributes = {name: clean[name] for name in (self.fact.key, *self.fact.attributes)}
-        columns = attributes | references | self.product_columns(clean, references, inferred)
-        blocks = self.writer.pack(fit_integers(pa.table(columns), MODELS[self.fact.table]))
+        rows = fit_integers(pa.table(attributes | references | self.product_columns(clean, references)), MODELS[self.fact.table])
         kopiykas = {each.column: int(get_metadata(clean, each.column)) for each in self.fact.reconciliations}
-        return PreparedSlice(blocks, inferred, years, kopiykas)
+        blocks = pack(complete(rows), binary=self.cursor.db.vendor == "postgresql")
+        return PreparedSlice(blocks, Inferred(dict_of_sets(inferred), self.years(clean)), kopiykas)
 
-    def product_columns(self, clean: pa.Table, references: dict[str, pa.Array], inferred: dict[str, Any]) -> dict[str, pa.Array]:
+    def product_columns(self, clean: pa.Table, references: dict[str, pa.Array]) -> dict[str, pa.Array]:
         if not self.products:
             return {}
-        self.products.add_inferred(self.dimensions.keys["dim_product"].of(inferred["dim_product"]))
         return self.products.columns(references["product_key"], clean["quantity"].combine_chunks(), clean["net_amount"].combine_chunks())
 
-    def add(self, prepared: PreparedSlice, bounds: Bounds) -> None:
-        self.dimensions.extend_calendar(prepared.years)
-        self.dimensions.insert_inferred(prepared.inferred)
-        self.writer.add(prepared, bounds)
-
-    def finish(self) -> Written:
-        written = self.writer.finish()
-        if self.fact.has_product_columns:
-            written.derived = update_product_columns(self.cursor, self.fact, self.dimensions.changed_products, self.run_id)
-        return written
+    def years(self, clean: pa.Table) -> set[int]:
+        columns = [clean[reference.natural] for reference in self.fact.references if reference.dimension == DIM_DATE.table]
+        return {int(year) + 1970 for column in columns for year in np.unique(column.to_numpy().astype("datetime64[Y]").astype(int))}
 
 
-def stage_touched_orders(cursor: Any, batches: Iterable[pa.Table]) -> None:
-    create_stage(cursor, TOUCHED_STAGE, ORDER_FINGERPRINTS, ["order_id"])
-    for batch in batches:
-        copy(cursor, TOUCHED_STAGE, batch)
-    analyze(cursor, TOUCHED_STAGE)
+def dict_of_sets(inferred: dict[str, list[int]]) -> dict[str, set[int]]:
+    return {table: set(naturals) for table, naturals in inferred.items() if naturals}

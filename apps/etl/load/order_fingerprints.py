@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 
 from apps.etl.load.copying import analyze, copy, create_stage
+from apps.etl.load.relations import add_keys_and_indexes, create_like, find_free_name, replace_table
 from apps.etl.slices import SEGMENT, Bounds, within
 from apps.etl.sums import segments_of
 from apps.etl.tables import ORDER_FINGERPRINTS, ORDER_SOURCES
+from apps.warehouse.prepared import Prepared, drop_prepared
 
 TABLE, STAGE = ORDER_FINGERPRINTS, f"stage_{ORDER_FINGERPRINTS}"
 SUMS = list(ORDER_SOURCES)
@@ -23,44 +26,56 @@ INSERT INTO {TABLE} ({", ".join(COLUMNS)}) SELECT {", ".join(COLUMNS)} FROM {STA
 WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS t WHERE t.order_id = s.order_id AND {SAME})
 ON CONFLICT (order_id) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])}
 """
-EMPTY_TABLES_KEY = f"""
-SELECT quote_ident(conname) FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = conrelid
-WHERE c.oid = '{TABLE}'::regclass AND contype = 'p' AND pg_has_role(relowner, 'USAGE') AND NOT EXISTS (SELECT 1 FROM {TABLE})
+# It is empty, ours, and nobody else's rights, views or foreign keys hang on it.
+IS_REPLACEABLE = f"""
+SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE') AND NOT EXISTS (SELECT 1 FROM {TABLE})
+    AND NOT EXISTS (SELECT 1 FROM aclexplode(relacl) WHERE grantee <> relowner)
+    AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE refobjid = c.oid AND classid = 'pg_rewrite'::regclass)
+    AND NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = c.oid)
+FROM pg_class AS c WHERE oid = '{TABLE}'::regclass
 """
 INSERT_SEGMENTS = f"""
 INSERT INTO etl_segment (segment, star) SELECT DISTINCT order_id / {SEGMENT}, 0 FROM {{table}} WHERE TRUE ON CONFLICT (segment) DO NOTHING
 """
 
 
-def load_fingerprints(cursor: Any, batches: Iterable[pa.Table], scope: str) -> None:
-    """Replace the fingerprints of the orders in `scope`, SQL, by those in the batches. Unchanged ones are not written."""
-    if cursor.db.vendor == "postgresql" and (key := find_droppable_key(cursor)):
-        return fill_empty(cursor, batches, key)
-    create_stage(cursor, STAGE, TABLE, COLUMNS)
-    for batch in batches:
-        copy(cursor, STAGE, batch)
-    analyze(cursor, STAGE)
-    cursor.execute(DELETE_VANISHED.format(scope=scope))
-    cursor.execute(UPSERT_CHANGED)
-    cursor.execute(INSERT_SEGMENTS.format(table=STAGE))
-    return None
+class OrderFingerprints:
+    """The fingerprints that a run has read: first staged, then written in the publishing transaction."""
+
+    def __init__(self, cursor: Any):
+        self.cursor = cursor
+        self.replacement = ""  # a whole new table, where the present one is empty and may be replaced
+
+    def stage(self, batches: Iterable[pa.Table], run_id: int, run_uuid: UUID) -> None:
+        """Stage the fingerprints; where there are none yet, in a new table, whose key is made when all rows are there: in half the time."""
+        drop_prepared(Prepared.objects.filter(run_uuid=run_uuid, fact=TABLE))  # of an earlier attempt
+        if self.cursor.db.vendor == "postgresql" and is_replaceable(self.cursor):
+            self.replacement = find_free_name(self.cursor, f"{TABLE}_{run_id}")
+            create_like(self.cursor, TABLE, self.replacement)
+            Prepared.objects.create(
+                run_uuid=run_uuid, run_id=run_id, fact=TABLE, relation=self.replacement, is_partition=False, findings={}
+            )
+        else:
+            create_stage(self.cursor, STAGE, TABLE, COLUMNS)
+        for batch in batches:
+            copy(self.cursor, self.replacement or STAGE, batch)
+        if self.replacement:
+            add_keys_and_indexes(self.cursor, TABLE, self.replacement)
+        analyze(self.cursor, self.replacement or STAGE)
+
+    def write(self, scope: str) -> None:
+        """Replace the fingerprints of the orders in `scope`, SQL, by the staged ones. Unchanged ones are not written."""
+        if self.replacement:
+            replace_table(self.cursor, TABLE, self.replacement)
+        else:
+            self.cursor.execute(DELETE_VANISHED.format(scope=scope))
+            self.cursor.execute(UPSERT_CHANGED)
+        self.cursor.execute(INSERT_SEGMENTS.format(table=TABLE if self.replacement else STAGE))
 
 
-def find_droppable_key(cursor: Any) -> str | None:
-    """Return the name of the table's primary key, if the table is empty and the user owns it."""
-    cursor.execute(EMPTY_TABLES_KEY)
-    row = cursor.fetchone()
-    return str(row[0]) if row else None
-
-
-def fill_empty(cursor: Any, batches: Iterable[pa.Table], key: str) -> None:
-    """Index the rows when all are there, in half the time that they take one by one."""
-    cursor.execute(f"ALTER TABLE {TABLE} DROP CONSTRAINT {key}")
-    for batch in batches:
-        copy(cursor, TABLE, batch)
-    cursor.execute(f"ALTER TABLE {TABLE} ADD PRIMARY KEY (order_id)")
-    analyze(cursor, TABLE)
-    cursor.execute(INSERT_SEGMENTS.format(table=TABLE))
+def is_replaceable(cursor: Any) -> bool:
+    cursor.execute(IS_REPLACEABLE)
+    return bool(cursor.fetchone()[0])
 
 
 def record_proof(cursor: Any, proven: Iterable[Bounds], as_of: datetime) -> None:

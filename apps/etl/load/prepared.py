@@ -1,38 +1,85 @@
-"""A slice of a fact, ready to be written."""
+"""What a run finds about rows of a fact while it prepares them: all that their publication must know without reading them again."""
 
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from typing import Any, Self
 
-import pyarrow as pa
-
-from apps.etl.counts import Written
 from apps.etl.load.copying import Block
-from apps.etl.load.revenue import Revenue
-from apps.etl.slices import Bounds
+from apps.etl.load.dimensions import Inferred
 
 
 @dataclass
 class PreparedSlice:
-    """Rows ready for COPY, the dimension rows that must be written before them, and the sums that the transform stated."""
+    """Rows ready for COPY, what has to be inferred for them, and the sums that the transform stated, in kopiykas by money column."""
 
     blocks: list[Block] = field(default_factory=list)
-    inferred: dict[str, Any] = field(default_factory=dict)  # dimension -> natural keys
-    years: set[int] = field(default_factory=set)
-    kopiykas: dict[str, int] = field(default_factory=dict)  # money column -> sum
+    inferred: Inferred = field(default_factory=Inferred)
+    kopiykas: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         return sum(block.size for block in self.blocks)
 
 
-class FactWriter(Protocol):
-    """Writes a fact slice by slice, then brings the fact table in line with them. `revenue`: what that changes, once it has finished."""
+@dataclass
+class Findings:
+    """About the rows of one range of orders, or of several.
 
-    @property
-    def revenue(self) -> Revenue: ...
+    `numbers`, `segments` and `months` are known of ranges that become partitions: what the check of the fact measured; the sums of the
+    rows' hashes by segment; net and paid kopiykas, lines and orders by month, YYYYMM.
+    """
 
-    def pack(self, rows: pa.Table) -> list[Block]: ...
+    rows: int = 0
+    kopiykas: dict[str, int] = field(default_factory=dict)
+    inferred: Inferred = field(default_factory=Inferred)
+    numbers: list[Decimal] = field(default_factory=list)
+    segments: dict[int, int] = field(default_factory=dict)
+    months: dict[int, list[int]] = field(default_factory=dict)
 
-    def add(self, prepared: PreparedSlice, bounds: Bounds) -> None: ...
+    def count(self, prepared: PreparedSlice) -> None:
+        self.rows += prepared.rows
+        self.inferred.add(prepared.inferred)
+        add_each(self.kopiykas, prepared.kopiykas)
 
-    def finish(self) -> Written: ...
+    def add(self, other: "Findings") -> None:
+        self.rows += other.rows
+        self.inferred.add(other.inferred)
+        add_each(self.kopiykas, other.kopiykas)
+        add_each(self.segments, other.segments)
+        self.numbers = add_lists(self.numbers, other.numbers)
+        for month, sums in other.months.items():
+            self.months[month] = add_lists(self.months.get(month, []), sums)
+
+    def to_json(self) -> dict[str, Any]:
+        members = {table: sorted(naturals) for table, naturals in self.inferred.members.items() if naturals}
+        inferred = {"members": members, "years": sorted(self.inferred.years)}
+        return asdict(self) | {"inferred": inferred, "numbers": [str(number) for number in self.numbers]}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        members = {table: set(naturals) for table, naturals in stored["inferred"]["members"].items()}
+        return cls(
+            stored["rows"],
+            stored["kopiykas"],
+            Inferred(members, set(stored["inferred"]["years"])),
+            [Decimal(number) for number in stored["numbers"]],
+            {int(segment): total for segment, total in stored["segments"].items()},
+            {int(month): sums for month, sums in stored["months"].items()},
+        )
+
+
+def add_each[K](totals: dict[K, int], amounts: Mapping[K, int]) -> None:
+    for name, amount in amounts.items():
+        totals[name] = totals.get(name, 0) + amount
+
+
+def add_lists[N: (int, Decimal)](one: list[N], other: list[N]) -> list[N]:
+    return [a + b for a, b in zip(one, other, strict=True)] if one and other else one or other
+
+
+def add_up(parts: Iterable[Findings]) -> Findings:
+    total = Findings()
+    for part in parts:
+        total.add(part)
+    return total

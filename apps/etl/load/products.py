@@ -1,6 +1,8 @@
 """The columns that a fact takes from its product: category, cost and margin; and the costs of lines that left it, for when they return."""
 
+from collections.abc import Iterable
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,35 +10,58 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apps.etl.declarations import Fact
+from apps.etl.load.keys import DimensionKeys
 from apps.etl.star import star_recorded
+from apps.etl.tables import DIM_PRODUCT
+from apps.etl.transform.rows import decimals
 from apps.warehouse.dimensions import UNKNOWN
+
+HUNDRED = pa.scalar(Decimal(100), pa.decimal128(3, 0))
+NO_COST = -1  # in kopiykas; a cost is never negative
+READ_PRODUCTS = f"SELECT product_key, category_key, CAST(COALESCE(ROUND(cost * 100), {NO_COST}) AS BIGINT) FROM dim_product ORDER BY 1"
 
 
 class Products:
-    """Category and cost by product key, as they are in the warehouse after its dimensions were loaded."""
+    """Category and cost by product key, as they will be in the warehouse once the run is published: 24 bytes a product."""
 
-    def __init__(self, cursor: Any):
-        cursor.execute("SELECT product_key, category_key, cost FROM dim_product ORDER BY product_key")
-        rows = cursor.fetchall()
-        self.keys = np.array([row[0] for row in rows])
-        self.categories = pa.array([row[1] for row in rows], pa.int64())
-        costs = [None if row[2] is None else Decimal(str(row[2])).quantize(Decimal("0.01")) for row in rows]
-        self.costs = pa.array(costs, pa.decimal128(12, 2))
+    def __init__(self, cursor: Any, keys: DimensionKeys, changed: Iterable[pa.Table]):
+        """`changed`: clean batches of dim_product that the run is going to publish."""
+        cursor.execute(READ_PRODUCTS)
+        rows = np.fromiter(chain.from_iterable(cursor), dtype=np.int64).reshape(-1, 3)
+        self.keys, self.categories, self.costs = (np.ascontiguousarray(column) for column in rows.T)
+        for batch in changed:
+            self.replace(*self.read_batch(keys, batch))
 
-    def add_inferred(self, keys: Any) -> None:
-        """Add products of which nothing but the natural key is known; their keys are larger than all others."""
-        self.keys = np.append(self.keys, keys)
-        self.categories = pa.concat_arrays([self.categories, pa.array([UNKNOWN] * len(keys), pa.int64())])
-        self.costs = pa.concat_arrays([self.costs, pa.nulls(len(keys), self.costs.type)])
+    def read_batch(self, keys: DimensionKeys, batch: pa.Table) -> tuple[Any, Any, Any]:
+        naturals = batch[DIM_PRODUCT.natural].to_numpy().astype(np.int64)
+        categories = keys.look_up(DIM_PRODUCT, batch)[0]["category_key"].to_numpy()
+        costs = pc.multiply(batch["cost"], HUNDRED).cast(pa.int64()).fill_null(NO_COST).to_numpy()
+        return keys.of(DIM_PRODUCT.table).of(naturals), categories, costs
+
+    def replace(self, keys: Any, categories: Any, costs: Any) -> None:
+        """Let the columns of these keys be so; the keys come in any order, some of them new."""
+        old = ~np.isin(self.keys, keys)
+        order = np.argsort(merged := np.concatenate([self.keys[old], keys]))
+        self.keys = merged[order]
+        self.categories = np.concatenate([self.categories[old], categories])[order]
+        self.costs = np.concatenate([self.costs[old], costs])[order]
+
+    def find(self, keys: Any) -> tuple[Any, Any]:
+        """Return category and cost by key. Of an inferred product nothing is known."""
+        at = np.searchsorted(self.keys, keys).clip(max=max(0, len(self.keys) - 1))
+        known = self.keys[at] == keys if len(self.keys) else np.zeros(len(keys), dtype=bool)
+        if not known.any():
+            return np.full(len(keys), UNKNOWN), np.full(len(keys), NO_COST)
+        return np.where(known, self.categories[at], UNKNOWN), np.where(known, self.costs[at], NO_COST)
 
     def columns(self, keys: pa.Array, quantity: pa.Array, net: pa.Array) -> dict[str, pa.Array]:
         """Return category_key, unit_cost (empty where the cost is unknown), cost_amount and margin_amount of each line."""
-        at = pa.array(np.searchsorted(self.keys, keys.to_numpy()))
+        categories, costs = self.find(keys.to_numpy())
         # Decimals throughout: a large catalog cost times a large quantity exceeds 2**63.
-        unit_cost = self.costs.take(at)
+        unit_cost = decimals(costs, costs == NO_COST).cast(pa.decimal128(12, 2))
         cost = pc.multiply(unit_cost, quantity.cast(pa.decimal128(19, 0))).cast(pa.decimal128(24, 2))
         return {
-            "category_key": self.categories.take(at),
+            "category_key": pa.array(categories),
             "unit_cost": unit_cost,
             "cost_amount": cost,
             "margin_amount": pc.subtract(net, cost),

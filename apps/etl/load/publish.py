@@ -1,74 +1,58 @@
 """Publish the clean batches of a run in one warehouse transaction: everything, or nothing."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-import pyarrow as pa
-from django.db import connections, transaction
+from django.db import transaction
+from django.db.models import F
 
 from apps.etl import checks
 from apps.etl.checks import Result
 from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact, Target
-from apps.etl.extract.fingerprints import SliceFingerprint, merge_fingerprints
-from apps.etl.interrupts import interruptible
+from apps.etl.extract.fingerprints import SliceFingerprint
 from apps.etl.load.brakes import Loaded, Rejected, apply_brakes
 from apps.etl.load.dimensions import Dimensions
-from apps.etl.load.facts import TOUCHED_STAGE, FactLoader, stage_touched_orders
-from apps.etl.load.order_fingerprints import load_fingerprints, record_proof
-from apps.etl.load.prefetch import prefetch
+from apps.etl.load.fact_build import FactBuild
+from apps.etl.load.fact_changes import FactChanges
+from apps.etl.load.fact_merge import FactMerge
+from apps.etl.load.facts import Batches, FactRows
+from apps.etl.load.keys import DimensionKeys
+from apps.etl.load.order_fingerprints import OrderFingerprints, record_proof
+from apps.etl.load.prepare import Report, collect_changes
+from apps.etl.load.prepared import Findings, add_up
+from apps.etl.load.products import update_product_columns
+from apps.etl.load.publication import Publication, insert_load, lock_warehouse, refuse_stale_plan
 from apps.etl.load.revenue import Revenue, stage_unsold_orders
+from apps.etl.load.session import warehouse_session, warehouse_transaction
+from apps.etl.load.touched import in_scope, stage_touched_orders
 from apps.etl.metadata import get_metadata
-from apps.etl.session import Session, SessionId
-from apps.etl.slices import Bounds
-from apps.etl.star import record_star, sum_dimension
+from apps.etl.star import clear_star, record_star, sum_dimension
 from apps.etl.tables import DIMENSIONS, FACTS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
-from apps.etl.window import ChangeWindow
-from apps.warehouse.loads import Load, latest_load
-from apps.warehouse.own_schema import fix_schema
+from apps.etl.warehouse import WAREHOUSE
+from apps.warehouse.loads import latest_load
+from apps.warehouse.prepared import Prepared, drop_prepared, forget_prepared
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import BrakesApplied, ChecksRefused, StalePlan, Unbalanced
-from techmarket.messages import Message, message
-
-WAREHOUSE = "dwh"
-# The advisory lock that admits one load of this warehouse at a time, whoever started it: any number that nothing else in the database uses.
-# With the oid of etl_load in it, since a database may hold two warehouses in two schemas, and its advisory locks know no schema.
-LOAD_LOCK = 7_301_015
-SHOWN_CHECKS = 3  # failed checks named in the error
-LOCK_TIMEOUT = "5s"
+from techmarket.errors import BrakesApplied, ChecksRefused, Unbalanced
+from techmarket.messages import message
 
 
-@dataclass(frozen=True)
-class PublishRequest:
-    """What to publish for which run. `batches` yields the batches of a table, or TOUCHED_ORDERS, with the slices' bounds."""
+@dataclass(frozen=True, kw_only=True)
+class PublishRequest(Publication):
+    """What to publish besides the mark. `batches` yields the batches of a table, or TOUCHED_ORDERS, with the slices' bounds."""
 
-    run_id: int
-    run_uuid: UUID
-    mode: str
-    window: ChangeWindow | None
-    high_water_mark: datetime | None
-    based_on: int  # sequence of the load that the plan has compared with, 0 for an empty warehouse
     reads_everything: bool  # otherwise the orders of TOUCHED_ORDERS
-    rules: str  # digest under which all rows are read by now
-    proven: Sequence[Bounds]  # orders that differ in none but those that are touched
     changed_star: Collection[int]  # segments whose facts another hand has changed
-    as_of: datetime  # the sources' clock when the plan looked at them
-    dry_run: bool
-    batches: Callable[[str], Iterable[tuple[Bounds, pa.Table]]]
+    is_prepared: bool  # the differences of the facts are in prepared tables; otherwise they are found here
+    batches: Batches
     counts: Mapping[str, Counts]
     month: str  # the present one of the shop's calendar, YYYY-MM
     accepted: bool  # a person has accepted what the brakes say
     rejected: Mapping[str, Rejected]  # by source table: what no run before has rejected
     rejected_ids: Mapping[str, Iterable[int]]  # by source table: rejected rows, which the source still has
     standing_ids: Mapping[str, Iterable[int]]  # by source table: rows that were rejected before this run
-    before_commit: Callable[[], AbstractContextManager[None]]  # entered before the commit, left after it
-    on_session: Callable[[SessionId | None], None]  # called with the warehouse session of the load
-    now: Callable[[], datetime]  # the control database's clock, by which runs are dated, too
-    report: Callable[[str, int], None]  # called with a table and the number of rows just loaded
+    report: Report
 
 
 @dataclass
@@ -80,71 +64,121 @@ class Published:
 
 
 def publish(request: PublishRequest) -> Published:
-    """Load, check and commit. Raises ChecksRefused where a blocking check failed or a brake was applied; then nothing was written."""
+    """Load, check and commit. Raises ChecksRefused where a blocking check failed or a brake was applied; then nothing was written.
+
+    What is only read or staged comes first, in a transaction that locks nothing of the star.
+    """
     published = Published()
-    with diagnosed(WAREHOUSE), publishing_transaction(request) as cursor:
-        latest = latest_load()
-        refuse_stale_plan(request, latest)
-        sums = load_all(request, cursor, published)
-        checked = run_checks(request, cursor, published, sums)
-        braked = apply_brakes(cursor, Loaded(request.counts, published.written, request.rejected, published.revenues, request.month))
-        published.checks = checked + [replace(each, blocking=not (request.accepted or request.dry_run)) for each in braked]
-        refuse_failed_checks(published, checked, request)
-        if request.dry_run:
-            transaction.set_rollback(True, using=WAREHOUSE)
-        else:
-            insert_load(request, published, latest)
+    with diagnosed(WAREHOUSE), warehouse_session(request.on_session) as cursor:
+        with warehouse_transaction(cursor):
+            refuse_stale_plan(request, latest_load())
+            work = stage_all(request, cursor, published)
+        with warehouse_transaction(cursor, request.before_commit):
+            lock_warehouse(cursor)
+            latest = latest_load()
+            refuse_stale_plan(request, latest)
+            write_all(request, cursor, work, published)
+            checked = run_checks(request, cursor, work, published)
+            braked = apply_brakes(cursor, Loaded(request.counts, published.written, request.rejected, published.revenues, request.month))
+            published.checks = checked + [replace(each, blocking=not (request.accepted or request.dry_run)) for each in braked]
+            refuse_failed_checks(published, checked, request)
+            if request.dry_run:
+                transaction.set_rollback(True, using=WAREHOUSE)
+            else:
+                insert_load(request, published.written, published.fingerprints, latest)
+                work.swap_in()
     return published
 
 
-@contextmanager
-def publishing_transaction(request: PublishRequest) -> Iterator[Any]:
-    """Open the transaction. `before_commit` is entered last and left after the commit, so that its locks cover the commit."""
-    with ExitStack() as until_committed, transaction.atomic(using=WAREHOUSE), connections[WAREHOUSE].cursor() as cursor:
-        session = Session(cursor)
-        request.on_session(session.id)
-        with interruptible(session.stop):
-            if cursor.db.vendor == "postgresql":
-                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-                cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")  # sorts a key of two million rows in memory
-                cursor.execute("SET LOCAL jit = off")  # compiling took 10 ms per slice
-                fix_schema(cursor)
-                cursor.execute("SELECT pg_advisory_xact_lock((%s::bigint << 32) + 'etl_load'::regclass::oid::bigint)", [LOAD_LOCK])
-            try:
-                yield cursor
-            except Exception:
-                session.close_if_lost()
-                raise
-        until_committed.enter_context(request.before_commit())
+@dataclass
+class Work:
+    """What is staged, to be written in the publishing transaction."""
+
+    dimensions: Dimensions
+    fingerprints: OrderFingerprints
+    facts: dict[str, FactBuild | FactMerge] = field(default_factory=dict)
+    findings: dict[str, Findings] = field(default_factory=dict)
+    prepared: list[Prepared] = field(default_factory=list)
+
+    @property
+    def builds(self) -> list[FactBuild]:
+        return [writer for writer in self.facts.values() if isinstance(writer, FactBuild)]
+
+    def swap_in(self) -> None:
+        """Let readers see the facts that were built anew, last of all: they wait for this and the commit."""
+        for build in self.builds:
+            build.swap_in()
 
 
-FactSums = dict[str, dict[str, int]]  # fact -> money column -> kopiykas
-
-
-def load_all(request: PublishRequest, cursor: Any, published: Published) -> FactSums:
-    """Load dimensions, then facts, and return the sums that the facts' batches stated. A dimension without a batch stays as it was."""
-    dimensions = Dimensions(cursor, request.run_id)
+def stage_all(request: PublishRequest, cursor: Any, published: Published) -> Work:
+    """Stage dimensions and fingerprints, collect what differs in the facts, and see what that does to the revenue."""
+    work = Work(Dimensions(cursor, request.run_id, DimensionKeys(cursor)), OrderFingerprints(cursor))
     for target in DIMENSIONS:
-        load_dimension(request, dimensions, target, published)
+        stage_dimension(request, work.dimensions, target, published)
+    work.dimensions.finish_staging()
     if not request.reads_everything:
         stage_touched_orders(cursor, (touched for _, touched in request.batches(TOUCHED_ORDERS)))
-    fingerprints = stage_unsold_orders(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), ORDER_FINGERPRINTS)
-    load_fingerprints(cursor, fingerprints, orders_in_scope(request, "order_id"))
-    sums = {fact.table: load_fact(request, cursor, dimensions, fact, published) for fact in FACTS}
-    record_proof(cursor, request.proven, request.as_of)
-    if request.reads_everything or request.changed_star:
-        record_star(cursor, None if request.reads_everything else request.changed_star)
-    record_dimensions(cursor, published)
-    published.written = dimensions.written | published.written
-    return sums
+    sold = stage_unsold_orders(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), ORDER_FINGERPRINTS)
+    work.fingerprints.stage(sold, request.run_id, request.run_uuid)
+    work.prepared = list(Prepared.objects.filter(run_uuid=request.run_uuid).order_by(F("low").asc(nulls_first=True)))
+    for fact in FACTS:
+        stage_fact(request, cursor, fact, work)
+    return work
 
 
-def load_dimension(request: PublishRequest, dimensions: Dimensions, target: Target, published: Published) -> None:
-    rejected = request.rejected_ids.get(target.source.table, ()) if target.sources else ()
+def stage_dimension(request: PublishRequest, dimensions: Dimensions, target: Target, published: Published) -> None:
+    """Stage the dimension's batches. A dimension without one stays as it was."""
     for bounds, clean in request.batches(target.table):
-        dimensions.load(target, clean, bounds, rejected)
+        dimensions.stage(target, clean, bounds)
         published.fingerprints.setdefault(target.table, []).append(SliceFingerprint(*bounds, get_metadata(clean, "fingerprint")))
         request.report(target.table, clean.num_rows)
+
+
+def stage_fact(request: PublishRequest, cursor: Any, fact: Fact, work: Work) -> None:
+    """Take what was prepared of the fact; where nothing is, compare its batches here."""
+    prepared = [each for each in work.prepared if each.fact == fact.table]
+    findings = add_up(Findings.from_json(each.findings) for each in prepared)
+    if prepared and prepared[0].is_partition:
+        work.facts[fact.table] = FactBuild(cursor, fact, request.run_id, prepared, findings)
+    else:
+        changes = FactChanges(cursor, fact, f"changed_{fact.table}")
+        changes.create_temporary()
+        for each in prepared:
+            cursor.execute(f"INSERT INTO {changes.table} SELECT * FROM {each.relation}")
+        if not request.is_prepared:
+            rows = FactRows(cursor, fact, work.dimensions.keys, request.batches)
+            findings = collect_changes(changes, rows, request.batches(fact.table), request.reads_everything, request.report)
+        merge = FactMerge(cursor, changes, request.run_id, findings.rows)
+        merge.compare(*(ids.get(fact.source.table, ()) for ids in (request.rejected_ids, request.standing_ids)))
+        work.facts[fact.table] = merge
+    work.findings[fact.table] = findings
+    work.dimensions.inferred.add(findings.inferred)
+
+
+def write_all(request: PublishRequest, cursor: Any, work: Work, published: Published) -> None:
+    work.dimensions.write(request.rejected_ids)
+    work.fingerprints.write(in_scope(request.reads_everything, "order_id"))
+    if work.builds:
+        clear_star(cursor)
+    for table, writer in work.facts.items():
+        published.written[table] = writer.write()
+        published.revenues[table] = writer.revenue
+        if isinstance(writer, FactMerge) and writer.fact.has_product_columns:
+            changed = work.dimensions.changed_products
+            published.written[table].derived = update_product_columns(cursor, writer.fact, changed, request.run_id)
+    record_proof(cursor, request.proven, request.as_of)
+    if not work.builds and (request.reads_everything or request.changed_star):
+        record_star(cursor, None if request.reads_everything else request.changed_star)
+    record_dimensions(cursor, published)
+    release_prepared(work)
+    published.written = work.dimensions.written | published.written
+
+
+def release_prepared(work: Work) -> None:
+    """Drop the tables that were merged; those that are partitions now, or took another's place, stay."""
+    merged = [each for each in work.prepared if each.fact in work.facts and not each.is_partition]
+    drop_prepared(merged)
+    forget_prepared(work.prepared)
 
 
 def record_dimensions(cursor: Any, published: Published) -> None:
@@ -155,36 +189,18 @@ def record_dimensions(cursor: Any, published: Published) -> None:
         ]
 
 
-def load_fact(request: PublishRequest, cursor: Any, dimensions: Dimensions, fact: Fact, published: Published) -> dict[str, int]:
-    ids = (ids.get(fact.source.table, ()) for ids in (request.rejected_ids, request.standing_ids))
-    loader = FactLoader(cursor, fact, request.run_id, dimensions, orders_in_scope(request, fact.sliced_by), *ids)
-    if request.counts[fact.table].loaded:  # before slices are prefetched: their thread must not share this connection
-        dimensions.read_keys(reference.dimension for reference in fact.references)
-    sums = {each.column: 0 for each in fact.reconciliations}
-    slices = ((bounds, loader.prepare(clean)) for bounds, clean in request.batches(fact.table))
-    for bounds, prepared in prefetch(slices):
-        loader.add(prepared, bounds)
-        for column, kopiykas in prepared.kopiykas.items():
-            sums[column] += kopiykas
-        request.report(fact.table, prepared.rows)
-    published.written[fact.table] = loader.finish()
-    published.revenues[fact.table] = loader.writer.revenue
-    return sums
-
-
-def orders_in_scope(request: PublishRequest, column: str) -> str:
-    """Return SQL for the rows that the run replaces, by their order id."""
-    return "1 = 1" if request.reads_everything else f"{column} IN (SELECT order_id FROM {TOUCHED_STAGE})"
-
-
-def run_checks(request: PublishRequest, cursor: Any, published: Published, sums: FactSums) -> list[Result]:
+def run_checks(request: PublishRequest, cursor: Any, work: Work, published: Published) -> list[Result]:
+    """Run the checks of what was written. Partitions were checked when they were prepared."""
     planned = checks.dimension_checks(published.fingerprints)
+    planned += [checks.unique_key(build.fact, build.count_repeated()) for build in work.builds]
+    results: list[Result] = []
     for fact in FACTS:
-        scope = orders_in_scope(request, fact.sliced_by)
-        rows = request.counts[fact.table].loaded
+        scope, findings = in_scope(request.reads_everything, fact.sliced_by), work.findings[fact.table]
         planned += checks.relationship_checks(fact, scope)
-        planned += [checks.fact_check(cursor.db.vendor, fact, scope, rows, sums[fact.table])]
-    return [*checks.balance(request.counts, published.written), *(result for check in planned for result in check.run(cursor))]
+        kopiykas = {each.column: findings.kopiykas.get(each.column, 0) for each in fact.reconciliations}
+        check = checks.fact_check(cursor.db.vendor, fact, scope, request.counts[fact.table].loaded, kopiykas)
+        results += check.judge(findings.numbers or check.measure(cursor, fact.table))
+    return [*checks.balance(request.counts, published.written), *(result for check in planned for result in check.run(cursor)), *results]
 
 
 def refuse_failed_checks(published: Published, checked: Sequence[Result], request: PublishRequest) -> None:
@@ -195,37 +211,8 @@ def refuse_failed_checks(published: Published, checked: Sequence[Result], reques
         return
     if failed:
         kind = Unbalanced if any(result.name == message("check.balance") for result in failed) else ChecksRefused
-        error = kind(message("checks.failed", checks=name_checks(failed)))
+        error = kind(message("checks.failed", checks=checks.name_failures(failed)))
     else:
-        error = BrakesApplied(message("brakes.applied", checks=name_checks(braked), run=request.run_id))
+        error = BrakesApplied(message("brakes.applied", checks=checks.name_failures(braked), run=request.run_id))
     error.results, error.revenues = published.checks, published.revenues
     raise error
-
-
-def name_checks(failed: Sequence[Result]) -> list[Message]:
-    """Return what the first checks expected and observed, and how many more there are."""
-    named: list[Message] = [checks.describe_failure(result) for result in failed[:SHOWN_CHECKS]]
-    if len(failed) > SHOWN_CHECKS:
-        named.append(message("check.more", count=len(failed) - SHOWN_CHECKS))
-    return named
-
-
-def refuse_stale_plan(request: PublishRequest, latest: Load | None) -> None:
-    """Raise StalePlan where another load was published since the plan. Called under the lock, so that none can follow."""
-    if (latest.sequence if latest else 0) != request.based_on:
-        raise StalePlan(message("plan.stale", run=latest.run_id) if latest else message("plan.warehouse_emptied"))
-
-
-def insert_load(request: PublishRequest, published: Published, before: Load | None) -> None:
-    Load.objects.create(
-        run_uuid=request.run_uuid,
-        run_id=request.run_id,
-        mode=request.mode,
-        window_start=request.window.start if request.window else None,
-        window_end=request.window.end if request.window else None,
-        high_water_mark=request.high_water_mark,
-        counts={table: written.by_name() for table, written in published.written.items()},
-        fingerprints=merge_fingerprints(published.fingerprints, before.fingerprints if before else {}),
-        rules=request.rules,
-        published_at=request.now(),
-    )

@@ -1,6 +1,6 @@
 """How a load changes net revenue and payments: by month of the shop's calendar and by cause."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -163,9 +163,9 @@ def name_month(month: int) -> str:
 class NewRevenue:
     """The revenue of an empty fact's first rows, summed while they are packed."""
 
-    def __init__(self, fact: Fact):
+    def __init__(self, fact: Fact, sums: Mapping[int, list[int]] | None = None):
         self.fact = fact
-        self.sums: dict[int, Any] = {}  # month -> net and paid in kopiykas, lines, orders
+        self.sums = dict(sums or {})  # month, YYYYMM -> net and paid in kopiykas, lines, orders
 
     def add(self, rows: pa.Table) -> None:
         """Add rows, of which those of one order are adjacent."""
@@ -174,14 +174,14 @@ class NewRevenue:
         first = np.r_[True, orders[1:] != orders[:-1]]
         parts = [whole_kopiykas(rows["net_amount"]), whole_kopiykas(rows["paid_amount"]), np.ones(len(at), dtype=np.int64), first]
         for position, month in enumerate(months.tolist()):
-            sums = np.array([part[at == position].sum() for part in parts])
-            self.sums[month] = self.sums.get(month, 0) + sums
+            sums = [int(part[at == position].sum()) for part in parts]
+            self.sums[month] = [one + other for one, other in zip(self.sums.get(month, [0] * len(sums)), sums, strict=True)]
 
     def revenue(self) -> Revenue:
         revenue = Revenue()
         for month, (net, paid, lines, orders) in sorted(self.sums.items()):
-            revenue.changes.append(Change(name_month(month), Cause.NEW, uah(int(net)), int(lines), int(orders)))
-            revenue.after[name_month(month)] = (uah(int(net)), uah(int(paid)))
+            revenue.changes.append(Change(name_month(month), Cause.NEW, uah(net), lines, orders))
+            revenue.after[name_month(month)] = (uah(net), uah(paid))
         return revenue
 
 

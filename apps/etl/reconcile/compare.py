@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import cycle
@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from apps.etl.extract.facts import chunks, find_touched
+from apps.etl.extract.brake import NoPlace
+from apps.etl.extract.facts import chunks
 from apps.etl.extract.snapshot import Snapshot
-from apps.etl.extract.survey import every_nth_id, open_order_snapshots
-from apps.etl.extract.sweep import in_thread, in_warehouse
+from apps.etl.extract.survey import every_nth_id, find_touched, open_order_snapshots
 from apps.etl.reconcile.lines import LineDifference, find_line_differences
 from apps.etl.reconcile.numbers import CHECKSUMS, MODULUS, NUMBERS, SHOWN, WEIGHT, Orders
 from apps.etl.reconcile.payments import Finding, find_mismatches
@@ -24,6 +24,7 @@ from apps.etl.reconcile.star import read_star_days, read_star_orders
 from apps.etl.slices import EVERYTHING, Bounds, cut, inside, within
 from apps.etl.sums import NOTHING, align
 from apps.etl.tables import ORDERS, PAYMENTS
+from apps.etl.warehouse import in_thread, in_warehouse
 from apps.etl.window import ChangeWindow
 
 ORDERS_PER_STEP = 50_000
@@ -114,7 +115,7 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
         found.star = star.result()
         days = find_differing_days(found)
         if days:
-            changed = find_touched(snapshots, ChangeWindow(mark)) if mark else NOTHING
+            changed = np.array(find_touched(snapshots, ChangeWindow(mark)), dtype=np.int64) if mark else NOTHING
             for sales, facts in sources.read_both_sides(steps, days):
                 add_differences(found, sales, facts, changed)
             compare_lines(found, snapshots[ORDERS.alias], rejected)
@@ -127,12 +128,13 @@ def read_steps(sources: "Sources", steps: list[Step]) -> Iterator[tuple[Orders, 
     orders took 13.7 instead of 15.3 s, medians of four pairs.
 
     Every second one is read in other snapshots. What changes between the two can only make a day look different, and its orders are
-    then compared in one.
+    then compared in one. Where the sources have no place for these, they are not waited for: two comparisons would wait for each other.
     """
     with ExitStack() as stack:
         readers = [sources]
         if len(steps) > 1:
-            readers.append(Sources(stack.enter_context(open_order_snapshots()), sources.zone, sources.rejected))
+            with suppress(NoPlace):
+                readers.append(Sources(stack.enter_context(open_order_snapshots(wait=False)), sources.zone, sources.rejected))
         threads = stack.enter_context(ThreadPoolExecutor(len(readers)))
         under_way: deque[Future[tuple[Orders, Payments]]] = deque()
         for step, reader in zip(steps, cycle(readers), strict=False):

@@ -3,11 +3,13 @@
 import io
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.csv as csv
 
 from apps.etl.reconcile.numbers import CHECKSUM, CHECKSUMS, MODULUS, MONEY, NUMBERS, WEIGHT, Orders
 from apps.etl.sums import NOTHING, to_columns
 
+pa.enable_signal_handlers(False)  # see extract/columns.py
 # Sums of a column: of UAH in kopiykas, of whole numbers, and modulo MODULUS.
 POSTGRESQL = {
     "kopiykas": "CAST(SUM({}) * 100 AS bigint)",

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 RECENT_DAYS = 7  # compared after each scheduled run
 # A message whose task is unclaimed for so long counts as lost and is sent again; if it was not lost, the claim decides.
 RESEND_AFTER = timedelta(seconds=2 * settings.ETL_LOST_AFTER_SECONDS)
+MESSAGES_AHEAD = 100  # of a run, sent and not claimed: after each task, and each pass of the reaper, they are made up to so many again
 
 
 def advance_run(run: Run) -> None:
@@ -39,12 +40,17 @@ def advance_run(run: Run) -> None:
 
 
 def send_ready_tasks(run: Run) -> None:
-    """Send a message for each task that may start and has none on its way, once the ledger's transaction is committed."""
-    unsent = Q(message_sent_at=None) | Q(message_sent_at__lt=Now() - RESEND_AFTER)
-    delay_over = Q(not_before=None) | Q(not_before__lte=Now())
-    for task in ready_tasks(run):
-        if Task.objects.filter(unsent & delay_over, pk=task.pk, state=State.QUEUED).update(message_sent_at=Now()):
-            transaction.on_commit(partial(send_message, task.pk, task.stage))
+    """Send messages for the most urgent tasks that may start and have none on their way, once the ledger's transaction is committed.
+
+    MESSAGES_AHEAD bounds what the broker holds, and what one call costs, whatever the number of tasks.
+    """
+    sent = run.tasks.filter(state=State.QUEUED, message_sent_at__isnull=False)
+    sent.filter(message_sent_at__lt=Now() - RESEND_AFTER).update(message_sent_at=None)
+    for when in (Q(not_before=None), Q(not_before__lte=Now())):
+        unsent = ready_tasks(run).filter(when, message_sent_at=None)
+        for number, stage in list(unsent.values_list("pk", "stage")[: max(0, MESSAGES_AHEAD - sent.count())]):
+            if Task.objects.filter(pk=number, state=State.QUEUED, message_sent_at=None).update(message_sent_at=Now()):
+                transaction.on_commit(partial(send_message, number, stage))
 
 
 def reconcile_after(run: Run, **kwargs: object) -> None:

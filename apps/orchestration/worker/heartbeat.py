@@ -86,9 +86,15 @@ class Heartbeat:
         if not run.is_active:
             return ClaimLost(message("run.ended_elsewhere", run=run.pk))
         claim = self.claim  # may change during the query, whose result is then about another task
-        if claim and not Task.objects.filter(claim=claim).exists() and self.claim == claim:
+        if claim and not is_held(claim) and self.claim == claim:
             return ClaimLost()
         return None
+
+
+def is_held(claim: UUID) -> bool:
+    """Return True if no other attempt has begun. Only running tasks are indexed by their claims; one that has just ended is rarely met."""
+    held = Task.objects.filter(claim=claim)
+    return held.filter(state=State.RUNNING).exists() or held.exists()
 
 
 def is_overdue(run: Run) -> bool:

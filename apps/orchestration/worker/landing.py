@@ -1,16 +1,20 @@
 """What a task leaves in the ledger: batches, counts, rejects and check results, all at once with its success."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 
 from apps.etl.checks import Result
-from apps.etl.load.revenue import Revenue
-from apps.orchestration.batches import save_batch
-from apps.orchestration.models import Batch, CheckResult, Reject, RowCount, Run, Task
+from apps.orchestration.batches import prepare_batches, save_batch
+from apps.orchestration.models import CheckResult, Reject, RowCount, Run, Task
 from apps.orchestration.planning import Plan
+from apps.orchestration.ready import save_tasks
 from apps.orchestration.worker.stages import Landed
 from techmarket.errors import ClaimLost
+
+if TYPE_CHECKING:
+    from apps.etl.load.revenue import Revenue
 
 REJECTS_PER_INSERT = 1_000  # a table that is dirty throughout has as many rejects as rows
 
@@ -18,12 +22,13 @@ REJECTS_PER_INSERT = 1_000  # a table that is dirty throughout has as many rejec
 def land(task: Task, landed: Landed) -> None:
     """Save what the task gives and record its success in one transaction. Raises ClaimLost."""
     run = task.run
+    batches = prepare_batches(task, landed.batches)
     with transaction.atomic():
         if not task.succeed():
             raise ClaimLost
         task.checks.all().delete()  # of an earlier attempt, which they failed: nothing else is kept of one
-        for name, table in landed.batches.items():
-            save_batch(Batch(run=run, task=task, name=name, rows=table.num_rows), table)
+        for batch, table in batches:
+            save_batch(batch, table)
         RowCount.objects.bulk_create(count_rows(task, landed))
         rejects = [Reject(run=run, task=task, **vars(row)) for row in landed.rejects]
         Reject.objects.bulk_create(rejects, batch_size=REJECTS_PER_INSERT)
@@ -31,9 +36,10 @@ def land(task: Task, landed: Landed) -> None:
         if landed.plan:
             save_plan(run, landed.plan)
         save_revenue(run, landed.revenues)
+        task.count_finished(sum(table.num_rows for table in landed.batches.values()))
 
 
-def save_revenue(run: Run, revenues: Mapping[str, Revenue]) -> None:
+def save_revenue(run: Run, revenues: "Mapping[str, Revenue]") -> None:
     """Save the revenue of the fact that holds it, of a load that has one."""
     for revenue in revenues.values():
         if revenue.changes:
@@ -46,7 +52,7 @@ def save_plan(run: Run, plan: Plan) -> None:
     for name in fields:
         setattr(run, name, getattr(plan, name))
     run.save(update_fields=fields)
-    Task.objects.bulk_create(plan.tasks)
+    save_tasks(run, plan.tasks)
 
 
 def count_rows(task: Task, landed: Landed) -> list[RowCount]:

@@ -13,9 +13,9 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import Q
 
-from apps.orchestration.models import ACTIVE, CheckResult, Run, Stage, State, Task, Trigger
+from apps.orchestration.models import ACTIVE, UNFINISHED, CheckResult, Group, Run, Stage, State, Task, Trigger
 from apps.orchestration.outcome import cancelled_by_signal, check_publication, end_attempt, end_run, log_end
-from apps.orchestration.ready import priority, ready_tasks, retry_delay, seconds_until_ready
+from apps.orchestration.ready import claim_next_task, retry_delay
 from apps.orchestration.worker.heartbeat import LISTEN_INTERVAL_S, Heartbeat
 from apps.orchestration.worker.landing import check_rows, land, save_revenue
 from apps.orchestration.worker.presence import worker_name
@@ -23,7 +23,7 @@ from apps.orchestration.worker.stages import STAGES, Landed
 from techmarket.commands import signals_heeded
 from techmarket.connections import LOST, close_connections, close_dead_connections
 from techmarket.diagnosis import close, database_message, diagnosed
-from techmarket.errors import ChecksRefused, ClaimLost, EtlError, RowsMoved, Unreachable
+from techmarket.errors import ChecksRefused, ClaimLost, EtlError, StartOver, Unreachable
 
 log = structlog.get_logger()
 POLL_S = 0.05  # between two queries for a task, where other workers share the run
@@ -39,6 +39,7 @@ class Worker:
     """Executes tasks of one run, one after another, until `is_done`."""
 
     idle_s = LISTEN_INTERVAL_S
+    last_group = Group.LOAD  # of the tasks that it executes
 
     def __init__(self, run: Run, heartbeat: Heartbeat, listener: Listener = silent):
         self.run = run
@@ -48,14 +49,6 @@ class Worker:
     def is_done(self) -> bool:
         """Return True to stop; called when there was nothing to execute."""
         raise NotImplementedError
-
-    def choose_task(self) -> Task | None:
-        """Return the most urgent of the tasks that may start now."""
-        tasks = self.candidates()
-        return min(tasks, key=lambda task: (*priority(task), task.pk)) if tasks else None
-
-    def candidates(self) -> list[Task]:
-        return [task for task in ready_tasks(self.run) if not seconds_until_ready([task])]
 
     def after(self, task: Task) -> None:
         """Called when this worker has executed a task."""
@@ -81,8 +74,9 @@ class Worker:
     def take_turn(self) -> bool:
         """Execute a task or wait for one. Return False where there is none left."""
         self.heartbeat.check()
-        task = self.choose_task()
-        if task and execute_task(task, self.heartbeat, self.listener):
+        task = claim_next_task(self.run, worker_name(), self.last_group)
+        if task:
+            execute_claimed(task, self.heartbeat, self.listener)
             self.after(task)
         elif self.is_done():
             return False
@@ -114,16 +108,21 @@ def sleep(seconds: float, heartbeat: Heartbeat) -> None:
 
 
 def execute_task(task: Task, heartbeat: Heartbeat, listener: Listener = silent) -> bool:
-    """Make one attempt at one task. Return False where another worker has it, or its run is over.
+    """Make one attempt at this task. Return False where another worker has it, it waits for others, or its run is over."""
+    if not task.claim_for(worker_name()):
+        return False
+    execute_claimed(task, heartbeat, listener)
+    return True
+
+
+def execute_claimed(task: Task, heartbeat: Heartbeat, listener: Listener) -> None:
+    """Make the attempt for which the task has been claimed.
 
     A transient failure queues it again with a delay, while it has attempts left. Any other failure ends the run with it, and is raised.
     """
-    if not task.claim_for(worker_name()):
-        return False
     task.run.start()
     with structlog.contextvars.bound_contextvars(**task.labels):
         attempt_task(task, heartbeat, listener)
-    return True
 
 
 def attempt_task(task: Task, heartbeat: Heartbeat, listener: Listener) -> None:
@@ -190,8 +189,8 @@ def record_failure(task: Task, error: BaseException) -> None:
 
 
 def retry(task: Task, error: BaseException) -> None:
-    """Queue the task again, after a delay or after the slices that are to be read again: these at once, lest it starts before them."""
-    if not isinstance(error, RowsMoved):
+    """Queue the task again, after a delay or after the tasks that are to be done again: these at once, lest it starts before them."""
+    if not isinstance(error, StartOver):
         task.retry_after(retry_delay(task), error)
         return
     with transaction.atomic():
@@ -211,7 +210,7 @@ def is_worth_retrying(error: BaseException, task: Task) -> bool:
 
 def has_unfinished_work(run: Run) -> bool:
     """Return True if a task waits, or the run is active and not done. One query for both: between two, a worker may start the next task."""
-    unfinished = run.tasks.exclude(state=State.SUCCEEDED)
+    unfinished = run.tasks.filter(state__in=UNFINISHED)
     return unfinished.filter(Q(state=State.QUEUED) | Q(run__state__in=ACTIVE)).exists()
 
 

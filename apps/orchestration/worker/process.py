@@ -11,8 +11,7 @@ if __name__ == "__main__":
 
 import structlog
 
-from apps.orchestration.models import Run, Stage, State, Task
-from apps.orchestration.ready import priority
+from apps.orchestration.models import UNFINISHED, WAITS_FOR_GROUPS, Group, Run
 from apps.orchestration.worker.heartbeat import Heartbeat
 from apps.orchestration.worker.loop import POLL_S, Worker, stop_query_log
 from apps.orchestration.worker.presence import worker_name
@@ -23,18 +22,16 @@ log = structlog.get_logger("apps.orchestration.worker.process")  # as a program 
 
 
 class PoolWorker(Worker):
-    """Takes extracts and transforms from the last to the first, while the parent starts at the first, until only the load remains."""
+    """Takes extracts and transforms until only the load remains."""
 
     idle_s = POLL_S
+    last_group = max(WAITS_FOR_GROUPS[Group.LOAD])
 
     def is_done(self) -> bool:
-        return is_orphaned() or not self.run.tasks.exclude(state=State.SUCCEEDED).exclude(stage=Stage.LOAD).exists()
+        return not self.run.tasks.filter(group__lte=self.last_group, state__in=UNFINISHED).exists()
 
-    def choose_task(self) -> Task | None:
-        if is_orphaned():
-            return None
-        tasks = [task for task in self.candidates() if task.stage != Stage.LOAD]
-        return min(tasks, key=lambda task: (*priority(task), -task.pk)) if tasks else None
+    def take_turn(self) -> bool:
+        return not is_orphaned() and super().take_turn()
 
 
 def is_orphaned() -> bool:

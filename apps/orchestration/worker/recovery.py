@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from apps.etl.session import end_session
 from apps.orchestration.models import ACTIVE, ANY, Run, Stage, State, Task
 from apps.orchestration.outcome import finish_run, has_begun_load, settle_ended_runs, settle_publication
+from apps.orchestration.prepared import drop_leftovers
 from apps.orchestration.publication import describe_doubt, is_in_doubt
 from apps.orchestration.ready import BACKOFF
 from apps.orchestration.signals import run_ended
@@ -35,19 +36,22 @@ def reap() -> None:
         elif stalled := find_stall(run):
             fail_stalled_run(run, *stalled)
     settle_ended_runs()
+    with suppress(EtlError):  # the warehouse does not answer: a later reap drops them
+        drop_leftovers()
 
 
 def mend_future_instants() -> None:
     """Count from now what a wrong clock has dated ahead: otherwise nothing would be late until that time comes."""
     ahead = Now() + timedelta(seconds=settings.ETL_LOST_AFTER_SECONDS)
     active = Run.objects.filter(state__in=ACTIVE)
+    queued = Task.objects.filter(run__in=active, state=State.QUEUED)
     retry_s = max(settings.ETL_SCHEDULED_RETRY_SECONDS, settings.ETL_RETRY_SECONDS * BACKOFF**settings.ETL_ATTEMPTS)
     mended = (
         active.filter(heartbeat_at__gt=ahead).update(heartbeat_at=Now())
         + active.filter(started_at__gt=ahead).update(started_at=Now())
         + Task.objects.filter(state=State.RUNNING, heartbeat_at__gt=ahead).update(heartbeat_at=Now())
-        + Task.objects.filter(state=State.QUEUED, message_sent_at__gt=ahead).update(message_sent_at=None)
-        + Task.objects.filter(state=State.QUEUED, not_before__gt=ahead + timedelta(seconds=retry_s)).update(not_before=Now())
+        + queued.filter(message_sent_at__gt=ahead).update(message_sent_at=None)
+        + queued.filter(waits_for=0, not_before__gt=ahead + timedelta(seconds=retry_s)).update(not_before=Now())
     )
     if mended:
         log.warning("instants in the future were mended: the control database's clock has been set back", rows=mended)
@@ -83,7 +87,7 @@ def fail_stalled_task(task: Task, stalled: Q, cause: Message) -> None:
     if may_retry:
         task.requeue(cause, where=stalled & task.holds_claim)
         # A worker dies with the messages that it has taken and not started; the broker would hold them back for hours.
-        task.run.tasks.filter(state=State.QUEUED).update(message_sent_at=None)
+        task.run.tasks.filter(state=State.QUEUED, message_sent_at__isnull=False).update(message_sent_at=None)
     elif task.lose(cause, where=stalled & task.holds_claim):
         lose_run(task.run, cause)
 

@@ -1,4 +1,8 @@
-"""What each stage does with one task: read what earlier tasks landed, call the ETL, return what to land."""
+"""What each stage does with one task: read what earlier tasks landed, call the ETL, return what to land.
+
+numpy, Arrow and pandas are imported by the stages that use them, which takes half a second of CPU time: an incremental run with nothing to
+do only plans and publishes its mark, and tests/test_imports.py holds it to that.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -7,43 +11,41 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 
 from apps.etl.checks import Result, warn
 from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact
 from apps.etl.extract.dimensions import extract_dimension
-from apps.etl.extract.facts import extract_fact
-from apps.etl.extract.fingerprints import find_fingerprint
-from apps.etl.extract.sweep import in_warehouse
-from apps.etl.load import PublishRequest, publish
-from apps.etl.load.brakes import Rejected
-from apps.etl.load.revenue import Revenue
+from apps.etl.load.publication import Publication, publish_mark
 from apps.etl.metadata import get_metadata, set_metadata
-from apps.etl.session import SessionId
+from apps.etl.session import SessionId, end_session
 from apps.etl.slices import EVERYTHING, Bounds, inside, whole_number
-from apps.etl.star import sum_dimension
-from apps.etl.tables import ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
-from apps.etl.transform.registry import transform
-from apps.etl.transform.rows import RejectedRow
+from apps.etl.tables import FACT_TABLES, FACTS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.window import ChangeWindow
 from apps.orchestration import clock
 from apps.orchestration.batches import open_batch, read_touched_orders
-from apps.orchestration.models import Batch, Mode, RowCount, Run, Stage, State, Task
-from apps.orchestration.moved import refuse_moved_rows
+from apps.orchestration.known import calendar_fingerprint, known_fingerprint, requested_on
+from apps.orchestration.models import Batch, RowCount, Run, Stage, State, Task
 from apps.orchestration.planning import Plan, plan_run
+from apps.orchestration.prepared import drop_prepared_of, drop_prepared_of_others, refuse_lost_tables, space_given_back
 from apps.orchestration.standing import standing_rejects
 from apps.warehouse.loads import Load, latest_load
 from techmarket.connections import close_dead_connections
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import BatchesLost, ClaimLost
 from techmarket.messages import Message, message
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from apps.etl.load.brakes import Rejected
+    from apps.etl.load.revenue import Revenue
+    from apps.etl.transform.rows import RejectedRow
 
 COMMIT_TIMEOUT_S = 60  # that a commit of the warehouse may take
 READ_COUNTS = ("read", "loaded", "filtered", "rejected")
@@ -54,34 +56,45 @@ Report = Callable[[str, int], None]  # table, how many rows more
 class Landed:
     """What a task leaves in the ledger: batches by name, counts by table, rejects, check results; a plan, or revenue by fact."""
 
-    batches: dict[str, pa.Table] = field(default_factory=dict)
+    batches: "dict[str, pa.Table]" = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
     written: dict[str, Written] = field(default_factory=dict)
-    rejects: Sequence[RejectedRow] = ()
+    rejects: "Sequence[RejectedRow]" = ()
     checks: Sequence[Result] = ()
     plan: Plan | None = None
-    revenues: dict[str, Revenue] = field(default_factory=dict)
+    revenues: "dict[str, Revenue]" = field(default_factory=dict)
 
 
 def plan_stage(task: Task, report: Report) -> Landed:
     plan = plan_run(task.run)
-    batches = {} if plan.orders is None else {TOUCHED_ORDERS: pa.table({"order_id": plan.orders})}
-    return Landed(batches, checks=plan.warnings, plan=plan)
+    drop_prepared_of_others(task.run)
+    return Landed(batch_orders(plan.orders), checks=plan.warnings, plan=plan)
 
 
-def refuse_lost_batches(run: Run) -> None:
+def batch_orders(ids: Any) -> "dict[str, pa.Table]":
+    """Return the batch of the ids of the orders that the run reads; none where it reads all or none."""
+    if ids is None or not len(ids):
+        return {}
+    import pyarrow as pa
+
+    return {TOUCHED_ORDERS: pa.table({"order_id": pa.array(ids, pa.int64())})}
+
+
+def refuse_lost_batches(task: Task) -> None:
     """Raise BatchesLost where the batches of earlier tasks are gone: a transform would take that for rows that have not changed."""
-    if run.has_lost_batches:
+    if task.has_lost_batches:
         raise BatchesLost
 
 
 def extract_stage(task: Task, report: Report) -> Landed:
-    refuse_lost_batches(task.run)
+    refuse_lost_batches(task)
     target = TARGETS[task.subject]
     if isinstance(target, Fact):
+        from apps.etl.extract.facts import extract_fact
+
         batches = extract_fact(target, (task.low, task.high), touched_orders(task))
     else:
-        batches = extract_dimension(target, (task.low, task.high), known_fingerprint(task))
+        batches = extract_dimension(target, (task.low, task.high), known_source(task))
     report(task.subject, sum(batch.num_rows for batch in batches.values()))
     return Landed(batches=batches)
 
@@ -95,10 +108,12 @@ def touched_orders(task: Task) -> Any:
 
 
 def transform_stage(task: Task, report: Report) -> Landed:
-    refuse_lost_batches(task.run)
+    from apps.etl.transform.registry import transform
+
+    refuse_lost_batches(task)
     raw = {batch.name: open_batch(batch) for batch in batches_of(task)}
     found = fingerprint_of(task, raw, requested_on(task.run))
-    if found is None or (found and found == known_fingerprint(task)):
+    if found is None or (found and found == known_source(task)):
         return Landed()  # the warehouse has these rows already
     outcome = transform(task.subject, raw, settings.SHOP_TIME_ZONE, requested_on(task.run))
     report(task.subject, outcome.counts[task.subject].read)
@@ -109,36 +124,21 @@ def transform_stage(task: Task, report: Report) -> Landed:
     return Landed(batches, outcome.counts, rejects=outcome.rejects, checks=warnings)
 
 
-def requested_on(run: Run) -> date:
-    """Return the day of the shop's calendar on which the run was requested."""
-    return run.created_at.astimezone(ZoneInfo(settings.SHOP_TIME_ZONE)).date()
-
-
 def check_name(code: str, task: Task) -> Message:
     """Return the name of a check of the transform, with the slice where the table has several."""
     return message(f"{code}_slice", slice=task.slice) if task.slice else message(code)
 
 
-def fingerprint_of(task: Task, raw: dict[str, pa.Table], today: date) -> str | None:
+def fingerprint_of(task: Task, raw: "dict[str, pa.Table]", today: date) -> str | None:
     """Return None where the extract found the known fingerprint. The calendar has no source; it grows with the year."""
     sources = TARGETS[task.subject].sources
     if not sources:
-        return f"calendar of {today.year}"
+        return calendar_fingerprint(today)
     return get_metadata(raw[sources[0].table], "fingerprint") if raw else None
 
 
-def known_fingerprint(task: Task) -> str:
-    """Return the slice's fingerprint when it was last published: with the same one it is not read again.
-
-    A full run reads it also where another hand has changed it in the warehouse.
-    """
-    latest, bounds = latest_load(), (task.low, task.high)
-    known = find_fingerprint(latest.fingerprints, task.subject, bounds) if latest else None
-    if not known or task.run.reads_everything:
-        return ""
-    if task.run.mode == Mode.FULL and known.star != in_warehouse(sum_dimension, TARGETS[task.subject], bounds):
-        return ""
-    return known.source
+def known_source(task: Task) -> str:
+    return known_fingerprint(task.run, TARGETS[task.subject], (task.low, task.high), latest_load())
 
 
 def batches_of(task: Task) -> list[Batch]:
@@ -147,41 +147,85 @@ def batches_of(task: Task) -> list[Batch]:
     return list(Batch.objects.filter(task__in=extract).defer("body"))
 
 
+def prepare_stage(task: Task, report: Report) -> Landed:
+    """Bring a range of orders to the warehouse, where no reader looks. A session of a dead worker's attempt is ended first."""
+    from apps.etl.load.prepare import PrepareRequest, prepare
+
+    run, bounds = task.run, (task.low, task.high)
+    fact = next(fact for fact in FACTS if fact.table == task.subject)
+    refuse_lost_batches(task)
+    with diagnosed("dwh"):
+        end_session(task.session)
+    request = PrepareRequest(
+        run_id=run.pk,
+        run_uuid=run.uuid,
+        fact=fact,
+        bounds=bounds,
+        is_new=fact.table in run.found["new"],
+        reads_everything=run.reads_everything,
+        batches=partial(clean_batches, run, bounds),
+        before_commit=partial(hold_claim, task),
+        on_session=partial(record_session, task),
+        report=report,
+    )
+    with space_given_back(run):
+        prepare(request)
+    return Landed()
+
+
 def load_stage(task: Task, report: Report) -> Landed:
     run = task.run
     with diagnosed("dwh"):
         load = Load.objects.filter(run_uuid=run.uuid).first()
     if load:  # an earlier attempt committed, and the connection broke before the answer
         return Landed(written={table: read_written(counts) for table, counts in load.counts.items()})
-    refuse_lost_batches(run)
-    refuse_moved_rows(run)
-    published = publish(
-        PublishRequest(
-            run_id=run.pk,
-            run_uuid=run.uuid,
-            mode=run.mode,
-            window=ChangeWindow(run.window_start, run.window_end) if run.window_start else None,
-            high_water_mark=run.high_water_mark,
-            based_on=run.based_on or 0,
-            reads_everything=run.reads_everything,
-            rules=run.found["rules"],
-            proven=[EVERYTHING] if run.reads_everything else run.found["proven"],
-            changed_star=run.found.get("changed_star", ()),
-            as_of=datetime.fromisoformat(run.found["as_of"]),
-            dry_run=run.dry_run,
-            month=f"{requested_on(run):%Y-%m}",
-            accepted=bool(run.accepted_by),
-            batches=partial(clean_batches, run),
-            counts=sum_counts(run),
-            rejected=sum_new_rejects(run),
-            rejected_ids=row_ids(run.rejects.all()),
-            standing_ids=row_ids(standing_rejects()),
-            before_commit=partial(hold_claim, task),
-            on_session=partial(record_session, task),
-            now=clock.now,
-            report=report,
-        )
+    publication = Publication(
+        run_id=run.pk,
+        run_uuid=run.uuid,
+        mode=run.mode,
+        window=ChangeWindow(run.window_start, run.window_end) if run.window_start else None,
+        high_water_mark=run.high_water_mark,
+        based_on=run.based_on or 0,
+        rules=run.found["rules"],
+        proven=[EVERYTHING] if run.reads_everything else run.found["proven"],
+        as_of=datetime.fromisoformat(run.found["as_of"]),
+        dry_run=run.dry_run,
+        before_commit=partial(hold_claim, task, is_publication=True),
+        on_session=partial(record_session, task),
+        now=clock.now,
     )
+    if not run.tasks.exclude(stage__in=(Stage.PLAN, Stage.LOAD)).exists():
+        written, results = publish_mark(publication)
+        return Landed(written=written, checks=results)
+    return publish_batches(task, publication, report)
+
+
+def publish_batches(task: Task, publication: Publication, report: Report) -> Landed:
+    from apps.etl.load.publish import PublishRequest, publish
+    from apps.orchestration.moved import refuse_moved_rows
+
+    run = task.run
+    refuse_lost_batches(task)
+    refuse_moved_rows(run)
+    refuse_lost_tables(run)
+    request = PublishRequest(
+        **vars(publication),
+        reads_everything=run.reads_everything,
+        changed_star=run.found.get("changed_star", ()),
+        is_prepared=run.found["prepared"],
+        month=f"{requested_on(run):%Y-%m}",
+        accepted=bool(run.accepted_by),
+        batches=partial(clean_batches, run, EVERYTHING),
+        counts=sum_counts(run),
+        rejected=sum_new_rejects(run),
+        rejected_ids=row_ids(run.rejects.all()),
+        standing_ids=row_ids(standing_rejects()),
+        report=report,
+    )
+    with space_given_back(run):
+        published = publish(request)
+    if run.dry_run:
+        drop_prepared_of(run)
     return Landed(written=published.written, checks=published.checks, revenues=published.revenues)
 
 
@@ -195,13 +239,15 @@ STAGES: dict[str, Callable[[Task, Report], Landed]] = {
     Stage.PLAN: plan_stage,
     Stage.EXTRACT: extract_stage,
     Stage.TRANSFORM: transform_stage,
+    Stage.PREPARE: prepare_stage,
     Stage.LOAD: load_stage,
 }
 
 
-def clean_batches(run: Run, name: str) -> Iterator[tuple[Bounds, pa.Table]]:
-    """Yield one batch after another, so that the memory of a load does not grow with the shop."""
-    in_order = run.batches.filter(name=name).order_by(F("task__low").asc(nulls_first=True))
+def clean_batches(run: Run, bounds: Bounds, name: str) -> "Iterator[tuple[Bounds, pa.Table]]":
+    """Yield one batch after another, so that the memory of a load does not grow with the shop. `bounds`: of a fact's batches."""
+    in_order = run.batches.filter(within_slices(bounds), name=name) if name in FACT_TABLES else run.batches.filter(name=name)
+    in_order = in_order.order_by(F("task__low").asc(nulls_first=True))
     for number in list(in_order.values_list("pk", flat=True)):
         with diagnosed("default"):
             batch = Batch.objects.select_related("task").defer("body").get(pk=number)
@@ -209,11 +255,18 @@ def clean_batches(run: Run, name: str) -> Iterator[tuple[Bounds, pa.Table]]:
         yield (batch.task.low, batch.task.high), clean
 
 
+def within_slices(bounds: Bounds) -> Q:
+    """Return the condition for batches of slices that lie within `bounds`, which begin and end where slices do."""
+    low, high = bounds
+    first = Q() if low is None else Q(task__low__gte=low)
+    return first & (Q() if high is None else Q(task__high__lte=high))
+
+
 def sum_counts(run: Run) -> dict[str, Counts]:
     """Return what the transforms counted, by table over all slices."""
     sums = RowCount.objects.filter(run=run, task__stage=Stage.TRANSFORM).values("table").order_by("table")
     rows = sums.annotate(*(Sum(name) for name in READ_COUNTS)).values_list("table", *(f"{name}__sum" for name in READ_COUNTS))
-    return {table: Counts(*numbers) for table, *numbers in rows}
+    return {table: Counts() for table in FACT_TABLES if run.reads_nothing} | {table: Counts(*numbers) for table, *numbers in rows}
 
 
 def row_ids(rejects: "QuerySet[Any]") -> dict[str, set[int]]:
@@ -225,8 +278,10 @@ def row_ids(rejects: "QuerySet[Any]") -> dict[str, set[int]]:
     return dict(found)
 
 
-def sum_new_rejects(run: Run) -> dict[str, Rejected]:
+def sum_new_rejects(run: Run) -> "dict[str, Rejected]":
     """Return rows and UAH by source table of what this run rejects and none before it did."""
+    from apps.etl.load.brakes import Rejected
+
     known = standing_rejects().filter(table=OuterRef("table"), row_id=OuterRef("row_id"))
     rows = run.rejects.exclude(Exists(known)).order_by().values("table").annotate(rows=Count("row_id", distinct=True), uah=Sum("amount"))
     return {row["table"]: Rejected(row["rows"], row["uah"] or Decimal()) for row in rows}
@@ -239,13 +294,14 @@ def record_session(task: Task, name: SessionId | None) -> None:
 
 
 @contextmanager
-def hold_claim(task: Task) -> Iterator[None]:
+def hold_claim(task: Task, is_publication: bool = False) -> Iterator[None]:
     """Lock the task's row while the warehouse commits: others wait, and a worker that lost the claim cannot commit. Raises ClaimLost.
 
-    That the commit begins is recorded first: from then on only the warehouse knows whether the run was published.
+    That the commit of a publication begins is recorded first: from then on only the warehouse knows whether the run was published.
     """
     close_dead_connections()  # the ledger's was idle during the load
-    Task.objects.filter(pk=task.pk, claim=task.claim).update(session=(task.session or {}) | {"committing": True})
+    if is_publication:
+        Task.objects.filter(pk=task.pk, claim=task.claim).update(session=(task.session or {}) | {"committing": True})
     with transaction.atomic(), connections["default"].cursor() as cursor:
         if cursor.db.vendor == "postgresql":  # a worker that is stopped or cut off here must not block the reaper for ever
             cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{COMMIT_TIMEOUT_S}s"])

@@ -24,6 +24,11 @@ def transform(task_id: int) -> None:
     execute(task_id)
 
 
+@shared_task(name="techmarket.prepare")
+def prepare(task_id: int) -> None:
+    execute(task_id)
+
+
 @shared_task(name="techmarket.load")
 def load(task_id: int) -> None:
     execute(task_id)
@@ -43,7 +48,10 @@ def reap() -> None:
 
 @shared_task(name="techmarket.forget")
 def forget() -> None:
+    from apps.orchestration.stored import delete_stored_leftovers  # beat imports this module, and never needs the batch store
+
     outcome.delete_old_details()
+    delete_stored_leftovers()
     presence.delete_old_files()
     hosts.delete_old_clocks()
     duties.record_done(DutyName.FORGET)

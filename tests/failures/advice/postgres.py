@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.etl.load.publish import LOAD_LOCK
+from apps.etl.load.publication import LOAD_LOCK
 from tests.drills.proxy import Proxy
 from tests.failures.advice.steps import Command, Scene, run_statement
 from tests.failures.conftest import SECRET, Shop, administer, copy_database

@@ -10,7 +10,7 @@ import pytest
 
 from techmarket.messages import MESSAGES
 from tests.conftest import ROOT
-from tests.failures.advice import files, ledger, mysql, postgres, test_own_servers
+from tests.failures.advice import files, ledger, mysql, postgres, store, test_own_servers
 from tests.failures.advice.steps import Cause, take
 from tests.failures.advice.texts import STEP
 from tests.failures.conftest import Shop, needs_files, needs_servers
@@ -36,12 +36,25 @@ ON_FILES: dict[str, tuple[Cause, ...]] = {
     "database.unknown_host": (files.unknown_host,),
     "database.unreachable": (files.stopped_server,),
     "batch.damaged": (ledger.damaged_batch,),
+    "batch.elsewhere": (store.emptied_setting,),
+    "batch.gone": (store.deleted_object,),
     "brakes.applied": (ledger.brakes, ledger.brakes_of_a_source_that_is_mended),
     "plan.mark_ahead": (ledger.mark_ahead,),
     "plan.stale": (ledger.other_ledger,),
     "plan.warehouse_emptied": (ledger.emptied_warehouse,),
     "run.overlaps": (ledger.active_run,),
     "run.overlaps_silent": (ledger.silent_run,),
+    "store.bad_key": (store.wrong_key,),
+    "store.busy": (store.answering("503 Slow Down", "SlowDown"),),
+    "store.clock": (store.answering("403 Forbidden", "RequestTimeTooSkewed"),),
+    "store.denied": (store.key_without_rights,),
+    "store.full": (store.full_folder,),
+    "store.no_bucket": (store.missing_bucket,),
+    "store.no_encryption": (store.plain_store,),
+    "store.other": (store.answering("418 Teapot", "ShortAndStout"),),
+    "store.other_region": (store.answering("301 Moved", "PermanentRedirect"),),
+    "store.unreachable": (store.stopped_store,),
+    "store.unwritable": (store.folder_that_is_a_file,),
 }
 ON_SERVERS: dict[str, tuple[Cause, ...]] = {
     "database.answers_again": (postgres.refused_once,),
@@ -90,7 +103,9 @@ ELSEWHERE = {
     "database.lock_timeout": f"{ENDED_WORK}test_lock_timeout_of_mysql",
     "database.login_refused": LOGINS,
     "database.no_password": LOGINS,
+    "database.no_gtid": "tests/failures/test_replicas.py::test_source_without_a_log",
     "database.password_expired": ACCOUNTS,
+    "database.replica_lags": "tests/failures/test_replicas.py::test_replica_that_has_stopped",
     "database.statement_limit": f"{ENDED_WORK}test_timeout_and_cancel_in_another_language",
     "database.statement_timeout": f"{ENDED_WORK}test_statement_timeout_of_mysql",
     "database.table_changed": f"{ENDED_WORK}test_table_altered_after_the_snapshot_was_taken",
@@ -98,6 +113,7 @@ ELSEWHERE = {
     "proof.published_meanwhile": "tests/orchestration/test_reconcile.py::"
     "test_run_that_is_published_meanwhile_is_not_mistaken_for_a_difference",
     "run.publication_unknown": "tests/orchestration/test_publication.py::test_unknown_while_the_warehouse_is_away",
+    "run.prepared_lost": "tests/etl/test_prepared.py::test_tables_that_vanish_again_and_again_fail_the_run",
     "run.rows_moved": "tests/orchestration/test_moved_rows.py::test_run_fails_in_the_end_where_rows_move_on_and_on",
     "warehouse.not_a_number": "tests/console/test_values.py::test_amount_that_is_no_number_is_named",
 }

@@ -40,7 +40,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="ALIAS",
-            choices=settings.DATABASES,
+            choices=settings.PRIMARIES,
             help="restore only this database; repeatable",
         )
         parser.add_argument("--dry-run", action="store_true", help="check that the backup can be restored; change nothing")

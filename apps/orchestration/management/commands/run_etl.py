@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from django.conf import settings
@@ -17,8 +17,8 @@ from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Mode, Run, State, Trigger
 from apps.orchestration.outcome import cancelled_by_signal, end_run
 from apps.orchestration.results import document
-from apps.orchestration.terminal import progress, show
 from apps.orchestration.window import MAX_DAYS, Window, parse_day
+from apps.orchestration.worker.loop import Listener, silent
 from apps.orchestration.worker.presence import worker_name
 from techmarket.commands import TRACEBACK, ExitCode, forget_output, stop, whole_number
 from techmarket.commands import Command as BaseCommand
@@ -92,7 +92,7 @@ class Command(BaseCommand):
         """Execute or follow the run to its end. The ledger records how it ended."""
         quiet = options["quiet"] or options["json"]
         try:
-            with silence(options["quiet"]), progress(run, quiet) as listener:
+            with silence(options["quiet"]), show_progress(run, quiet) as listener:
                 if run.is_local:
                     # A traceback is wanted from this process, not from a pool worker.
                     api.execute_run(run, listener, 1 if options["verbosity"] >= TRACEBACK else settings.ETL_PROCESSES)
@@ -130,6 +130,8 @@ class Command(BaseCommand):
                 utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
                 print(json.dumps(document(run), ensure_ascii=not utf8, default=str))
             elif not options["quiet"] and is_worth_showing(run):
+                from apps.orchestration.terminal import show  # see show_progress
+
                 show(run)
             sys.stdout.flush()
         except OSError as error:
@@ -138,6 +140,15 @@ class Command(BaseCommand):
             if not isinstance(error, BrokenPipeError):
                 text = f"{run} has {run.state}, but its report cannot be written: {error.strerror}. It is in the admin."
                 stop(text, ExitCode.FAILED)
+
+
+def show_progress(run: Run, quiet: bool) -> AbstractContextManager[Listener]:
+    """Show the progress on a terminal. rich is not imported where nothing is shown: it takes a tenth of a run with nothing to do."""
+    if quiet:
+        return nullcontext(silent)
+    from apps.orchestration.terminal import progress
+
+    return progress(run, quiet)
 
 
 @contextmanager

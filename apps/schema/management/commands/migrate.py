@@ -14,6 +14,6 @@ class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate only the app whose label is the alias in a source or the warehouse: the other 39 migrations do not belong there."""
         alias = options["database"]
-        if options["app_label"] is None and alias in settings.DATABASES and alias != "default":
+        if options["app_label"] is None and alias in settings.PRIMARIES and alias != "default":
             options |= {"app_label": alias, "run_syncdb": False}
         super().handle(*args, **options)

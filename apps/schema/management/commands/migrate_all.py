@@ -27,7 +27,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         deadline = time.monotonic() + options["wait"]
-        for alias in settings.DATABASES:
+        for alias in settings.PRIMARIES:
             with diagnosed(alias):
                 wait_for_database(alias, deadline)
                 done = migrate(alias)

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from apps.etl.preflight import check_source
+from apps.etl.replicas import read_alias
 from apps.etl.tables import SOURCES
 from apps.schema.management.commands.migrate_all import wait_for_database
 from techmarket.commands import Command as BaseCommand
@@ -40,8 +41,10 @@ class Command(BaseCommand):
 
 def wait_for_sources(deadline: float) -> None:
     for source in SOURCES.values():
-        wait_for_database(source.alias, deadline)
-        check_source(source)
+        alias = read_alias(source.alias)
+        for each in {source.alias, alias}:
+            wait_for_database(each, deadline)
+        check_source(source, alias)
 
 
 def wait_for_migrations(alias: str, deadline: float) -> None:
