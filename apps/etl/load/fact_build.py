@@ -4,7 +4,8 @@ A partition holds a range of order ids, as slices do. The fact has one partition
 partitioned by order id: so all of it can be replaced while grants, views and readers hang on the fact.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from apps.etl.counts import Written
 from apps.etl.declarations import Fact
 from apps.etl.load.copying import analyze, copy_packed
 from apps.etl.load.partition_days import conditions, day_column
-from apps.etl.load.prepared import Findings, PreparedSlice
+from apps.etl.load.prepared import Findings, PreparedSlice, Slices
 from apps.etl.load.products import departed_costs, keep_costs
 from apps.etl.load.relations import PARTITIONS, add_foreign_keys, add_keys_and_indexes, create_like, find_free_name, select_from_catalog
 from apps.etl.load.revenue import NewRevenue, Revenue
@@ -48,10 +49,11 @@ class PartitionBuild:
             self.months.add(rows)
         return rows.append_column("run_id", pa.array(np.full(rows.num_rows, self.run_id)))
 
-    def fill(self, slices: Iterable[tuple[Bounds, PreparedSlice]]) -> Iterator[PreparedSlice]:
-        for _bounds, prepared in slices:
-            copy_packed(self.cursor, self.relation, prepared.blocks, options=", FREEZE")
-            yield prepared
+    def fill(self, slices: Slices) -> Generator[PreparedSlice]:
+        with closing(slices):
+            for _bounds, prepared in slices:
+                copy_packed(self.cursor, self.relation, prepared.blocks, options=", FREEZE")
+                yield prepared
 
     def finish(self, bounds: Bounds, has_members: bool) -> None:
         """Add keys, indexes and statistics. `has_members`: all that the rows refer to have rows, so that foreign keys can be valid."""

@@ -1,16 +1,17 @@
 """Compare prepared rows of a fact with its table, slice by slice, and leave what differs in a table of its own: the changed table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from apps.etl.declarations import Fact
 from apps.etl.load.copying import copy_packed, create_stage
 from apps.etl.load.merging import differs
-from apps.etl.load.prepared import PreparedSlice
+from apps.etl.load.prepared import PreparedSlice, Slices
 from apps.etl.load.products import cost_columns
 from apps.etl.load.revenue import COMPARED
 from apps.etl.money import sql_round
-from apps.etl.slices import Bounds, within
+from apps.etl.slices import within
 from apps.etl.star import hash_fact
 
 OLD_HASH = "old_hash"
@@ -46,14 +47,15 @@ class FactChanges:
     def select_list(self) -> list[str]:
         return [self.fact.key, *self.columns, *(f"{value} AS {name}" for name, value in self.old.items())]
 
-    def collect(self, slices: Iterable[tuple[Bounds, PreparedSlice]], scope: str) -> Iterator[PreparedSlice]:
+    def collect(self, slices: Slices, scope: str) -> Generator[PreparedSlice]:
         """Add what differs in the slices, and yield each afterwards. `scope`: SQL for the fact's rows that the run replaces."""
         create_stage(self.cursor, self.stage, self.fact.table, [self.fact.key, *self.columns])
-        for bounds, prepared in slices:
-            copy_packed(self.cursor, self.stage, prepared.blocks)
-            self.compare(" AND ".join([scope, *within(self.fact.sliced_by, bounds)]))
-            self.cursor.execute(f"TRUNCATE {self.stage}" if self.cursor.db.vendor == "postgresql" else f"DELETE FROM {self.stage}")
-            yield prepared
+        with closing(slices):
+            for bounds, prepared in slices:
+                copy_packed(self.cursor, self.stage, prepared.blocks)
+                self.compare(" AND ".join([scope, *within(self.fact.sliced_by, bounds)]))
+                self.cursor.execute(f"TRUNCATE {self.stage}" if self.cursor.db.vendor == "postgresql" else f"DELETE FROM {self.stage}")
+                yield prepared
 
     def compare(self, scope: str) -> None:
         """Add to the changed table: staged rows that are new or differ, and rows that are not staged."""

@@ -1,6 +1,6 @@
 """Clean batches of a fact as rows of its table: surrogate keys, product columns, integers of the columns' widths."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from apps.etl.load.copying import fit_integers, pack
 from apps.etl.load.dimensions import Inferred
 from apps.etl.load.keys import DimensionKeys
 from apps.etl.load.prefetch import prefetch
-from apps.etl.load.prepared import PreparedSlice
+from apps.etl.load.prepared import PreparedSlice, Slices
 from apps.etl.load.products import Products
 from apps.etl.metadata import get_metadata
 from apps.etl.slices import Bounds
@@ -45,9 +45,7 @@ class FactRows:
             self.keys.read(reference.dimension for reference in DIM_PRODUCT.references)
             self.products = Products(cursor, keys, (batch for _, batch in batches(DIM_PRODUCT.table)))
 
-    def convert_all(
-        self, slices: Iterable[tuple[Bounds, pa.Table]], complete: Complete = unchanged
-    ) -> Iterator[tuple[Bounds, PreparedSlice]]:
+    def convert_all(self, slices: Iterable[tuple[Bounds, pa.Table]], complete: Complete = unchanged) -> Slices:
         """Yield the slices ready for COPY; on PostgreSQL one is made while the one before is written. `complete` returns the final rows."""
         converted = ((bounds, self.convert(clean, complete)) for bounds, clean in slices)
         return prefetch(converted) if self.cursor.db.vendor == "postgresql" else converted

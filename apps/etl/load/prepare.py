@@ -3,7 +3,8 @@
 A fact without rows gets a partition, filled and indexed; one that has rows is compared, and only what differs is left in a table.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -111,9 +112,10 @@ def collect_changes(
     return count_slices(changes.collect(rows.convert_all(slices), scope), changes.fact, report)
 
 
-def count_slices(slices: Iterable[PreparedSlice], fact: Fact, report: Report) -> Findings:
+def count_slices(slices: Generator[PreparedSlice], fact: Fact, report: Report) -> Findings:
     findings = Findings(kopiykas={each.column: 0 for each in fact.reconciliations})
-    for prepared in slices:
-        findings.count(prepared)
-        report(fact.table, prepared.rows)
+    with closing(slices):
+        for prepared in slices:
+            findings.count(prepared)
+            report(fact.table, prepared.rows)
     return findings

@@ -1,12 +1,13 @@
 """What a run finds about rows of a fact while it prepares them: all that their publication must know without reading them again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any, Self
 
 from apps.etl.load.copying import Block
 from apps.etl.load.dimensions import Inferred
+from apps.etl.slices import Bounds
 
 
 @dataclass
@@ -20,6 +21,10 @@ class PreparedSlice:
     @property
     def rows(self) -> int:
         return sum(block.size for block in self.blocks)
+
+
+# With the slices' bounds. Whoever takes them closes the generator: a thread of its own makes them, also after an error.
+Slices = Generator[tuple[Bounds, PreparedSlice]]
 
 
 @dataclass
