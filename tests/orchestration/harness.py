@@ -6,13 +6,17 @@ from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
+import pytest
 from django.db import connections, transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
 from apps.orchestration.models import Mode, Run, Stage, State, Task, TaskCount, Trigger
 from apps.orchestration.requests import start_run
-from apps.orchestration.worker import tasks
+from apps.orchestration.worker import loop, tasks
+from apps.orchestration.worker.landing import land
+from apps.orchestration.worker.recovery import reap
+from apps.orchestration.worker.stages import Landed
 from apps.warehouse.models import FactSales, Load
 
 
@@ -62,6 +66,21 @@ def finish(task: Task) -> None:
     with transaction.atomic():
         assert task.succeed()
         task.count_finished()
+
+
+def requeue_before_landing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next worker that lands be late: the reaper has requeued its task by then, and another worker has done it."""
+    woken: list[Task] = []
+
+    def land_after_requeue(claimed: Task, landed: Landed) -> None:
+        if not woken:
+            woken.append(claimed)
+            Task.objects.filter(pk=claimed.pk).update(heartbeat_at=ago(seconds=31))
+            reap()
+            tasks.execute(claimed.pk)
+        land(claimed, landed)
+
+    monkeypatch.setattr(loop, "land", land_after_requeue)
 
 
 def count_tasks(run: Run) -> None:

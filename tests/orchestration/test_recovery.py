@@ -11,12 +11,11 @@ from pytest_django.fixtures import Settings
 from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Executor, Mode, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.worker import delivery, loop, tasks
-from apps.orchestration.worker.landing import land
 from apps.orchestration.worker.loop import execute_task
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import Landed
 from apps.warehouse.models import Load
-from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, run_concurrently, start_queued_run
+from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, requeue_before_landing, run_concurrently, start_queued_run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
 Sent = list[tuple[str, list[int]]]
@@ -64,17 +63,7 @@ def test_worker_that_lost_its_task_lands_nothing(broker: FakeBroker, monkeypatch
     """It lands after the reaper has requeued its task and another worker has done it."""
     run = start_queued_run()
     task = broker.deliver_until(Stage.EXTRACT)
-    woken: list[Task] = []
-
-    def land_after_requeue(claimed: Task, landed: Landed) -> None:
-        if not woken:
-            woken.append(claimed)
-            Task.objects.filter(pk=claimed.pk).update(heartbeat_at=ago(seconds=31))
-            reap()
-            tasks.execute(claimed.pk)
-        land(claimed, landed)
-
-    monkeypatch.setattr(loop, "land", land_after_requeue)
+    requeue_before_landing(monkeypatch)
     tasks.execute(task.pk)
     assert (fresh(task).state, fresh(task).attempt, fresh(task).batches.count()) == (State.SUCCEEDED, 2, 4)
     broker.deliver_all()

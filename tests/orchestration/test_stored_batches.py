@@ -14,8 +14,7 @@ from apps.orchestration import api, stored
 from apps.orchestration.models import Attempt, Batch, Mode, RejectState, Run, Stage, StandingReject, State, Task, Trigger
 from apps.orchestration.outcome import delete_old_details
 from apps.orchestration.stored import delete_stored_leftovers
-from apps.orchestration.worker import landing, loop, tasks
-from apps.orchestration.worker.landing import land
+from apps.orchestration.worker import landing, tasks
 from apps.orchestration.worker.local import execute_run
 from apps.orchestration.worker.recovery import reap
 from apps.orchestration.worker.stages import STAGES, Landed, Report
@@ -24,7 +23,7 @@ from apps.warehouse.models import FactSales
 from techmarket.batch_address import BatchAddress
 from techmarket.errors import BadData, BatchDamaged, BatchesLost, EtlError, Unreachable
 from tests.etl.warehouse_rows import assert_balanced, assert_warehouse_equals, compute_expected, run_etl
-from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, start_queued_run
+from tests.orchestration.harness import FakeBroker, ago, fresh, read_warehouse, requeue_before_landing, start_queued_run
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("small_shop")]
@@ -349,17 +348,7 @@ def test_task_that_ends_during_a_deletion_keeps_its_objects(
 def test_worker_that_lost_its_task_leaves_no_object(folder: BatchStore, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     run = start_queued_run()
     task = broker.deliver_until(Stage.EXTRACT)
-    woken: list[Task] = []
-
-    def land_after_requeue(claimed: Task, landed: Landed) -> None:
-        if not woken:
-            woken.append(claimed)
-            Task.objects.filter(pk=claimed.pk).update(heartbeat_at=ago(seconds=31))
-            reap()
-            tasks.execute(claimed.pk)
-        land(claimed, landed)
-
-    monkeypatch.setattr(loop, "land", land_after_requeue)
+    requeue_before_landing(monkeypatch)
     tasks.execute(task.pk)
     assert objects(folder) - named(), "the one that came too late has stored its batches, too"
     broker.deliver_all()

@@ -38,12 +38,9 @@ class Inferred:
     years: set[int] = field(default_factory=set)
 
     def add(self, other: "Inferred") -> None:
-        self.add_members(other.members)
-        self.years |= other.years
-
-    def add_members(self, members: Mapping[str, Iterable[int]]) -> None:
-        for table, naturals in members.items():
+        for table, naturals in other.members.items():
             self.members.setdefault(table, set()).update(naturals)
+        self.years |= other.years
 
 
 class Dimensions:
@@ -74,7 +71,7 @@ class Dimensions:
         naturals = clean[target.natural]
         surrogate = date_keys(naturals) if target is DIM_DATE else self.keys.of(target.table).of(naturals.to_numpy().astype(np.int64))
         references, inferred = self.keys.look_up(target, clean)
-        self.inferred.add_members(inferred)
+        self.inferred.add(Inferred(inferred))
         columns = {target.key: pa.array(surrogate), target.natural: naturals} | {name: clean[name] for name in target.attributes}
         return pa.table(columns | references)
 

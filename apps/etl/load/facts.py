@@ -58,7 +58,7 @@ class FactRows:
         rows = fit_integers(pa.table(attributes | references | self.product_columns(clean, references)), MODELS[self.fact.table])
         kopiykas = {each.column: int(get_metadata(clean, each.column)) for each in self.fact.reconciliations}
         blocks = pack(complete(rows), binary=self.cursor.db.vendor == "postgresql")
-        return PreparedSlice(blocks, Inferred(dict_of_sets(inferred), self.years(clean)), kopiykas)
+        return PreparedSlice(blocks, Inferred(inferred, self.years(clean)), kopiykas)
 
     def product_columns(self, clean: pa.Table, references: dict[str, pa.Array]) -> dict[str, pa.Array]:
         if not self.products:
@@ -68,7 +68,3 @@ class FactRows:
     def years(self, clean: pa.Table) -> set[int]:
         columns = [clean[reference.natural] for reference in self.fact.references if reference.dimension == DIM_DATE.table]
         return {int(year) + 1970 for column in columns for year in np.unique(column.to_numpy().astype("datetime64[Y]").astype(int))}
-
-
-def dict_of_sets(inferred: dict[str, list[int]]) -> dict[str, set[int]]:
-    return {table: set(naturals) for table, naturals in inferred.items() if naturals}

@@ -111,16 +111,17 @@ class DimensionKeys:
         if len(new):
             self.of(table).add(reserve(TARGETS[table], new))
 
-    def look_up(self, target: Target, clean: pa.Table) -> tuple[dict[str, pa.Array], dict[str, list[int]]]:
+    def look_up(self, target: Target, clean: pa.Table) -> tuple[dict[str, pa.Array], dict[str, set[int]]]:
         """Return the surrogate keys that `target` refers to by column, and by dimension the natural keys of members to infer."""
         found: dict[str, pa.Array] = {}
-        inferred: dict[str, list[int]] = {}
+        inferred: dict[str, set[int]] = {}
         for reference in target.references:
             if reference.dimension == DIM_DATE.table:
                 found[reference.key] = pa.array(date_keys(clean[reference.natural]))
                 continue
             column = clean[reference.natural].cast(pa.int64())
-            found[reference.key], inferred[reference.dimension] = self.look_up_column(reference.dimension, column, reference.empty)
+            found[reference.key], members = self.look_up_column(reference.dimension, column, reference.empty)
+            inferred[reference.dimension] = set(members)
         return found, inferred
 
     def look_up_column(self, table: str, column: pa.ChunkedArray, empty: int) -> tuple[pa.Array, list[int]]:
