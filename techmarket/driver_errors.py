@@ -68,6 +68,9 @@ MISSING: dict[Diagnosis, tuple[Diagnosis, Diagnosis, Diagnosis]] = {
 }
 
 
+LOCK_NOT_AVAILABLE = "55P03"  # of PostgreSQL: it was not to wait, or has waited long enough
+
+
 def rows(diagnosis: Diagnosis, *codes: int) -> dict[int, Diagnosis]:
     return dict.fromkeys(codes, diagnosis)
 
@@ -257,7 +260,7 @@ POSTGRES: dict[str, Diagnosis] = {
     "55": OTHER,
     "55006": (errors.LockTimeout, "database.in_use"),
     "55P02": UNSUPPORTED,
-    "55P03": (errors.LockTimeout, "database.warehouse_locked"),
+    LOCK_NOT_AVAILABLE: (errors.LockTimeout, "database.warehouse_locked"),
     "57": RESTARTING,
     "57014": CANCELLED,
     "57P01": (errors.ConnectionLost, "database.session_ended"),
@@ -319,3 +322,8 @@ SQLITE: dict[str, Diagnosis] = {
 }
 # SQLite has one code for these and every other mistake in a statement; its words are the same in every language.
 SQLITE_ERROR: dict[str, Diagnosis] = {"no such table": MISSING_TABLE, "no such column": MISSING_COLUMN}
+
+
+def is_locked(error: Exception) -> bool:
+    """Return True if PostgreSQL did not get the lock that a statement needs."""
+    return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE

@@ -54,6 +54,8 @@ def delete_rows(alias: str) -> None:
     for attempt in range(ATTEMPTS):
         try:
             with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+                if alias == "dwh" and connections[alias].vendor == "postgresql":
+                    drop_leftovers(cursor)
                 for statement in delete_statements(alias, filled_tables(alias)):
                     cursor.execute(statement)
             return
@@ -61,6 +63,16 @@ def delete_rows(alias: str) -> None:
             if attempt == ATTEMPTS - 1:
                 raise
             time.sleep(0.2)
+
+
+def drop_leftovers(cursor: Any) -> None:
+    """Drop what runs have prepared and not published, and partitions that a test has detached: they refer to the dimensions."""
+    cursor.execute(
+        "SELECT c.oid::regclass::text FROM pg_class AS c WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+        " AND NOT relispartition AND relname ~ '^(fact_sales|etl_order|etl_prepared)_.*[0-9]'"
+    )
+    for (table,) in cursor.fetchall():
+        cursor.execute(f"DROP TABLE {table}")
 
 
 def delete_statements(alias: str, filled: list[str]) -> list[str]:

@@ -11,16 +11,17 @@ Measure = dict[str, int | str | None]  # of one table
 Measures = dict[str, Measure]  # by table
 
 
-def measure_tables(connection: BaseDatabaseWrapper, without_rows: Collection[str] = ()) -> Measures:
+def measure_tables(connection: BaseDatabaseWrapper, without_rows: Collection[str] = (), left_out: Collection[Table] = ()) -> Measures:
     """Measure each table: its rows, the largest integer key, the sum of each decimal column. Runs in the session's transaction.
 
-    Tables `without_rows` are measured as if they were empty: those whose rows a dump leaves out.
+    Tables `without_rows` are measured as if they were empty: those whose rows a dump leaves out. Tables `left_out` are not measured.
     """
     with connection.cursor() as cursor:
         columns = list_columns(cursor)
         return {
             table.label: measure_table(cursor, table, columns[table], " WHERE 1 = 0" if table.label in without_rows else "")
             for table in list_tables(cursor)
+            if table not in left_out
         }
 
 

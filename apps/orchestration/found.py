@@ -12,7 +12,7 @@ WHY_EVERYTHING = {
     "requested": gettext_noop("every order, as requested"),
     "first": gettext_noop("every order: the warehouse has no fingerprints yet"),
     "rules": gettext_noop("every order: the rules or the columns read have changed"),
-    "most": gettext_noop("every order: most of them differ"),
+    "most": gettext_noop("every order: more than a quarter of them may have changed"),
 }
 WAYS = {
     "window": gettext_noop("%s by updated_at"),

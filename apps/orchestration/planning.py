@@ -35,7 +35,7 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 # Slices of 20 000 orders that are prepared together: about 350 000 lines, which one of two workers takes 1.5 s for.
 SLICES_PER_RANGE, MOST_RANGES = 7, 64
 MOST_LOOKED_AT = 32  # slices; one of 20 000 customers takes 0.06 s
-MOST = 0.25  # of all orders: more are read faster as a whole than one by one
+MOST = 0.25  # of all orders: more are read faster as a whole than one by one (25.2 s for all of a million, as a whole 13.1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def plan_run(run: Run) -> Plan:
     if run.orders is not None:
         survey, why = survey_orders(sorted({*run.orders}), settings.ETL_BATCH_ORDERS), ""
     elif window:
-        survey = survey_incremental(run, latest, window, comparable=not why)
+        survey, why = survey_incremental(run, latest, window, comparable=not why)
     else:
         survey, why = survey_full(latest, why)
     mark = latest.high_water_mark if latest else None
@@ -121,8 +121,11 @@ def sweep_everything(snapshots: Snapshots, known: Sequence[int]) -> Swept:
     return Sweep(snapshots, known).everything()
 
 
-def survey_incremental(run: Run, latest: Load | None, window: ChangeWindow, comparable: bool) -> Survey:
-    """Read what changed in the window, and what a sweep finds in the time that it has. Raises MarkAhead."""
+def survey_incremental(run: Run, latest: Load | None, window: ChangeWindow, comparable: bool) -> tuple[Survey, str]:
+    """Read what changed in the window, and what a sweep finds in the time that it has. Raises MarkAhead.
+
+    Where nobody has asked for this window and it covers most of the shop, read everything.
+    """
 
     def sweep(snapshots: Snapshots, known: Sequence[int]) -> Swept:
         if latest and not run.window_start:
@@ -133,7 +136,15 @@ def survey_incremental(run: Run, latest: Load | None, window: ChangeWindow, comp
 
         return Sweep(snapshots, known).for_seconds(settings.ETL_SWEEP_SECONDS)
 
-    return survey_changes(window, sweep, settings.ETL_BATCH_ORDERS)
+    found = survey_changes(window, sweep, settings.ETL_BATCH_ORDERS)
+    if not run.window_start and len(found.orders) > max(settings.ETL_BATCH_ORDERS, MOST * count_known_orders()):
+        return survey_everything(settings.ETL_BATCH_ORDERS), "most"
+    return found, ""
+
+
+def count_known_orders() -> int:
+    with diagnosed("dwh"):
+        return OrderFingerprint.objects.count()
 
 
 def refuse_mark_ahead(mark: datetime | None, clock: datetime) -> None:

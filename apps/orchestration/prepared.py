@@ -36,10 +36,10 @@ def drop_prepared_of(run: Run) -> None:
         drop_prepared(Prepared.objects.filter(run_uuid=run.uuid))
 
 
-def drop_prepared_of_others(run: Run) -> None:
-    """Drop what other runs have left: while this one is active, none of them is."""
+def drop_all_prepared() -> None:
+    """Drop what other runs have left, and this one before it was planned again: while it is planned, nobody prepares anything."""
     with diagnosed("dwh"):
-        drop_prepared(Prepared.objects.exclude(run_uuid=run.uuid))
+        drop_prepared(Prepared.objects.all())
 
 
 def drop_leftovers() -> None:

@@ -68,6 +68,18 @@ def save_tasks(run: Run, tasks: Sequence[PlannedTask]) -> None:
     )
     for chunk in batched(make_tasks(run, tasks, counts), TASKS_PER_INSERT):
         Task.objects.bulk_create(chunk)
+    if len(tasks) > TASKS_PER_INSERT:
+        analyze_tasks()
+
+
+def analyze_tasks() -> None:
+    """Let PostgreSQL know how many there are now, before the commit.
+
+    Autovacuum, if it looks while they are inserted, counts none, and then each claim sorts all that may start: 0.2 s for 40 000.
+    """
+    if connections["default"].vendor == "postgresql":
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ANALYZE orchestration_task")
 
 
 def make_tasks(run: Run, tasks: Sequence[PlannedTask], counts: Iterable[tuple[Stage, str]]) -> Iterator[Task]:

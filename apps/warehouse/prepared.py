@@ -1,13 +1,18 @@
 """What runs have prepared and not published yet: reserved surrogate keys, and tables that no reader knows."""
 
 from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
 
-from django.db import connections, models, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.warehouse.own_schema import fix_schema
+from techmarket.driver_errors import is_locked
+
+NOBODY = UUID(int=0)  # whose run's the tables are that could not be dropped
 
 
 class ReservedKey(models.Model):
@@ -60,15 +65,32 @@ class Prepared(models.Model):
 
 
 def drop_prepared(rows: Iterable[Prepared]) -> None:
-    """Drop the tables of these rows, and the rows. On SQLite nothing is prepared."""
-    prepared = list(rows)
-    if not prepared:
-        return
-    with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
-        fix_schema(cursor)
-        for row in prepared:
-            cursor.execute(f"DROP TABLE IF EXISTS {row.relation}")
-        forget_prepared(prepared)
+    """Drop the tables of these rows, and the rows. On SQLite nothing is prepared.
+
+    Nobody reads them but whoever reads everything, as pg_dump does, for an hour perhaps: a table that is locked is left, as nobody's, to
+    whoever cleans up next.
+    """
+    for row in rows:
+        try:
+            with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
+                fix_schema(cursor)
+                drop_unlocked(cursor, row.relation)
+                row.delete()
+        except OperationalError as error:
+            if not is_locked(error):
+                raise
+            Prepared.objects.filter(pk=row.pk).update(run_uuid=NOBODY)
+
+
+def drop_unlocked(cursor: Any, relation: str) -> None:
+    """Drop a table, if it exists. Raises OperationalError where another session uses it, or a dimension that it refers to."""
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [relation])
+    if cursor.fetchone()[0]:
+        cursor.execute("SHOW lock_timeout")
+        before = cursor.fetchone()[0]
+        cursor.execute("SET LOCAL lock_timeout = '20ms'")
+        cursor.execute(f"DROP TABLE {relation}")
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 
 def forget_prepared(rows: Iterable[Prepared]) -> None:

@@ -64,8 +64,8 @@ def phase_seconds() -> dict[str, float]:
         )
     )
     found = {
-        "read": seconds["extract"],
-        "transform": seconds["transform"],
+        "read": seconds.get("extract", 0.0),
+        "transform": seconds.get("transform", 0.0),
         "land": statement_seconds("CONTROL_DB_URL", ("COPY orchestration_batch",)),
     }
     found |= {phase: statement_seconds("DWH_URL", beginnings) for phase, beginnings in PHASES.items()}

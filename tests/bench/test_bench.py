@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from django.conf import settings
 
-from apps.etl.load.publish import LOAD_LOCK
+from apps.etl.load.publication import LOAD_LOCK
 from tests.bench import harness
 from tests.bench.__main__ import parse_count, parse_counts
 from tests.bench.measure import Cost, Failed, last_lines

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from django.db import connections
 
@@ -10,7 +11,7 @@ from apps.demo import shop
 from apps.etl.extract import snapshot
 from apps.etl.extract.facts import extract_fact
 from apps.etl.extract.snapshot import MySQLSnapshot, open_snapshot
-from apps.etl.extract.survey import every_nth_id, find_touched, open_order_snapshots, survey_everything
+from apps.etl.extract.survey import ROWS_PER_ORDER, find_touched, open_order_snapshots, survey_everything, survey_orders
 from apps.etl.tables import FACT_SALES, ORDERS, PRODUCTS, RAW_FINGERPRINTS
 from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Reject
@@ -92,22 +93,61 @@ def test_money_and_text_are_exact_across_blocks(monkeypatch: pytest.MonkeyPatch)
 # --- Slices ---
 
 
+def is_bounded(batches: dict[str, pa.Table], size: int) -> bool:
+    """Return whether no source has more rows than a slice admits, or the slice is one order."""
+    most = {"orders": size, "order_items": size * ROWS_PER_ORDER, "payments": size * ROWS_PER_ORDER}
+    return batches["orders"].num_rows <= 1 or all(batches[name].num_rows <= rows for name, rows in most.items())
+
+
+def add_lines(order_id: int, count: int) -> None:
+    first = OrderItem.objects.count() + 1_000
+    OrderItem.objects.bulk_create(
+        OrderItem(id=first + number, order_id=order_id, product_id=first + number, quantity=1, unit_price=1, discount=0)
+        for number in range(count)
+    )
+
+
+@pytest.mark.parametrize("large", [None, 1, 17, 60], ids=["alike", "first", "middle", "last"])
 @pytest.mark.parametrize("size", [1, 7, 59, 60, 61, 1000])
-def test_slices_cover_every_order_once(unchanged_shop: None, size: int) -> None:
-    with open_snapshot("orders_db") as orders:
-        edges = every_nth_id(orders, ORDERS, size)
-    assert edges == sorted(set(edges))
+def test_slices_cover_every_order_once_and_are_bounded(unchanged_shop: None, size: int, large: int | None) -> None:
+    """Also by the rows of each source: one order with very many lines has a slice of its own."""
+    if large:
+        add_lines(large, 4 * size)
     slices = survey_everything(size).slices["fact_sales"]
-    assert len(slices) == len(edges) + 1 and slices[0][0] is None is slices[-1][1]
+    assert slices[0][0] is None is slices[-1][1] and len(slices) >= -(-60 // size)
     read: dict[str, list[int]] = {"orders": [], "order_items": [], "payments": []}
     for bounds in slices:
         batches = extract_fact(FACT_SALES, bounds)
         del batches[RAW_FINGERPRINTS]
         for table, batch in batches.items():
             read[table] += [int(value) for value in batch["id"].to_pylist()]
-            assert table != "orders" or batch.num_rows <= size + 1
+        assert is_bounded(batches, size)
     for table, model in (("orders", Order), ("order_items", OrderItem), ("payments", Payment)):
         assert sorted(read[table]) == list(model._default_manager.order_by("id").values_list("id", flat=True)), table
+
+
+def test_slices_of_usual_orders_are_cut_by_their_number(unchanged_shop: None) -> None:
+    assert survey_everything(20).slices["fact_sales"] == ((None, 21), (21, 41), (41, None))
+
+
+@pytest.mark.parametrize("size", [1, 7, 30, 1000])
+def test_slices_of_named_orders_are_bounded_likewise(unchanged_shop: None, size: int) -> None:
+    add_lines(17, 4 * size)
+    ids = [2, 3, 5, *range(11, 31), 47, 1_000_000]
+    slices = survey_orders(ids, size).slices["fact_sales"]
+    inside_of = [[each for each in ids if (low is None or each >= low) and (high is None or each < high)] for low, high in slices]
+    assert [each for part in inside_of for each in part] == ids and all(inside_of)
+    assert all(is_bounded(extract_fact(FACT_SALES, bounds, np.array(part)), size) for bounds, part in zip(slices, inside_of, strict=True))
+    assert len(slices) < len(ids) or size == 1
+
+
+def test_payments_that_name_no_order_are_in_the_first_slice(unchanged_shop: None) -> None:
+    if not is_sqlite():
+        pytest.skip("MySQL keeps integers alone in an integer column")
+    execute("payments_db", "UPDATE payments SET order_id = 'abc' WHERE id IN (1, 5)")
+    found = [extract_fact(FACT_SALES, bounds)["payments"]["id"].to_pylist() for bounds in survey_everything(7).slices["fact_sales"]]
+    assert {b"1", b"5"} <= set(found[0])
+    assert sum(len(each) for each in found) == Payment.objects.count()
 
 
 def make_window(start: str, end: str | None = None) -> ChangeWindow:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from apps.etl.extract.sweep import Sweep
 from apps.etl.slices import NO_ID, SEGMENT, inside
 from apps.etl.sums import Sums, segment_bounds, segments_of, sum_by
 from apps.etl.tables import ORDER_ITEMS
-from apps.orchestration.models import Mode, Reject, Run, State, Trigger
+from apps.orchestration.models import Mode, Reject, Run, Stage, State, Trigger
 from apps.orchestration.requests import start_run
 from apps.orchestration.results import document
 from apps.orchestration.window import Window
@@ -26,7 +27,7 @@ from apps.orchestration.worker.local import execute_run
 from apps.sources.catalog.models import Product
 from apps.sources.orders.models import Customer, Order, OrderItem
 from apps.sources.payments.models import Payment
-from apps.warehouse.models import DimCustomer, FactSales, Load, OrderFingerprint, Segment
+from apps.warehouse.models import DimCustomer, FactSales, Load, OrderFingerprint, Prepared, Segment
 from techmarket.errors import MarkAhead, StalePlan
 from tests.etl.warehouse_rows import (
     ZERO,
@@ -435,6 +436,19 @@ def test_mark_ahead_is_refused_before_the_sweep(loaded_shop: None, monkeypatch: 
         run_etl("incremental")
 
 
+def test_window_over_most_of_the_shop_is_read_as_a_whole(loaded_shop: None) -> None:
+    """As right after the first load of a shop that is all new. A window that somebody wants is never widened."""
+    before = Load.objects.latest("sequence").high_water_mark
+    OrderItem.objects.filter(order_id=30).update(quantity=7)
+    Order.objects.update(updated_at=datetime.now(UTC))
+    run = run_etl("incremental")
+    assert (run.mode, run.found["everything"]) == (Mode.INCREMENTAL, "most")
+    assert before and run.high_water_mark and run.high_water_mark > before and run.window_start
+    assert_warehouse_equals(compute_expected())
+    wanted = run_etl("incremental", Window(datetime(2026, 2, 1, tzinfo=UTC)))
+    assert find_found(wanted) == {"window": 60}
+
+
 def test_window_that_starts_within_the_overlap_leaves_the_mark(loaded_shop: None, settings: Any) -> None:
     """Changes that were committed late lie in the overlap before the mark: who has not read it must not move the mark."""
     settings.ETL_OVERLAP_MINUTES = 10
@@ -447,22 +461,54 @@ def test_window_that_starts_within_the_overlap_leaves_the_mark(loaded_shop: None
     assert moved is not None and moved > window.start + timedelta(minutes=10)
 
 
-def test_two_control_databases_cannot_overwrite_each_other(loaded_shop: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one publishes between our plan and our load."""
-    edit_line()
-    run = start_run(Mode.INCREMENTAL, Trigger.CLI, "test")
-    latest = Load.objects.latest("sequence")
+STALE = "Run 4711 was published to this warehouse since this run was planned"
 
-    def publish_elsewhere(task: Any, rows: int, ended: bool) -> None:
-        if task.stage == "plan" and ended:
+
+def publish_elsewhere(times: int) -> Callable[[Any, int, bool], None]:
+    """Return a listener by which another control database publishes after the first plans of a run."""
+    latest, uuids = Load.objects.latest("sequence"), iter(range(1, times + 1))
+
+    def listen(task: Any, rows: int, ended: bool) -> None:
+        if task.stage == "plan" and ended and (number := next(uuids, 0)):
             fields = {field.attname: getattr(latest, field.attname) for field in Load._meta.concrete_fields}
-            Load.objects.create(**fields | {"run_uuid": run.uuid.__class__(int=7), "sequence": latest.sequence + 1, "run_id": 4711})
+            changed = {"run_uuid": UUID(int=number), "sequence": latest.sequence + number, "run_id": 4711, "high_water_mark": None}
+            Load.objects.create(**fields | changed)
 
+    return listen
+
+
+def test_two_control_databases_cannot_overwrite_each_other(loaded_shop: None) -> None:
+    """The other one publishes between our plan and our load: what was prepared is stale, so the run is planned again."""
+    edit_line()
+    run = start_run(Mode.FULL, Trigger.CLI, "test")
+    execute_run(run, publish_elsewhere(1))
+    run.refresh_from_db()
+    assert run.state == State.SUCCEEDED and run.based_on == Load.objects.latest("sequence").sequence - 1
+    plan = run.tasks.get(stage=Stage.PLAN)
+    assert plan.attempt == 2 and [STALE in str(attempt.cause) for attempt in plan.attempts.all()] == [True]
+    assert not run.tasks.exclude(state=State.SUCCEEDED).exists() and run.tasks.filter(stage=Stage.LOAD).count() == 1
+    assert_warehouse_equals(compute_expected())
+    assert not Prepared.objects.exists()
+
+
+def test_run_gives_up_where_others_publish_again_and_again(loaded_shop: None, settings: Any) -> None:
+    settings.ETL_ATTEMPTS = 2
+    edit_line()
     before = list(FactSales.objects.order_by("pk").values())
-    with pytest.raises(StalePlan, match="Run 4711 was published to this warehouse since this run was planned"):
-        execute_run(run, publish_elsewhere)
-    assert list(FactSales.objects.order_by("pk").values()) == before and Load.objects.count() == 2
-    run_etl("incremental")
+    run = start_run(Mode.INCREMENTAL, Trigger.CLI, "test")
+    with pytest.raises(StalePlan, match=STALE):
+        execute_run(run, publish_elsewhere(9))
+    assert list(FactSales.objects.order_by("pk").values()) == before and Load.objects.count() == 3
+    run_etl("full")
+    assert_warehouse_equals(compute_expected())
+
+
+def test_run_that_is_planned_again_derives_its_window_again(loaded_shop: None) -> None:
+    run = start_run(Mode.INCREMENTAL, Trigger.CLI, "test")
+    edit_line()
+    execute_run(run, publish_elsewhere(1))
+    run.refresh_from_db()
+    assert (run.state, run.mode, run.window_start) == (State.SUCCEEDED, Mode.FULL, None), "the other load has no mark"
     assert_warehouse_equals(compute_expected())
 
 

@@ -86,9 +86,17 @@ def explain_claim(run: Run) -> str:
         return "\n".join(str(row[-1]) for row in cursor.fetchall())
 
 
+def mislead_planner() -> None:
+    """Leave the statistics that autovacuum leaves while a plan is saved: of many pages, and of the few rows that are committed."""
+    if ON_SERVERS:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("UPDATE pg_class SET relpages = 2300, reltuples = 2 WHERE oid = 'orchestration_task'::regclass")
+
+
 @pytest.mark.long
 def test_cost_of_a_task_does_not_grow() -> None:
     """100 000 tasks of one run on PostgreSQL, 20 000 on SQLite: the first hundred and the last cost the same."""
+    mislead_planner()
     run = start_planned_run(100_000 if ON_SERVERS else 20_000, Times())
     work = execute_tasks(run, Times())
     first, plans = cost_of(work, SAMPLE), [explain_claim(run)]

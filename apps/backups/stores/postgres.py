@@ -12,7 +12,7 @@ from django.conf import settings
 from psycopg.conninfo import make_conninfo
 
 from apps.backups import clients
-from apps.backups.catalog import quote_name
+from apps.backups.catalog import Table, quote_name
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores.base import NAMES_SHOWN, ByteCounter, ServerStore, join_names
 from techmarket.errors import AccessDenied, Misconfigured, Terminal
@@ -60,6 +60,18 @@ ROW_SECURITY = (
     "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"  # noqa: S608
     f" WHERE {OWN_SCHEMA} AND relkind IN ('r', 'p') AND row_security_active(c.oid) ORDER BY 1"
 )
+PARTITIONED = (
+    "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"  # noqa: S608
+    f" WHERE {OWN_SCHEMA} AND relkind = 'p' AND NOT relispartition"
+)
+PREPARING_SCHEMAS = (
+    "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relname = 'etl_prepared' AND relkind = 'r'"
+)
+# Never a partition of the fact, whatever the row says.
+PREPARED = (
+    "SELECT relation FROM {table} JOIN pg_class c ON relname = relation JOIN pg_namespace n ON n.oid = relnamespace"
+    " WHERE nspname = %s AND NOT relispartition"
+)
 
 
 class PostgreSQL(ServerStore):
@@ -101,9 +113,14 @@ class PostgreSQL(ServerStore):
         client = self.find_client("pg_dump")
         with self.session() as connection, connection.cursor() as cursor:
             self.refuse_unreadable(cursor)
+            cursor.execute(PARTITIONED)
+            partitioned = [row[0] for row in cursor.fetchall()]
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if partitioned:  # until they are measured: new partitions have rows that this transaction's snapshot would not hide
+                cursor.execute(f"LOCK TABLE {', '.join(partitioned)} IN ACCESS SHARE MODE")
             cursor.execute("SELECT pg_export_snapshot()")
             snapshot = cursor.fetchone()[0]
+            prepared = find_prepared(cursor)
             arguments = [
                 "--no-password",
                 "--format=custom",
@@ -111,12 +128,13 @@ class PostgreSQL(ServerStore):
                 f"--snapshot={snapshot}",
                 f"--lock-wait-timeout={LOCK_TIMEOUT}",
                 *(f"--exclude-table-data=public.{table}" for table in self.without_rows),
+                *(f"--exclude-table=*.{table.name}" for table in prepared),
             ]
             with clients.run_client(self.place, client, arguments, self.client_environment()) as process, file.open("xb") as out:
                 for chunk in clients.read_chunks(self.place, process):
                     out.write(chunk)
                     progress(len(chunk))
-            return measure_tables(connection, self.without_rows)
+            return measure_tables(connection, self.without_rows, prepared)
 
     def refuse_unreadable(self, cursor: Any) -> None:
         """Raise AccessDenied with the tables that the user may not read, or of which a policy hides rows."""
@@ -248,6 +266,16 @@ def name_role(statement: str) -> str:
     """Return the role that a GRANT or a REVOKE names."""
     match = ROLE.search(statement)
     return match[1].strip('"').replace('""', '"') if match else statement
+
+
+def find_prepared(cursor: Any) -> list[Table]:
+    """Return the tables in which runs have prepared what they are going to publish: dropped at any moment, and prepared anew if missing."""
+    cursor.execute(PREPARING_SCHEMAS)
+    found = []
+    for schema in [row[0] for row in cursor.fetchall()]:
+        cursor.execute(PREPARED.format(table=Table(schema, "etl_prepared").quoted("postgresql")), [schema])
+        found += [Table("" if schema == "public" else schema, row[0]) for row in cursor.fetchall()]
+    return found
 
 
 def quote_word(name: str) -> str:

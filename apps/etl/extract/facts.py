@@ -78,6 +78,18 @@ def read_ids(snapshot: Snapshot, source: Source, ids: Any) -> pa.Table:
     return pa.concat_tables(parts or [snapshot.read(source, "1 = 0", fingerprint=True)])
 
 
+def count_rows(snapshot: Snapshot, source: Source, ids: Any) -> Any:
+    """Return the number of rows that each of ascending `ids` has, as an array."""
+    counts = np.zeros(len(ids), dtype=np.int64)
+    for some in chunks(list(map(int, ids))):
+        counted = (
+            f"SELECT {snapshot.slice_id(source)} AS id, COUNT(*) AS n FROM {source.table} WHERE {snapshot.among(source, some)} GROUP BY 1"
+        )
+        found, rows = snapshot.read_numbers(["id", "n"], f"FROM ({counted}) AS counted")
+        counts[np.searchsorted(ids, found)] = rows
+    return counts
+
+
 def chunks(ids: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(ids), IDS_PER_QUERY):
         yield ids[start : start + IDS_PER_QUERY]

@@ -57,6 +57,8 @@ class Snapshot(Protocol):
 
     def read_id_range(self, source: Source, condition: str) -> tuple[int, int, int]: ...
 
+    def read_nth_id(self, source: Source, bounds: Bounds, number: int) -> int | None: ...
+
     def read_fingerprint(self, source: Source, condition: str = "") -> str: ...
 
     def read_fingerprints(self, source: Source, slices: Slices) -> list[str]: ...
@@ -178,6 +180,17 @@ class SqlSnapshot:
         with diagnosed(self.alias):
             (row,) = next(self.fetch(query, ()))
         return int(row[0]), int(row[1]), int(row[2])
+
+    def read_nth_id(self, source: Source, bounds: Bounds, number: int) -> int | None:
+        """Return the id by which the row after the first `number` of a slice is sliced, in their order; None where it has no more rows.
+
+        Rows that name no id are not counted.
+        """
+        column = source.sliced_by
+        named = [] if column == "id" else [f"NOT {self.names_no_id(source)}"]
+        condition = " AND ".join([*within(column, bounds), *named]) or "1 = 1"
+        query = f"SELECT {column} FROM {source.table} WHERE {condition} ORDER BY {column} LIMIT 1 OFFSET {number}"
+        return next(iter(self.read_integers(query)), None)
 
     def fetch(self, query: str, parameters: Sequence[Any]) -> Iterator[Rows]:
         cursor = self.connection.cursor()

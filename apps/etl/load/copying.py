@@ -55,14 +55,14 @@ def copy(cursor: Any, table: str, rows: pa.Table) -> None:
     copy_packed(cursor, table, pack(rows, binary=cursor.db.vendor == "postgresql"))
 
 
-def copy_packed(cursor: Any, table: str, blocks: list[Block], options: str = "") -> None:
+def copy_packed(cursor: Any, table: str, blocks: list[Block]) -> None:
     for block in blocks:
         if cursor.db.vendor == "sqlite":
             insert(cursor, table, block.content)
         elif isinstance(block.content, pa.RecordBatch):
             copy_values(cursor, table, block.content)
         else:
-            copy_binary(cursor, table, block.names, block.content, options)
+            copy_binary(cursor, table, block.names, block.content)
 
 
 def insert(cursor: Any, table: str, block: pa.RecordBatch) -> None:
@@ -90,8 +90,8 @@ def copy_values(cursor: Any, table: str, block: pa.RecordBatch) -> None:
             stream.write_row(row)
 
 
-def copy_binary(cursor: Any, table: str, names: list[str], pieces: Pieces, options: str) -> None:
-    with cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary{options})") as stream:
+def copy_binary(cursor: Any, table: str, names: list[str], pieces: Pieces) -> None:
+    with cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary)") as stream:
         for piece in pieces:
             stream.write(piece)
 

@@ -41,8 +41,11 @@ class FactChanges:
         create_stage(self.cursor, self.table, f"{self.fact.table} AS t", self.select_list())
 
     def create_logged(self) -> None:
-        """Create it for other sessions, and for after a crash."""
-        self.cursor.execute(f"CREATE TABLE {self.table} AS SELECT {', '.join(self.select_list())} FROM {self.fact.table} AS t WHERE 1 = 0")
+        """Create it for other sessions, and for after a crash. Autovacuum would lock it when it is to be dropped."""
+        storage = "WITH (autovacuum_enabled = off)"
+        self.cursor.execute(
+            f"CREATE TABLE {self.table} {storage} AS SELECT {', '.join(self.select_list())} FROM {self.fact.table} AS t WHERE 1 = 0"
+        )
 
     def select_list(self) -> list[str]:
         return [self.fact.key, *self.columns, *(f"{value} AS {name}" for name, value in self.old.items())]

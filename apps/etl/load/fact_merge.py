@@ -40,13 +40,14 @@ class FactMerge:
             self.revenue = compare_revenue(self.cursor, self.fact, self.changed, rejected, standing)
 
     def write(self) -> Written:
-        table, key, columns = self.fact.table, self.fact.key, self.changes.columns
+        table, key, order, columns = self.fact.table, self.fact.key, self.fact.sliced_by, self.changes.columns
         if self.fact.has_product_columns:
             store_departed_costs(self.cursor, self.fact, self.vanished)
         self.record_changes()
         drop_constraints(self.cursor, self.violated)
         self.written.deleted = delete(self.cursor, table, f"{key} IN ({self.vanished})")
-        self.written.updated = update_changed(self.cursor, table, self.changed, key, columns, self.run_id)
+        in_partition = f"t.{order} = s.old_{order}"  # of all partitions, only that of the order is looked at
+        self.written.updated = update_changed(self.cursor, table, self.changed, key, columns, self.run_id, in_partition)
         self.written.inserted = insert_new(self.cursor, table, self.changed, key, columns, self.run_id, f"s.{self.old_key} IS NULL")
         sum_months(self.cursor, self.fact, self.revenue)
         return self.written

@@ -7,13 +7,16 @@ def differs(columns: list[str], one: str, other: str) -> str:
     return " OR ".join(f"{one}.{column} IS DISTINCT FROM {other}.{column}" for column in columns)
 
 
-def update_changed(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str]) -> int:
-    """Update the rows of `table` whose `columns` or `extra` (column -> SQL literal) differ from the staged ones. Return how many."""
+def update_changed(cursor: Any, table: str, stage: str, key: str, columns: list[str], extra: dict[str, str], found: str = "TRUE") -> int:
+    """Update the rows of `table` whose `columns` or `extra` (column -> SQL literal) differ from the staged ones. Return how many.
+
+    `found`: what else the row `t` of a key has in common with the staged one, `s`.
+    """
     wanted = {column: f"s.{column}" for column in columns} | extra
     assignments = ", ".join(f"{column} = {value}" for column, value in wanted.items())
     states = [f"t.{column} IS DISTINCT FROM {value}" for column, value in extra.items() if column != "run_id"]
     condition = " OR ".join([differs(columns, "t", "s"), *states])
-    cursor.execute(f"UPDATE {table} AS t SET {assignments} FROM {stage} AS s WHERE t.{key} = s.{key} AND ({condition})")
+    cursor.execute(f"UPDATE {table} AS t SET {assignments} FROM {stage} AS s WHERE t.{key} = s.{key} AND {found} AND ({condition})")
     return int(cursor.rowcount)
 
 

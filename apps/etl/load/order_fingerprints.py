@@ -65,12 +65,20 @@ class OrderFingerprints:
 
     def write(self, scope: str) -> None:
         """Replace the fingerprints of the orders in `scope`, SQL, by the staged ones. Unchanged ones are not written."""
-        if self.replacement:
-            replace_table(self.cursor, TABLE, self.replacement)
-        else:
+        if not self.replacement:
             self.cursor.execute(DELETE_VANISHED.format(scope=scope))
             self.cursor.execute(UPSERT_CHANGED)
-        self.cursor.execute(INSERT_SEGMENTS.format(table=TABLE if self.replacement else STAGE))
+        self.cursor.execute(INSERT_SEGMENTS.format(table=self.replacement or STAGE))
+
+    @property
+    def locked(self) -> list[str]:
+        """The tables that nobody may read while `swap_in` is under way."""
+        return [TABLE] if self.replacement else []
+
+    def swap_in(self) -> None:
+        """Let the new table, if there is one, take the place of the empty one."""
+        if self.replacement:
+            replace_table(self.cursor, TABLE, self.replacement)
 
 
 def is_replaceable(cursor: Any) -> bool:

@@ -79,8 +79,10 @@ def read_keys(cursor: Any, batches: Batches) -> DimensionKeys:
 
 
 def name_relation(request: PrepareRequest) -> str:
+    """Return a name that tells what becomes a partition from what is dropped soon, which a dump can leave out."""
     low = "first" if request.bounds[0] is None else str(request.bounds[0]).replace("-", "m")
-    return f"{request.fact.table}_{request.run_id}_{low}"
+    prefix = request.fact.table if request.is_new else f"etl_prepared_{request.fact.table}"
+    return f"{prefix}_{request.run_id}_{low}"
 
 
 def build_partition(request: PrepareRequest, cursor: Any, rows: FactRows, relation: str) -> Findings:

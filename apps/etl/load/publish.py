@@ -25,7 +25,7 @@ from apps.etl.load.prepared import Findings, add_up
 from apps.etl.load.products import update_product_columns
 from apps.etl.load.publication import Publication, insert_load, lock_warehouse, refuse_stale_plan
 from apps.etl.load.revenue import Revenue, stage_unsold_orders
-from apps.etl.load.session import warehouse_session, warehouse_transaction
+from apps.etl.load.session import lock_from_readers, warehouse_session, warehouse_transaction
 from apps.etl.load.touched import in_scope, stage_touched_orders
 from apps.etl.metadata import get_metadata
 from apps.etl.star import clear_star, record_star, sum_dimension
@@ -86,7 +86,7 @@ def publish(request: PublishRequest) -> Published:
                 transaction.set_rollback(True, using=WAREHOUSE)
             else:
                 insert_load(request, published.written, published.fingerprints, latest)
-                work.swap_in()
+                work.swap_in(cursor)
     return published
 
 
@@ -104,10 +104,13 @@ class Work:
     def builds(self) -> list[FactBuild]:
         return [writer for writer in self.facts.values() if isinstance(writer, FactBuild)]
 
-    def swap_in(self) -> None:
-        """Let readers see the facts that were built anew, last of all: they wait for this and the commit."""
+    def swap_in(self, cursor: Any) -> None:
+        """Let readers see what was built anew, last of all: they wait for this and the commit."""
+        if locked := [table for build in self.builds for table in build.locked] + self.fingerprints.locked:
+            lock_from_readers(cursor, locked)
         for build in self.builds:
             build.swap_in()
+        self.fingerprints.swap_in()
 
 
 def stage_all(request: PublishRequest, cursor: Any, published: Published) -> Work:
@@ -178,7 +181,7 @@ def release_prepared(work: Work) -> None:
     """Drop the tables that were merged; those that are partitions now, or took another's place, stay."""
     merged = [each for each in work.prepared if each.fact in work.facts and not each.is_partition]
     drop_prepared(merged)
-    forget_prepared(work.prepared)
+    forget_prepared(each for each in work.prepared if each not in merged)
 
 
 def record_dimensions(cursor: Any, published: Published) -> None:

@@ -1,17 +1,20 @@
 """The warehouse session of a load and its transactions, with the settings that loads need."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from apps.etl.interrupts import interruptible
 from apps.etl.session import Session, SessionId
 from apps.etl.warehouse import WAREHOUSE
 from apps.warehouse.own_schema import fix_schema
+from techmarket.driver_errors import is_locked
 
 LOCK_TIMEOUT = "5s"
+# Who begins to read a table while another session waits to lock it has to wait behind it: so wait shortly, and often.
+SHORT_LOCK_TIMEOUT, PAUSE_S, ATTEMPTS = "50ms", 1, 300
 
 OnSession = Callable[[SessionId | None], None]  # called with the session's name
 BeforeCommit = Callable[[], AbstractContextManager[None]]  # entered before the commit, left after it
@@ -42,6 +45,24 @@ def warehouse_transaction(cursor: Any, before_commit: BeforeCommit = nullcontext
             close_if_lost(cursor)
             raise
         until_committed.enter_context(before_commit())
+
+
+def lock_from_readers(cursor: Any, tables: Collection[str]) -> None:
+    """Lock these tables for what no reader may see half done, once no reader is left: a dump may take minutes. Raises OperationalError.
+
+    PostgreSQL alone.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with transaction.atomic(using=WAREHOUSE):
+                cursor.execute(f"SET LOCAL lock_timeout = '{SHORT_LOCK_TIMEOUT}'")
+                cursor.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+            break
+        except OperationalError as error:
+            if attempt == ATTEMPTS or not is_locked(error):
+                raise
+        cursor.execute("SELECT pg_sleep(%s)", [PAUSE_S])  # which a cancellation interrupts
+    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
 
 
 def close_if_lost(cursor: Any) -> None:

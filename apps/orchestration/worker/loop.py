@@ -23,7 +23,7 @@ from apps.orchestration.worker.stages import STAGES, Landed
 from techmarket.commands import signals_heeded
 from techmarket.connections import LOST, close_connections, close_dead_connections
 from techmarket.diagnosis import close, database_message, diagnosed
-from techmarket.errors import ChecksRefused, ClaimLost, EtlError, StartOver, Unreachable
+from techmarket.errors import ChecksRefused, ClaimLost, EtlError, StalePlan, StartOver, Unreachable
 
 log = structlog.get_logger()
 POLL_S = 0.05  # between two queries for a task, where other workers share the run
@@ -177,6 +177,9 @@ def record_failure(task: Task, error: BaseException) -> None:
         retry(task, error)
         log.warning("task will be retried", attempt=task.attempt, cause=str(error))
         return
+    if isinstance(error, StalePlan) and plan_again(task, error):
+        log.warning("run will be planned again", cause=str(error))
+        return
     ended = task.end(error, where=task.holds_claim)
     if ended and isinstance(error, ChecksRefused):
         task.checks.all().delete()
@@ -186,6 +189,28 @@ def record_failure(task: Task, error: BaseException) -> None:
         log_end("task", task, error, attempt=task.attempt)
     end_run(task.run, error)
     raise error
+
+
+def plan_again(load: Task, error: StalePlan) -> bool:
+    """Queue the plan once more, while it has attempts left, and delete the other tasks with all that they landed.
+
+    The attempt of the load becomes one of the plan: it was that which failed.
+    """
+    run = load.run
+    with transaction.atomic():
+        plan = run.tasks.get(stage=Stage.PLAN)
+        made = plan.attempt
+        if made >= settings.ETL_ATTEMPTS or not load.retry_after(timedelta(), error) or not plan.start_over():
+            return False
+        load.attempts.update(task=plan)
+        run.tasks.filter(pk=plan.pk).update(attempt=made)
+        run.tasks.exclude(pk=plan.pk).delete()
+        run.task_counts.exclude(stage=Stage.PLAN).delete()
+        if not run.window_end:
+            run.window_start = None  # the plan had set it
+        run.found = {}
+        run.save(update_fields=["window_start", "found"])
+    return True
 
 
 def retry(task: Task, error: BaseException) -> None:

@@ -32,7 +32,7 @@ from apps.orchestration.batches import open_batch, read_touched_orders
 from apps.orchestration.known import calendar_fingerprint, known_fingerprint, requested_on
 from apps.orchestration.models import Batch, RowCount, Run, Stage, State, Task
 from apps.orchestration.planning import Plan, plan_run
-from apps.orchestration.prepared import drop_prepared_of, drop_prepared_of_others, refuse_lost_tables, space_given_back
+from apps.orchestration.prepared import drop_all_prepared, drop_prepared_of, refuse_lost_tables, space_given_back
 from apps.orchestration.standing import standing_rejects
 from apps.warehouse.loads import Load, latest_load
 from techmarket.connections import close_dead_connections
@@ -54,7 +54,10 @@ Report = Callable[[str, int], None]  # table, how many rows more
 
 @dataclass
 class Landed:
-    """What a task leaves in the ledger: batches by name, counts by table, rejects, check results; a plan, or revenue by fact."""
+    """What a task leaves in the ledger: batches by name, counts by table, rejects, check results; a plan, or revenue by fact.
+
+    `is_unchanged`: the warehouse has the slice already, so that there is nothing to transform.
+    """
 
     batches: "dict[str, pa.Table]" = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
@@ -63,11 +66,12 @@ class Landed:
     checks: Sequence[Result] = ()
     plan: Plan | None = None
     revenues: "dict[str, Revenue]" = field(default_factory=dict)
+    is_unchanged: bool = False
 
 
 def plan_stage(task: Task, report: Report) -> Landed:
     plan = plan_run(task.run)
-    drop_prepared_of_others(task.run)
+    drop_all_prepared()
     return Landed(batch_orders(plan.orders), checks=plan.warnings, plan=plan)
 
 
@@ -96,7 +100,7 @@ def extract_stage(task: Task, report: Report) -> Landed:
     else:
         batches = extract_dimension(target, (task.low, task.high), known_source(task))
     report(task.subject, sum(batch.num_rows for batch in batches.values()))
-    return Landed(batches=batches)
+    return Landed(batches=batches, is_unchanged=not batches)
 
 
 def touched_orders(task: Task) -> Any:

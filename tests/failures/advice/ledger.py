@@ -96,13 +96,13 @@ def other_ledger(shop: Shop) -> Scene:
     env = {"CONTROL_DB_URL": f"sqlite:///{shop.folder}/other.sqlite3"}
     assert shop.run("migrate_all", "-v", "0", env=env).returncode == 0
     thread = meanwhile(shop, lambda: wait_for_exit(shop.start(*INCREMENTAL, env=env)))
-    yield Command(FULL, LONG | {"ETL_BATCH_ORDERS": "1"})
+    yield Command(FULL, LONG | {"ETL_BATCH_ORDERS": "1", "ETL_ATTEMPTS": "1"})
     thread.join()
     yield Command(FULL, SLOW)
 
 
 def emptied_warehouse(shop: Shop) -> Scene:
     thread = meanwhile(shop, lambda: shop.sql("dwh", "DELETE FROM etl_load"))
-    yield Command(FULL, SLOW)
+    yield Command(FULL, SLOW | {"ETL_ATTEMPTS": "1"})
     thread.join()
     yield Command(FULL, SLOW)
