@@ -137,7 +137,8 @@ def survey_incremental(run: Run, latest: Load | None, window: ChangeWindow, comp
         return Sweep(snapshots, known).for_seconds(settings.ETL_SWEEP_SECONDS)
 
     found = survey_changes(window, sweep, settings.ETL_BATCH_ORDERS)
-    if not run.window_start and len(found.orders) > max(settings.ETL_BATCH_ORDERS, MOST * count_known_orders()):
+    several_slices = len(found.orders) > settings.ETL_BATCH_ORDERS  # otherwise not worth the count
+    if not run.window_start and several_slices and len(found.orders) > MOST * count_known_orders():
         return survey_everything(settings.ETL_BATCH_ORDERS), "most"
     return found, ""
 

@@ -132,6 +132,23 @@ def test_backup_waits_for_a_long_transaction(shop: Shop) -> None:
         timer.join()
 
 
+@needs_servers
+def test_tables_that_runs_have_prepared_are_left_out(shop: Shop) -> None:
+    """But neither a partition nor a table of another schema, whatever its name."""
+    shop.sql("dwh", "CREATE TABLE fact_sales_9_first (id bigint)")
+    shop.sql("dwh", "CREATE SCHEMA other")
+    shop.sql("dwh", "CREATE TABLE other.fact_sales_9_first AS SELECT generate_series(1, 3) AS id")
+    leaf = shop.sql("dwh", "SELECT relid::regclass::text FROM pg_partition_tree('fact_sales') WHERE isleaf LIMIT 1")[0][0]
+    for relation in ("fact_sales_9_first", leaf):
+        columns = "run_uuid, run_id, fact, relation, is_partition, findings"
+        values = f"gen_random_uuid(), 9, 'fact_sales', '{relation}', true, '{{}}'"
+        shop.sql("dwh", f"INSERT INTO etl_prepared ({columns}) VALUES ({values})")
+    rows = shop.sql("dwh", "SELECT COUNT(*) FROM fact_sales")[0][0]
+    tables = read_dumps(make_backup(shop, "--verify"))["dwh"]["tables"]
+    assert "fact_sales_9_first" not in tables  # type: ignore[operator]
+    assert tables["fact_sales"]["rows"] == rows > 0 and tables["other.fact_sales_9_first"]["rows"] == 3  # type: ignore[index]
+
+
 # --- Refusals ---
 
 

@@ -128,7 +128,7 @@ class PostgreSQL(ServerStore):
                 f"--snapshot={snapshot}",
                 f"--lock-wait-timeout={LOCK_TIMEOUT}",
                 *(f"--exclude-table-data=public.{table}" for table in self.without_rows),
-                *(f"--exclude-table=*.{table.name}" for table in prepared),
+                *(f"--exclude-table={Table(table.schema or 'public', table.name).quoted(self.vendor)}" for table in prepared),
             ]
             with clients.run_client(self.place, client, arguments, self.client_environment()) as process, file.open("xb") as out:
                 for chunk in clients.read_chunks(self.place, process):
