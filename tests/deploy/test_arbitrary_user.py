@@ -1,6 +1,7 @@
 """The roles of the image as a user without a name or a home, with read-only files: started for real, in namespaces of their own."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -35,5 +36,5 @@ def test_roles_start_as_any_user_of_group_0(unshare: list[str]) -> None:
     lines = result.stdout.splitlines()
     assert lines[:2] == ["no name", "read-only"]
     assert [line for line in lines if line.endswith(": alive")] == ["web: alive", "worker: alive", "beat: alive"], result.stdout
-    assert lines[-1].startswith("1 062 of 1 062 days are equal.")
+    assert re.match(r"(\d[\d ]+) of \1 days are equal\.", lines[-1]), lines[-1]
     assert "Traceback" not in result.stdout + result.stderr

@@ -106,7 +106,7 @@ def test_windows_clone_carries_a_shop(windows_clone: Path, tmp_path: Path) -> No
     name = next(path.name for path in (folder / "backups").iterdir() if path.name != ".lock")
     restored = windows_clone / "var #?%20"
     manage("restore", name, VAR_DIR=str(restored), BACKUP_DIR=str(folder / "backups"))
-    assert manage("reconcile", VAR_DIR=str(restored)).startswith("1 062 of 1 062 days are equal.")
+    assert re.match(r"(\d[\d ]+) of \1 days are equal\.", manage("reconcile", VAR_DIR=str(restored)))
     assert {path.name for path in windows_clone.parent.iterdir()} == {windows_clone.name}
 
 
