@@ -1,6 +1,7 @@
 """Facts prepared where no reader looks, and published by attaching partitions or merging what differs. PostgreSQL alone."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -88,6 +89,18 @@ def test_partitions_have_what_the_fact_has() -> None:
     assert query("SELECT conname FROM pg_constraint WHERE conrelid = 'etl_order'::regclass AND contype = 'p'") == ["etl_order_pkey"]
 
 
+def test_changed_rows_stay_on_their_pages() -> None:
+    """Then no index gets a new entry. PostgreSQL tells a moment after the session that wrote."""
+    run_etl()
+    OrderItem.objects.filter(pk=FactSales.objects.order_by("order_id")[0].pk).update(quantity=7)
+    run_etl("incremental")
+    updates = f"SELECT n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE n_tup_upd > 0 AND relname = ANY(ARRAY{leaves()})"
+    until = time.monotonic() + 10
+    while not (elsewhere := query(updates)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert elsewhere == [0]
+
+
 def test_query_by_day_reads_the_partitions_of_these_days() -> None:
     run_etl()
     first, latest = query("SELECT MIN(date_key) FROM fact_sales"), query("SELECT MAX(date_key) FROM fact_sales")
@@ -107,6 +120,34 @@ def test_order_that_moves_to_another_day_is_found_there() -> None:
     day = FactSales.objects.filter(order_id=order.pk)[0].date_id
     found = query(f"SELECT DISTINCT order_id FROM fact_sales WHERE date_key = {day}")
     assert order.pk in found
+
+
+@pytest.fixture
+def eager_autovacuum() -> Iterator[None]:
+    """Let autovacuum look at the tables every second instead of every minute."""
+    if not query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0]:
+        pytest.skip("needs a superuser")
+    execute("dwh", "ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    execute("dwh", "SELECT pg_reload_conf()")
+    yield
+    execute("dwh", "ALTER SYSTEM RESET autovacuum_naptime")
+    execute("dwh", "SELECT pg_reload_conf()")
+
+
+def test_autovacuum_of_a_partition_gives_way_to_its_attachment(monkeypatch: pytest.MonkeyPatch, eager_autovacuum: None) -> None:
+    def vacuum_slowly(_task: Task) -> None:
+        relation = Prepared.objects.filter(is_partition=True)[0].relation
+        often = "autovacuum_vacuum_insert_threshold = 0, autovacuum_vacuum_insert_scale_factor = 0"
+        slowly = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+        execute("dwh", f"ALTER TABLE {relation} SET ({often}, {slowly})")
+        until = time.monotonic() + 30
+        while not query(f"SELECT 1 FROM pg_stat_progress_vacuum WHERE relid = '{relation}'::regclass"):
+            assert time.monotonic() < until, "autovacuum did not come"
+            time.sleep(0.05)
+
+    before(monkeypatch, Stage.LOAD, vacuum_slowly)
+    run_etl()
+    assert_warehouse_equals(compute_expected())
 
 
 @pytest.mark.parametrize("statement", ["ALTER TABLE {parent} DETACH PARTITION {partition}", "DROP TABLE {partition}"])

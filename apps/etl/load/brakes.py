@@ -87,12 +87,11 @@ def count_before(cursor: Any, loaded: Loaded, table: str) -> int:
         return int(cursor.fetchone()[0])
     if table not in TARGETS:
         return 0
-    rows = loaded.revenues[table].rows if table in loaded.revenues else 0
-    if not rows:
-        current = "" if table in FACT_TABLES else f" WHERE {TARGETS[table].key} > 0 AND NOT is_deleted AND NOT is_inferred"
-        cursor.execute(f"SELECT COUNT(*) FROM {table}{current}")
-        rows = int(cursor.fetchone()[0])
-    return rows + loaded.written[table].deleted - loaded.written[table].inserted
+    if table in loaded.revenues and (rows := loaded.revenues[table].rows):
+        return rows
+    current = "" if table in FACT_TABLES else f" WHERE {TARGETS[table].key} > 0 AND NOT is_deleted AND NOT is_inferred"
+    cursor.execute(f"SELECT COUNT(*) FROM {table}{current}")
+    return int(cursor.fetchone()[0]) + loaded.written[table].deleted - loaded.written[table].inserted
 
 
 def check_net(fact: Fact, revenue: Revenue) -> Iterator[Result]:
@@ -100,20 +99,22 @@ def check_net(fact: Fact, revenue: Revenue) -> Iterator[Result]:
     limits = {Cause.DELETED: settings.ETL_MAX_DELETED_PERCENT, Cause.REJECTED: settings.ETL_MAX_REJECTED_PERCENT}
     for cause, limit in limits.items():
         if changes := revenue.of(cause):
-            before = revenue.net + lost_net(revenue.changes)
-            yield check_money(f"check.net_{cause}", fact, lost_net(changes), before, limit, sum(change.orders for change in changes))
+            orders = sum(change.orders for change in changes)
+            yield check_money(f"check.net_{cause}", fact, lost_net(changes), revenue.net, limit, orders)
 
 
 def check_months(fact: Fact, revenue: Revenue, present: str) -> Iterator[Result]:
     """Compare what deletions and rejections take from a past month, and by how much its payments fall, with what it had."""
     limit = settings.ETL_MAX_MONTH_PERCENT
-    for month in sorted(month for month in revenue.after if month < present):
+    for month, (net, paid) in sorted(revenue.before.items()):
+        if month >= present:
+            continue
         if losses := revenue.of(*LOSSES, month=month):
             orders = sum(change.orders for change in losses)
-            yield check_money("check.month_lost", fact, lost_net(losses), revenue.net_before(month), limit, orders, month)
+            yield check_money("check.month_lost", fact, lost_net(losses), net, limit, orders, month)
         for fall in revenue.falls:
             if fall.month == month:
-                yield check_money("check.month_paid", fact, fall.paid, revenue.paid_before(fall), limit, fall.orders, month)
+                yield check_money("check.month_paid", fact, fall.paid, paid, limit, fall.orders, month)
 
 
 def lost_net(changes: Iterable[Change]) -> Decimal:

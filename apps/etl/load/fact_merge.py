@@ -7,6 +7,7 @@ from apps.etl.counts import Written
 from apps.etl.declarations import Fact
 from apps.etl.load.copying import analyze
 from apps.etl.load.fact_changes import OLD_HASH, FactChanges
+from apps.etl.load.look_ups import few_looked_up
 from apps.etl.load.merging import delete, insert_new, update_changed
 from apps.etl.load.partition_days import drop_constraints, find_violated
 from apps.etl.load.products import cost_columns, departed_costs, keep_costs, store_departed_costs
@@ -15,7 +16,7 @@ from apps.etl.star import add_to_segments, hash_fact, sum_hashes
 
 
 class FactMerge:
-    """Writes the temporary changed table of one fact. `revenue`: what that changes; complete once it is written."""
+    """Writes the temporary changed table of one fact. `revenue`: what that changes."""
 
     def __init__(self, cursor: Any, changes: FactChanges, run_id: int, staged: int):
         self.cursor = cursor
@@ -38,6 +39,7 @@ class FactMerge:
             keep_costs(self.cursor, self.changed, self.fact.key, departed_costs(self.fact), f"{self.changed}.{self.old_key} IS NULL")
         if self.fact.holds_revenue:
             self.revenue = compare_revenue(self.cursor, self.fact, self.changed, rejected, standing)
+            sum_months(self.cursor, self.fact, self.revenue)
 
     def write(self) -> Written:
         table, key, order, columns = self.fact.table, self.fact.key, self.fact.sliced_by, self.changes.columns
@@ -47,9 +49,9 @@ class FactMerge:
         drop_constraints(self.cursor, self.violated)
         self.written.deleted = delete(self.cursor, table, f"{key} IN ({self.vanished})")
         in_partition = f"t.{order} = s.old_{order}"  # of all partitions, only that of the order is looked at
-        self.written.updated = update_changed(self.cursor, table, self.changed, key, columns, self.run_id, in_partition)
+        with few_looked_up(self.cursor, self.changed, table):
+            self.written.updated = update_changed(self.cursor, table, self.changed, key, columns, self.run_id, in_partition)
         self.written.inserted = insert_new(self.cursor, table, self.changed, key, columns, self.run_id, f"s.{self.old_key} IS NULL")
-        sum_months(self.cursor, self.fact, self.revenue)
         return self.written
 
     def join_moved(self) -> None:

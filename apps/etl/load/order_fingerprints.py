@@ -8,6 +8,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from apps.etl.load.copying import analyze, copy, create_stage
+from apps.etl.load.look_ups import few_looked_up
 from apps.etl.load.relations import add_keys_and_indexes, create_like, find_free_name, replace_table
 from apps.etl.slices import SEGMENT, Bounds, within
 from apps.etl.sums import segments_of
@@ -66,8 +67,9 @@ class OrderFingerprints:
     def write(self, scope: str) -> None:
         """Replace the fingerprints of the orders in `scope`, SQL, by the staged ones. Unchanged ones are not written."""
         if not self.replacement:
-            self.cursor.execute(DELETE_VANISHED.format(scope=scope))
-            self.cursor.execute(UPSERT_CHANGED)
+            with few_looked_up(self.cursor, STAGE, TABLE):
+                self.cursor.execute(DELETE_VANISHED.format(scope=scope))
+                self.cursor.execute(UPSERT_CHANGED)
         self.cursor.execute(INSERT_SEGMENTS.format(table=self.replacement or STAGE))
 
     @property

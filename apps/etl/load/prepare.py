@@ -22,7 +22,7 @@ from apps.etl.load.keys import DimensionKeys
 from apps.etl.load.prepared import Findings, PreparedSlice
 from apps.etl.load.relations import find_free_name
 from apps.etl.load.session import BeforeCommit, OnSession, warehouse_session, warehouse_transaction
-from apps.etl.load.touched import in_scope, stage_touched_orders
+from apps.etl.load.touched import in_scope, looked_up_in, stage_touched_orders
 from apps.etl.slices import Bounds
 from apps.etl.tables import DIM_DATE, DIMENSIONS, TOUCHED_ORDERS
 from apps.etl.warehouse import WAREHOUSE
@@ -111,7 +111,8 @@ def collect_changes(
 ) -> Findings:
     """Add what differs in the slices to the changed table."""
     scope = in_scope(reads_everything, changes.fact.sliced_by)
-    return count_slices(changes.collect(rows.convert_all(slices), scope), changes.fact, report)
+    with looked_up_in(changes.fact.table, changes.cursor, reads_everything):
+        return count_slices(changes.collect(rows.convert_all(slices), scope), changes.fact, report)
 
 
 def count_slices(slices: Generator[PreparedSlice], fact: Fact, report: Report) -> Findings:

@@ -53,14 +53,14 @@ class Fall:
 
 @dataclass
 class Revenue:
-    """The changes of a load; and by month concerned, net revenue and payments in UAH after it.
+    """The changes of a load; and by month concerned, net revenue and payments in UAH before it.
 
-    `net`, `rows`: of the whole fact after it, where it loses anything; the brakes ask for them then.
+    `net`, `rows`: of the whole fact before it, where it loses anything; the brakes ask for them then.
     """
 
     changes: list[Change] = field(default_factory=list)
     falls: list[Fall] = field(default_factory=list)
-    after: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    before: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
     net: Decimal = Decimal()
     rows: int = 0
 
@@ -69,14 +69,11 @@ class Revenue:
 
     def net_by_month(self) -> dict[str, tuple[str, str]]:
         """Return UAH before and after, of the months that change."""
-        pairs = {month: (self.net_before(month), self.after[month][0]) for month in sorted(self.after)}
+        pairs = {month: (net, net + self.net_added(month)) for month, (net, _paid) in sorted(self.before.items())}
         return {month: (str(before), str(after)) for month, (before, after) in pairs.items() if before != after}
 
-    def net_before(self, month: str) -> Decimal:
-        return self.after[month][0] - sum((change.net for change in self.changes if change.month == month), Decimal())
-
-    def paid_before(self, fall: Fall) -> Decimal:
-        return self.after[fall.month][1] + fall.paid
+    def net_added(self, month: str) -> Decimal:
+        return sum((change.net for change in self.changes if change.month == month), Decimal())
 
 
 COMPARED = ("date_key", "net_amount", "paid_amount")
@@ -139,7 +136,7 @@ def kopiykas(column: str) -> str:
 
 
 def sum_months(cursor: Any, fact: Fact, revenue: Revenue) -> None:
-    """Fill in `after`, once the fact is written; after a loss also `net` and `rows`: all in one scan."""
+    """Fill in `before`, while the fact is as it was; of a loss also `net` and `rows`: all in one scan."""
     named = {change.month for change in revenue.changes} | {fall.month for fall in revenue.falls}
     months = {int(name.replace("-", "")) for name in named}
     if not months:
@@ -151,7 +148,7 @@ def sum_months(cursor: Any, fact: Fact, revenue: Revenue) -> None:
     rows = cursor.fetchall()
     sums = {month: (Decimal(net), Decimal(paid)) for month, net, paid, _count in rows}
     nothing = (Decimal("0.00"), Decimal("0.00"))
-    revenue.after = {name_month(month): sums.get(month, nothing) for month in months}
+    revenue.before = {name_month(month): sums.get(month, nothing) for month in months}
     if has_loss:
         revenue.net, revenue.rows = sum((net for net, _paid in sums.values()), Decimal()), sum(row[-1] for row in rows)
 
@@ -179,9 +176,9 @@ class NewRevenue:
 
     def revenue(self) -> Revenue:
         revenue = Revenue()
-        for month, (net, paid, lines, orders) in sorted(self.sums.items()):
+        for month, (net, _paid, lines, orders) in sorted(self.sums.items()):
             revenue.changes.append(Change(name_month(month), Cause.NEW, uah(net), lines, orders))
-            revenue.after[name_month(month)] = (uah(net), uah(paid))
+            revenue.before[name_month(month)] = (Decimal("0.00"), Decimal("0.00"))
         return revenue
 
 
