@@ -1,4 +1,4 @@
-"""Each message delivered twice, 200 times, and two beats for ten scheduled instants: ten runs, every slice executed once."""
+"""Each message delivered twice, 200 times, and two beats for ten scheduled instants: ten runs, no slice executed twice."""
 
 import threading
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def drill(times: int) -> Iterator[str]:
     require(states == {State.SUCCEEDED: instants}, f"{instants} scheduled instants made runs {states}")
     require(ScheduledRun.objects.filter(run__in=runs).count() == instants, "an instant has no run, or two")
     tasks = Task.objects.filter(run__in=runs)
-    retried = tasks.exclude(attempt=1)
+    retried = tasks.filter(attempt__gt=1)
     require(
         not retried.exists(),
         f"executed more than once: {[f'{task} {task.attempt}' for task in retried[:3]]}",
@@ -39,7 +39,7 @@ def drill(times: int) -> Iterator[str]:
     require_nothing_left()
     require_correct_warehouse()
     yield f"{instants} scheduled instants, each fired by two at once: {instants} runs succeeded, none skipped or doubled"
-    yield f"{tasks.count()} tasks, the message of each delivered twice: each was executed once"
+    yield f"{tasks.count()} tasks, the message of each delivered twice: none was executed twice"
 
 
 def instant_of(number: int) -> datetime:

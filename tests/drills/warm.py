@@ -42,9 +42,9 @@ def drill(times: int) -> Iterator[str]:
         began = time.monotonic()
         wait_for_success(run)
         gaps.append(time.monotonic() - began)
-        require(not run.tasks.exclude(attempt=1).exists(), "a task had to be done again")
+        require(not run.tasks.filter(attempt__gt=1).exists(), "a task had to be done again")
         next_worker.kill()
     require_nothing_left()
     require_correct_warehouse()
     yield f"{rounds} warm shutdowns: ended in {max(exits):.1f} s at most, with {unfinished} tasks left"
-    yield f"another worker finished them in {max(gaps):.1f} s at most; every task executed once, none lost"
+    yield f"another worker finished them in {max(gaps):.1f} s at most; no task executed twice, none lost"

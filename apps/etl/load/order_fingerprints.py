@@ -9,22 +9,25 @@ import pyarrow as pa
 
 from apps.etl.load.copying import analyze, copy, create_stage
 from apps.etl.load.look_ups import few_looked_up
+from apps.etl.load.merging import delete
 from apps.etl.load.relations import add_keys_and_indexes, create_like, find_free_name, replace_table
 from apps.etl.slices import SEGMENT, Bounds, within
 from apps.etl.sums import segments_of
 from apps.etl.tables import ORDER_FINGERPRINTS, ORDER_SOURCES
 from apps.warehouse.prepared import Prepared, drop_prepared
 
-TABLE, STAGE = ORDER_FINGERPRINTS, f"stage_{ORDER_FINGERPRINTS}"
+TABLE = ORDER_FINGERPRINTS
+STAGE, CHANGED, VANISHED = (f"{name}_{ORDER_FINGERPRINTS}" for name in ("stage", "changed", "vanished"))
 SUMS = list(ORDER_SOURCES)
 COLUMNS = ["order_id", *SUMS, "look_again_at"]
-DELETE_VANISHED = (
-    f"DELETE FROM {TABLE} WHERE order_id IN (SELECT order_id FROM {TABLE} WHERE {{scope}} EXCEPT SELECT order_id FROM {STAGE})"
-)
+FIND_VANISHED = f"INSERT INTO {VANISHED} SELECT order_id FROM {TABLE} WHERE {{scope}} EXCEPT SELECT order_id FROM {STAGE}"
 SAME = " AND ".join(f"t.{column} IS NOT DISTINCT FROM s.{column}" for column in COLUMNS)
-UPSERT_CHANGED = f"""
-INSERT INTO {TABLE} ({", ".join(COLUMNS)}) SELECT {", ".join(COLUMNS)} FROM {STAGE} AS s
+FIND_CHANGED = f"""
+INSERT INTO {CHANGED} SELECT * FROM {STAGE} AS s
 WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS t WHERE t.order_id = s.order_id AND {SAME})
+"""
+UPSERT_CHANGED = f"""
+INSERT INTO {TABLE} ({", ".join(COLUMNS)}) SELECT {", ".join(COLUMNS)} FROM {CHANGED} WHERE TRUE
 ON CONFLICT (order_id) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])}
 """
 # It is empty, ours, and nobody else's rights, views or foreign keys hang on it.
@@ -41,14 +44,17 @@ INSERT INTO etl_segment (segment, star) SELECT DISTINCT order_id / {SEGMENT}, 0 
 
 
 class OrderFingerprints:
-    """The fingerprints that a run has read: first staged, then written in the publishing transaction."""
+    """The fingerprints that a run has read: first staged and compared, then written in the publishing transaction."""
 
     def __init__(self, cursor: Any):
         self.cursor = cursor
         self.replacement = ""  # a whole new table, where the present one is empty and may be replaced
 
-    def stage(self, batches: Iterable[pa.Table], run_id: int, run_uuid: UUID) -> None:
-        """Stage the fingerprints; where there are none yet, in a new table, whose key is made when all rows are there: in half the time."""
+    def stage(self, batches: Iterable[pa.Table], run_id: int, run_uuid: UUID, scope: str) -> None:
+        """Stage the fingerprints, and find those of the orders in `scope`, SQL, that have changed or vanished.
+
+        Where there are none yet, stage them in a new table, whose key is made when all rows are there: in half the time.
+        """
         drop_prepared(Prepared.objects.filter(run_uuid=run_uuid, fact=TABLE))  # of an earlier attempt
         if self.cursor.db.vendor == "postgresql" and is_replaceable(self.cursor):
             self.replacement = find_free_name(self.cursor, f"{TABLE}_{run_id}")
@@ -63,13 +69,23 @@ class OrderFingerprints:
         if self.replacement:
             add_keys_and_indexes(self.cursor, TABLE, self.replacement)
         analyze(self.cursor, self.replacement or STAGE)
-
-    def write(self, scope: str) -> None:
-        """Replace the fingerprints of the orders in `scope`, SQL, by the staged ones. Unchanged ones are not written."""
         if not self.replacement:
-            with few_looked_up(self.cursor, STAGE, TABLE):
-                self.cursor.execute(DELETE_VANISHED.format(scope=scope))
-                self.cursor.execute(UPSERT_CHANGED)
+            self.compare(scope)
+
+    def compare(self, scope: str) -> None:
+        create_stage(self.cursor, CHANGED, TABLE, COLUMNS)
+        create_stage(self.cursor, VANISHED, TABLE, ["order_id"])
+        with few_looked_up(self.cursor, STAGE, TABLE):
+            self.cursor.execute(FIND_CHANGED)
+            self.cursor.execute(FIND_VANISHED.format(scope=scope))
+        analyze(self.cursor, VANISHED)
+
+    def write(self) -> None:
+        """Write the fingerprints that have changed and delete those that have vanished."""
+        if not self.replacement:
+            with few_looked_up(self.cursor, VANISHED, TABLE):
+                delete(self.cursor, TABLE, f"order_id IN (SELECT order_id FROM {VANISHED})")
+            self.cursor.execute(UPSERT_CHANGED)
         self.cursor.execute(INSERT_SEGMENTS.format(table=self.replacement or STAGE))
 
     @property

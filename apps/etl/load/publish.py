@@ -122,7 +122,7 @@ def stage_all(request: PublishRequest, cursor: Any, published: Published) -> Wor
     if not request.reads_everything:
         stage_touched_orders(cursor, (touched for _, touched in request.batches(TOUCHED_ORDERS)))
     sold = stage_unsold_orders(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), ORDER_FINGERPRINTS)
-    work.fingerprints.stage(sold, request.run_id, request.run_uuid)
+    work.fingerprints.stage(sold, request.run_id, request.run_uuid, in_scope(request.reads_everything, "order_id"))
     work.prepared = list(Prepared.objects.filter(run_uuid=request.run_uuid).order_by(F("low").asc(nulls_first=True)))
     for fact in FACTS:
         stage_fact(request, cursor, fact, work)
@@ -160,7 +160,7 @@ def stage_fact(request: PublishRequest, cursor: Any, fact: Fact, work: Work) -> 
 
 def write_all(request: PublishRequest, cursor: Any, work: Work, published: Published) -> None:
     work.dimensions.write(request.rejected_ids)
-    work.fingerprints.write(in_scope(request.reads_everything, "order_id"))
+    work.fingerprints.write()
     if work.builds:
         clear_star(cursor)
     for table, writer in work.facts.items():
