@@ -11,7 +11,7 @@ from apps.etl.load.look_ups import few_looked_up
 from apps.etl.load.merging import delete, insert_new, update_changed
 from apps.etl.load.partition_days import drop_constraints, find_violated
 from apps.etl.load.products import cost_columns, departed_costs, keep_costs, store_departed_costs
-from apps.etl.load.revenue import Revenue, compare_revenue, sum_months
+from apps.etl.load.revenue import Revenue, compare_revenue
 from apps.etl.star import add_to_segments, hash_fact, sum_hashes
 
 
@@ -39,7 +39,6 @@ class FactMerge:
             keep_costs(self.cursor, self.changed, self.fact.key, departed_costs(self.fact), f"{self.changed}.{self.old_key} IS NULL")
         if self.fact.holds_revenue:
             self.revenue = compare_revenue(self.cursor, self.fact, self.changed, rejected, standing)
-            sum_months(self.cursor, self.fact, self.revenue)
 
     def write(self) -> Written:
         table, key, order, columns = self.fact.table, self.fact.key, self.fact.sliced_by, self.changes.columns

@@ -68,11 +68,12 @@ class OrderFingerprints:
             copy(self.cursor, self.replacement or STAGE, batch)
         if self.replacement:
             add_keys_and_indexes(self.cursor, TABLE, self.replacement)
-        analyze(self.cursor, self.replacement or STAGE)
-        if not self.replacement:
+            analyze(self.cursor, self.replacement)
+        else:
             self.compare(scope)
 
     def compare(self, scope: str) -> None:
+        analyze(self.cursor, STAGE)
         create_stage(self.cursor, CHANGED, TABLE, COLUMNS)
         create_stage(self.cursor, VANISHED, TABLE, ["order_id"])
         with few_looked_up(self.cursor, STAGE, TABLE):

@@ -32,7 +32,7 @@ class Findings:
     """About the rows of one range of orders, or of several.
 
     `numbers`, `segments` and `months` are known of ranges that become partitions: what the check of the fact measured; the sums of the
-    rows' hashes by segment; net and paid kopiykas, lines and orders by month, YYYYMM.
+    rows' hashes by segment; net kopiykas, lines and orders by month, YYYYMM.
     """
 
     rows: int = 0

@@ -127,7 +127,9 @@ def compare_revenue(cursor: Any, fact: Fact, changed: str, rejected: Iterable[in
     cursor.execute(lines + CHANGES)
     changes = [Change(name_month(month), cause, uah(int(net)), *counts) for month, cause, net, *counts in cursor.fetchall()]
     cursor.execute(lines + FALLS)
-    return Revenue(changes, [Fall(name_month(month), uah(int(fall)), orders) for month, fall, orders in cursor.fetchall()])
+    revenue = Revenue(changes, [Fall(name_month(month), uah(int(fall)), orders) for month, fall, orders in cursor.fetchall()])
+    sum_months(cursor, fact, revenue)
+    return revenue
 
 
 def kopiykas(column: str) -> str:
@@ -162,21 +164,21 @@ class NewRevenue:
 
     def __init__(self, fact: Fact, sums: Mapping[int, list[int]] | None = None):
         self.fact = fact
-        self.sums = dict(sums or {})  # month, YYYYMM -> net and paid in kopiykas, lines, orders
+        self.sums = dict(sums or {})  # month, YYYYMM -> net in kopiykas, lines, orders
 
     def add(self, rows: pa.Table) -> None:
         """Add rows, of which those of one order are adjacent."""
         months, at = np.unique(rows["date_key"].to_numpy() // 100, return_inverse=True)
         orders = rows[self.fact.sliced_by].to_numpy()
         first = np.r_[True, orders[1:] != orders[:-1]]
-        parts = [whole_kopiykas(rows["net_amount"]), whole_kopiykas(rows["paid_amount"]), np.ones(len(at), dtype=np.int64), first]
+        parts = [whole_kopiykas(rows["net_amount"]), np.ones(len(at), dtype=np.int64), first]
         for position, month in enumerate(months.tolist()):
             sums = [int(part[at == position].sum()) for part in parts]
             self.sums[month] = [one + other for one, other in zip(self.sums.get(month, [0] * len(sums)), sums, strict=True)]
 
     def revenue(self) -> Revenue:
         revenue = Revenue()
-        for month, (net, _paid, lines, orders) in sorted(self.sums.items()):
+        for month, (net, lines, orders) in sorted(self.sums.items()):
             revenue.changes.append(Change(name_month(month), Cause.NEW, uah(net), lines, orders))
             revenue.before[name_month(month)] = (Decimal("0.00"), Decimal("0.00"))
         return revenue
