@@ -68,7 +68,8 @@ MISSING: dict[Diagnosis, tuple[Diagnosis, Diagnosis, Diagnosis]] = {
 }
 
 
-LOCK_NOT_AVAILABLE = "55P03"  # of PostgreSQL: it was not to wait, or has waited long enough
+# Of PostgreSQL: it was not to wait for a lock, or has waited long enough; a right is missing; other objects hang on this one.
+LOCK_NOT_AVAILABLE, NOT_PERMITTED, DEPENDED_ON = "55P03", "42501", "2BP01"
 
 
 def rows(diagnosis: Diagnosis, *codes: int) -> dict[int, Diagnosis]:
@@ -324,6 +325,11 @@ SQLITE: dict[str, Diagnosis] = {
 SQLITE_ERROR: dict[str, Diagnosis] = {"no such table": MISSING_TABLE, "no such column": MISSING_COLUMN}
 
 
+def state_of(error: Exception) -> str:
+    """Return the SQLSTATE that PostgreSQL gave for an error of Django's; empty where there is none."""
+    return getattr(error.__cause__, "sqlstate", None) or ""
+
+
 def is_locked(error: Exception) -> bool:
     """Return True if PostgreSQL did not get the lock that a statement needs."""
-    return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE
+    return state_of(error) == LOCK_NOT_AVAILABLE

@@ -105,6 +105,10 @@ MESSAGES = {
         "{place}: {table} means the one in schema {found}, while the other tables are in {schema}. Run `ALTER ROLE {role} IN DATABASE "
         "{database} SET search_path = {schema}` there."
     ),
+    "database.day_checks": _(
+        "{place} denies user {role} to drop constraints of {table}: orders have moved to days that these exclude. "
+        "Run `{statements}` there as {owner}."
+    ),
     "database.missing_rights": _("{place} denies user {role} {rights} on {table}. Run `GRANT {rights} ON {table} TO {role}` there."),
     "database.no_temporary_tables": _(
         "{place} denies user {role} temporary tables, which a load needs. Run `GRANT TEMPORARY ON DATABASE {database} TO {role}` there."

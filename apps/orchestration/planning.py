@@ -170,16 +170,18 @@ def describe(survey: Survey, why: str, latest: Load | None) -> dict[str, Any]:
 
 
 def plan_preparation(survey: Survey) -> dict[str, Any]:
-    """Return whether facts are prepared by tasks of their own, and which of them have no rows, so that they get whole partitions.
+    """Return whether facts are prepared by tasks of their own, and which of them get whole partitions: those without rows, of all orders.
 
-    SQLite admits one writer at a time; and on PostgreSQL a user without the right to create tables can still load.
+    SQLite admits one writer at a time; and on PostgreSQL a user without the right to create tables can still load. Some orders of a fact
+    that somebody has emptied are merged: the next full run finds the others missing.
     """
     if not reads_orders(survey) or connections["dwh"].vendor != "postgresql":
         return {"prepared": False, "new": []}
     with diagnosed("dwh"), transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         fix_schema(cursor)
         prepared = may_create(cursor)
-        return {"prepared": prepared, "new": [fact.table for fact in FACTS if prepared and may_build(cursor, fact)]}
+        is_whole = prepared and survey.orders is None
+        return {"prepared": prepared, "new": [fact.table for fact in FACTS if is_whole and may_build(cursor, fact)]}
 
 
 def plan_slices(run: Run, survey: Survey, latest: Load | None) -> Iterable[PlannedTask]:

@@ -11,14 +11,14 @@ from apps.orchestration import clock
 from apps.orchestration.models import ACTIVE, Run, Stage, State
 from apps.warehouse.prepared import Prepared, drop_prepared, find_tableless, forget_prepared
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import NoSpace, PreparedLost
+from techmarket.errors import NoSpace, PreparedLost, Terminal
 from techmarket.messages import message
 
 RESUMABLE_FOR = timedelta(hours=1)  # after the run has ended without success
 
 
 def refuse_lost_tables(run: Run) -> None:
-    """Raise PreparedLost, with the tasks to start over, where tables are gone: dropped by hand, or after the run had ended."""
+    """Raise PreparedLost, with the tasks to start over, where tables are gone: dropped by hand or after the run had ended, or attached."""
     with diagnosed("dwh"):
         rows = list(Prepared.objects.filter(run_uuid=run.uuid))
         gone = find_tableless(rows)
@@ -51,6 +51,16 @@ def drop_leftovers() -> None:
         recent = Q(dry_run=False, finished_at__gt=clock.now() - RESUMABLE_FOR)
         needed = Run.objects.filter(Q(state__in=ACTIVE) | recent, uuid__in=runs).values_list("uuid", flat=True)
         drop_prepared(Prepared.objects.filter(run_uuid__in=runs - set(needed)))
+
+
+@contextmanager
+def losses_named(run: Run) -> Iterator[None]:
+    """Raise PreparedLost, with the tasks to start over, where tables have vanished in the block, whatever the server says of it."""
+    try:
+        yield
+    except (PreparedLost, Terminal):
+        refuse_lost_tables(run)
+        raise
 
 
 @contextmanager

@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connections, models, transaction
+import structlog
+from django.db import DatabaseError, connections, models, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.warehouse.own_schema import fix_schema
-from techmarket.driver_errors import is_locked
+from techmarket.driver_errors import DEPENDED_ON, LOCK_NOT_AVAILABLE, NOT_PERMITTED, state_of
 
+log = structlog.get_logger()
+LEFT = (LOCK_NOT_AVAILABLE, NOT_PERMITTED, DEPENDED_ON)
 NOBODY = UUID(int=0)  # whose run's the tables are that could not be dropped
+THERE = "SELECT name FROM unnest(%s::text[]) AS name JOIN pg_class ON pg_class.oid = to_regclass(name) WHERE NOT relispartition"
 
 
 class ReservedKey(models.Model):
@@ -65,27 +69,40 @@ class Prepared(models.Model):
 
 
 def drop_prepared(rows: Iterable[Prepared]) -> None:
-    """Drop the tables of these rows, and the rows. On SQLite nothing is prepared.
+    """Drop the tables of these rows, and the rows, but for what another session publishes or drops now. On SQLite nothing is prepared.
 
-    Nobody reads them but whoever reads everything, as pg_dump does, for an hour perhaps: a table that is locked is left, as nobody's, to
-    whoever cleans up next.
+    A table that cannot be dropped is left, as nobody's, to whoever cleans up next: another role has made it, a view hangs on it, or it is
+    read, by pg_dump for an hour perhaps.
     """
     for row in rows:
         try:
             with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
                 fix_schema(cursor)
-                drop_unlocked(cursor, row.relation)
-                row.delete()
-        except OperationalError as error:
-            if not is_locked(error):
+                if lock_free([row]):
+                    drop_unlocked(cursor, row.relation)
+                    row.delete()
+        except DatabaseError as error:
+            if state_of(error) not in LEFT:
                 raise
-            Prepared.objects.filter(pk=row.pk).update(run_uuid=NOBODY)
+            log.warning("a prepared table is left", table=row.relation, cause=str(error))
+            leave_to_others(row)
+
+
+def lock_free(rows: Iterable[Prepared]) -> list[int]:
+    """Lock those of the rows that no other session has locked until the end of the transaction. Return their ids."""
+    free = Prepared.objects.select_for_update(skip_locked=True)
+    return list(free.filter(pk__in=[row.pk for row in rows]).values_list("pk", flat=True))
+
+
+def leave_to_others(row: Prepared) -> None:
+    with transaction.atomic(using="dwh"):
+        Prepared.objects.filter(pk__in=lock_free([row])).update(run_uuid=NOBODY)
 
 
 def drop_unlocked(cursor: Any, relation: str) -> None:
-    """Drop a table, if it exists. Raises OperationalError where another session uses it, or a dimension that it refers to."""
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [relation])
-    if cursor.fetchone()[0]:
+    """Drop a table, if it exists and nobody has made it a partition. Raises DatabaseError where it cannot be dropped at once."""
+    cursor.execute("SELECT NOT relispartition FROM pg_class WHERE oid = to_regclass(%s)", [relation])
+    if (cursor.fetchone() or [False])[0]:
         cursor.execute("SHOW lock_timeout")
         before = cursor.fetchone()[0]
         cursor.execute("SET LOCAL lock_timeout = '20ms'")
@@ -99,12 +116,12 @@ def forget_prepared(rows: Iterable[Prepared]) -> None:
 
 
 def find_tableless(rows: Iterable[Prepared]) -> list[Prepared]:
-    """Return the rows whose tables somebody has dropped."""
+    """Return the rows whose tables somebody has dropped, or made partitions."""
     prepared = list(rows)
     if not prepared:
         return []
     with transaction.atomic(using="dwh"), connections["dwh"].cursor() as cursor:
         fix_schema(cursor)
-        cursor.execute("SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL", [[row.relation for row in prepared]])
-        missing = {row[0] for row in cursor.fetchall()}
-    return [row for row in prepared if row.relation in missing]
+        cursor.execute(THERE, [[row.relation for row in prepared]])
+        there = {row[0] for row in cursor.fetchall()}
+    return [row for row in prepared if row.relation not in there]

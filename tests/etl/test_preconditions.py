@@ -1,6 +1,7 @@
 """What a database must be for a run, and whose names count: on servers that other people share, restrict and configure."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,16 +12,22 @@ from django.db import connections
 
 from apps.demo import changes, shop
 from apps.etl import preconditions
+from apps.etl.load import publish as publishing
 from apps.etl.preconditions import check_own_tables, check_server
 from apps.etl.preflight import preflight
 from apps.orchestration.models import Run
-from apps.warehouse.models import FactSales
+from apps.orchestration.prepared import drop_leftovers
+from apps.sources.orders.models import Order, OrderItem
+from apps.warehouse.models import FactSales, Prepared
 from techmarket.errors import AccessDenied, EtlError, Misconfigured, ReadOnly
 from tests.etl import warehouse_rows
 from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, execute, run_etl
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 OWN = ("default", "dwh")
+CHECKS_ON_DAYS = """
+SELECT conrelid::regclass::text, conname FROM pg_constraint JOIN pg_partition_tree('fact_sales') ON relid = conrelid WHERE contype = 'c'
+"""
 
 
 @pytest.fixture
@@ -214,6 +221,8 @@ def test_catalogue_of_mysql_finds_the_very_table(mysql: None) -> None:
 def limited(postgresql: None) -> Iterator[str]:
     """Let sessions of the warehouse be of a role with the rights that a run needs and no others. Yield its name."""
     name = f"limited_{database('dwh')}"
+    for table, check in select("dwh", CHECKS_ON_DAYS):  # of partitions that other tests have left
+        execute("dwh", f'ALTER TABLE {table} DROP CONSTRAINT "{check}"')
     execute("dwh", f'CREATE ROLE "{name}"')
     execute("dwh", f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "{name}"')
     try:
@@ -237,6 +246,45 @@ def test_role_without_ownership_loads_slowly(small_shop: None, limited: str) -> 
         changes.apply(20, seed=3)
         run_etl()
         assert_warehouse_equals(compute_expected())
+
+
+def test_role_without_ownership_gives_keys_to_members_that_no_source_has(small_shop: None, limited: str) -> None:
+    """Those of dimensions' rows are reserved in the transaction in which facts are looked up, too."""
+    OrderItem.objects.filter(pk=OrderItem.objects.filter(order__status="paid").latest("pk").pk).update(product_id=777)
+    with changed("dwh", role(limited)):
+        run_etl()
+    assert_warehouse_equals(compute_expected())
+
+
+def test_role_without_ownership_learns_whose_constraint_a_moved_order_breaks(small_shop: None, limited: str, settings: Any) -> None:
+    settings.ETL_BATCH_ORDERS = 1
+    run_etl()
+    order = Order.objects.get(pk=FactSales.objects.order_by("order_id")[0].order_id)
+    Order.objects.filter(pk=order.pk).update(order_date=order.order_date.replace(year=order.order_date.year + 1))
+    with changed("dwh", role(limited)), pytest.raises(AccessDenied, match=f"denies user {limited} to drop constraints of ") as refused:
+        run_etl("incremental")
+    statement = re.findall("`(.+)`", str(refused.value))[0]
+    with changed("dwh", role(limited)):
+        execute("dwh", f"SET ROLE NONE; {statement}")
+        connections.close_all()
+        run_etl("incremental")
+    assert_warehouse_equals(compute_expected())
+
+
+def test_leftovers_of_another_role_stop_no_run(small_shop: None, limited: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise EtlError("Not now.")
+
+    with monkeypatch.context() as patched, pytest.raises(EtlError):
+        patched.setattr(publishing, "apply_brakes", fail)
+        run_etl()
+    assert Prepared.objects.exists()
+    with changed("dwh", role(limited)):
+        run_etl()
+    assert_warehouse_equals(compute_expected())
+    assert Prepared.objects.exists()
+    drop_leftovers()  # as the owner again
+    assert not Prepared.objects.exists()
 
 
 @pytest.mark.parametrize("right", ["SELECT", "INSERT", "UPDATE", "DELETE"])

@@ -1,5 +1,6 @@
 """Facts prepared where no reader looks, and published by attaching partitions or merging what differs. PostgreSQL alone."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,7 +13,7 @@ from apps.demo import changes, shop
 from apps.etl.load import prepare as preparing
 from apps.etl.load import publish as publishing
 from apps.orchestration.models import Attempt, Run, Stage, Task
-from apps.orchestration.prepared import drop_leftovers
+from apps.orchestration.prepared import drop_all_prepared, drop_leftovers
 from apps.orchestration.requests import resume_run
 from apps.orchestration.worker import stages
 from apps.orchestration.worker.local import execute_run
@@ -179,6 +180,111 @@ def test_tables_that_vanish_again_and_again_fail_the_run(monkeypatch: pytest.Mon
     assert_warehouse_equals(compute_expected())
 
 
+def test_table_dropped_by_hand_while_it_is_published_is_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_warehouse, relations = publishing.lock_warehouse, list[str]()
+
+    def drop_first(cursor: Any) -> None:
+        if not relations:
+            relations.extend(Prepared.objects.filter(is_partition=True).values_list("relation", flat=True))
+            run_elsewhere(lambda: execute("dwh", f"DROP TABLE {relations[0]}"))
+        lock_warehouse(cursor)
+
+    monkeypatch.setattr(publishing, "lock_warehouse", drop_first)
+    run = run_etl()
+    assert_warehouse_equals(compute_expected())
+    (attempt,) = Attempt.objects.filter(run=run)
+    assert str(attempt.cause).startswith("Tables that were prepared are gone (prepare fact_sales [")
+
+
+def test_table_attached_by_hand_is_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attach(_task: Task) -> None:
+        (old,) = query("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_sales'::regclass")
+        relation = Prepared.objects.order_by("pk")[0].relation
+        execute("dwh", f"ALTER TABLE fact_sales DETACH PARTITION {old}")
+        execute("dwh", f"DROP TABLE {old}")
+        execute("dwh", f"ALTER TABLE fact_sales ATTACH PARTITION {relation} DEFAULT")
+
+    run_etl()
+    execute("dwh", "DELETE FROM fact_sales")
+    before(monkeypatch, Stage.LOAD, attach)
+    run_etl("full")
+    assert_warehouse_equals(compute_expected())
+    assert not Prepared.objects.exists() and other_tables() == []
+
+
+def test_cleaning_up_spares_what_is_published_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another ledger does not know the run and takes what it has prepared for that of a dead one."""
+    apply_brakes, cleaners = publishing.apply_brakes, list[threading.Thread]()
+
+    def clean_up_meanwhile(*arguments: Any) -> Any:
+        cleaners.append(run_elsewhere(drop_all_prepared))
+        return apply_brakes(*arguments)
+
+    def run_and_compare(mode: str) -> None:
+        run_etl(mode)
+        cleaners[-1].join(30)
+        assert_warehouse_equals(compute_expected())
+
+    monkeypatch.setattr(publishing, "apply_brakes", clean_up_meanwhile)
+    run_and_compare("full")
+    changes.apply(40, 7)
+    run_and_compare("incremental")
+    assert not Prepared.objects.exists() and other_tables() == []
+
+
+@pytest.mark.parametrize("moment", [Stage.PREPARE, Stage.LOAD])
+def test_run_prepares_again_what_another_ledger_has_cleaned_up(monkeypatch: pytest.MonkeyPatch, moment: Stage) -> None:
+    before(monkeypatch, moment, lambda task: drop_all_prepared(), times=2)
+    run_etl()
+    assert_warehouse_equals(compute_expected())
+
+
+def run_elsewhere(action: Callable[[], object]) -> threading.Thread:
+    """Call `action` in a session of its own, and wait some seconds for its end."""
+
+    def act() -> None:
+        try:
+            action()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(3)
+    return thread
+
+
+def test_changes_taken_out_by_hand_are_not_published(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """No sum of the fact would miss them: they change a customer and no amount."""
+    settings.ETL_RETRY_SECONDS = 0
+    run_etl()
+    order = FactSales.objects.order_by("order_id")[0].order_id
+    other = FactSales.objects.exclude(order_id=order).order_by("-order_id")[0].order_id
+    Order.objects.filter(pk=order).update(customer_id=Order.objects.get(pk=other).customer_id)
+    before(monkeypatch, Stage.LOAD, lambda task: execute("dwh", f"TRUNCATE {Prepared.objects.latest('pk').relation}"))
+    with pytest.raises(PreparedLost, match="Run it again"):
+        run_etl("full")
+    monkeypatch.undo()
+    run_etl("full")
+    assert_warehouse_equals(compute_expected())
+
+
+def test_view_on_a_prepared_table_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_etl()
+    changes.apply(40, 7)
+    before(monkeypatch, Stage.LOAD, fail(EtlError("Not now.")))
+    with pytest.raises(EtlError):
+        run_etl("full")
+    first, *_ = Prepared.objects.order_by("pk").values_list("relation", flat=True)
+    execute("dwh", f"CREATE VIEW looked_at AS SELECT * FROM {first}")
+    run_etl("full")
+    assert_warehouse_equals(compute_expected())
+    assert list(Prepared.objects.values_list("relation", flat=True)) == [first] and other_tables() == [first]
+    execute("dwh", "DROP VIEW looked_at")
+    drop_leftovers()
+    assert other_tables() == []
+
+
 def fail(error: EtlError) -> Callable[[Task], None]:
     def raise_error(task: Task) -> None:
         raise error
@@ -197,6 +303,20 @@ def test_failed_run_resumes_with_what_it_has_prepared(monkeypatch: pytest.Monkey
     resume_run(run.pk)
     execute_run(run)
     assert set(leaves()) == prepared
+    assert_warehouse_equals(compute_expected())
+
+
+def test_run_that_a_version_without_this_stage_has_planned_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before(monkeypatch, Stage.LOAD, fail(EtlError("Not now.")))
+    with pytest.raises(EtlError):
+        run_etl()
+    drop_all_prepared()
+    run = Run.objects.get()
+    run.tasks.filter(stage=Stage.PREPARE).delete()
+    del run.found["prepared"], run.found["new"]
+    run.save()
+    resume_run(run.pk)
+    execute_run(run)
     assert_warehouse_equals(compute_expected())
 
 

@@ -17,7 +17,7 @@ from apps.etl.load import session
 from apps.etl.tables import DIMENSIONS, FACTS
 from apps.orchestration.models import Run
 from apps.orchestration.prepared import drop_leftovers
-from apps.sources.orders.models import OrderItem
+from apps.sources.orders.models import Order, OrderItem
 from apps.warehouse.models import FactSales, Prepared
 from tests.conftest import require_program
 from tests.etl.warehouse_rows import assert_warehouse_equals, compute_expected, run_etl
@@ -174,6 +174,38 @@ def test_reader_who_never_ends_fails_the_load_in_plain_words(monkeypatch: pytest
             run_etl()
     assert not FactSales.objects.exists()
     run_etl()
+    assert_warehouse_equals(compute_expected())
+
+
+def test_order_that_moves_to_another_day_keeps_no_reader_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The constraint on days is given up in a transaction of its own: at the end of the publishing one, its partition can be read."""
+    run_etl()
+    order = Order.objects.get(pk=FactSales.objects.order_by("order_id")[0].order_id)
+    Order.objects.filter(pk=order.pk).update(order_date=Order.objects.latest("order_date").order_date)
+    apply_brakes, rows = publishing.apply_brakes, []
+
+    def read_meanwhile(*arguments: Any) -> Any:
+        with connect() as reader:
+            reader.execute("SET lock_timeout = '1s'")
+            rows.append(reader.execute("SELECT COUNT(*) FROM fact_sales").fetchone())
+        return apply_brakes(*arguments)
+
+    monkeypatch.setattr(publishing, "apply_brakes", read_meanwhile)
+    run_etl("incremental")
+    assert_warehouse_equals(compute_expected())
+    assert rows
+
+
+def test_order_that_moves_to_another_day_waits_for_a_long_reader() -> None:
+    run_etl()
+    order = Order.objects.get(pk=FactSales.objects.order_by("order_id")[0].order_id)
+    Order.objects.filter(pk=order.pk).update(order_date=Order.objects.latest("order_date").order_date)
+    with connect() as long, polling():
+        long.execute("BEGIN")
+        long.execute("SELECT COUNT(*) FROM fact_sales")
+        timer = threading.Timer(7, lambda: long.execute("ROLLBACK"))
+        timer.start()
+        run_etl("incremental")
     assert_warehouse_equals(compute_expected())
 
 

@@ -288,6 +288,14 @@ def test_a_full_run_mends_what_another_hand_has_changed(loaded_shop: None, state
     assert count_written_rows(again) == {} and find_found(again) == {}
 
 
+def test_an_incremental_run_over_an_emptied_fact_hides_nothing_from_the_next_full_one(loaded_shop: None) -> None:
+    execute("dwh", "DELETE FROM fact_sales")
+    edit_line()
+    run_etl("incremental")
+    run_etl("full")
+    assert_warehouse_equals(compute_expected())
+
+
 @pytest.mark.parametrize(
     ("table", "statement"),
     [

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import call_command
@@ -12,7 +13,9 @@ from apps.demo import changes, faults, shop
 from apps.etl import checks
 from apps.orchestration import api
 from apps.orchestration.models import Run, State
+from apps.orchestration.requests import resume_run
 from apps.orchestration.results import document
+from apps.orchestration.worker.local import execute_run
 from apps.sources.orders.models import Order, OrderItem
 from apps.warehouse.models import DimCustomer, FactSales, Load
 from techmarket.commands import ExitCode
@@ -225,3 +228,18 @@ def test_costs_survive_an_emptied_shop(loaded_shop: None, settings: Any) -> None
         Order.objects.filter(pk__in=[pk for pk, each in statuses.items() if each == status]).update(status=status)
     run_etl("incremental")
     assert dict(FactSales.objects.values_list("pk", "unit_cost")) == costs
+
+
+def test_acceptance_ends_where_another_ledger_publishes_first(loaded_shop: None) -> None:
+    """The run is planned again, and may take out what the person has not seen."""
+    execute("payments_db", "DELETE FROM payments WHERE id % 2 = 0")
+    run = stop_run()
+    resume_run(run.pk, accepted_by="olena", because="no longer needed")
+    latest = Load.objects.latest("sequence")
+    latest.pk, latest.sequence, latest.run_uuid, latest.run_id = None, latest.sequence + 1, UUID(int=1), 4711
+    latest.save(force_insert=True)
+    execute("payments_db", "DELETE FROM payments")
+    with pytest.raises(BrakesApplied):
+        execute_run(run)
+    run.refresh_from_db()
+    assert run.is_braked and run.accepted_by == ""

@@ -32,6 +32,7 @@ class FactChanges:
         self.cursor = cursor
         self.fact = fact
         self.table = table
+        self.rows = 0
         self.stage = f"stage_{fact.table}"
         self.columns = list(fact.columns)
         remembered = [fact.key, fact.sliced_by, *(COMPARED if fact.holds_revenue else ())]
@@ -81,3 +82,4 @@ class FactChanges:
             f"FULL JOIN (SELECT * FROM {self.fact.table} WHERE {scope}) AS t ON t.{key} = s.{key} "
             f"WHERE {' OR '.join([differs(compared, 't', 's'), *conditions])}"
         )
+        self.rows += self.cursor.rowcount

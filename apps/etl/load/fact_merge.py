@@ -45,13 +45,18 @@ class FactMerge:
         if self.fact.has_product_columns:
             store_departed_costs(self.cursor, self.fact, self.vanished)
         self.record_changes()
-        drop_constraints(self.cursor, self.violated)
+        self.give_up_days()
         self.written.deleted = delete(self.cursor, table, f"{key} IN ({self.vanished})")
         in_partition = f"t.{order} = s.old_{order}"  # of all partitions, only that of the order is looked at
         with few_looked_up(self.cursor, self.changed, table):
             self.written.updated = update_changed(self.cursor, table, self.changed, key, columns, self.run_id, in_partition)
         self.written.inserted = insert_new(self.cursor, table, self.changed, key, columns, self.run_id, f"s.{self.old_key} IS NULL")
         return self.written
+
+    def give_up_days(self) -> None:
+        """Drop the constraints on days that the changed rows will not meet."""
+        drop_constraints(self.cursor, self.violated)
+        self.violated = []
 
     def join_moved(self) -> None:
         """Make one row of the two of a row that moved to another slice's id: it vanished in one slice and was new in the other."""

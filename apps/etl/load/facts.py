@@ -34,11 +34,15 @@ def unchanged(rows: pa.Table) -> pa.Table:
 class FactRows:
     """Converts the clean batches of one fact."""
 
-    def __init__(self, cursor: Any, fact: Fact, keys: DimensionKeys, batches: Batches):
-        """Read what is looked up, of the warehouse and of the dimensions that the run is going to publish."""
+    def __init__(self, cursor: Any, fact: Fact, keys: DimensionKeys, batches: Batches, ahead: bool):
+        """Read what is looked up, of the warehouse and of the dimensions that the run is going to publish.
+
+        `ahead`: one slice is made, in a thread with a session of its own, while the one before is written.
+        """
         self.cursor = cursor
         self.fact = fact
         self.keys = keys
+        self.ahead = ahead
         self.keys.read(reference.dimension for reference in fact.references)
         self.products: Products | None = None
         if fact.has_product_columns:
@@ -46,9 +50,9 @@ class FactRows:
             self.products = Products(cursor, keys, (batch for _, batch in batches(DIM_PRODUCT.table)))
 
     def convert_all(self, slices: Iterable[tuple[Bounds, pa.Table]], complete: Complete = unchanged) -> Slices:
-        """Yield the slices ready for COPY; on PostgreSQL one is made while the one before is written. `complete` returns the final rows."""
+        """Yield the slices ready for COPY. `complete` returns the final rows."""
         converted = ((bounds, self.convert(clean, complete)) for bounds, clean in slices)
-        return prefetch(converted) if self.cursor.db.vendor == "postgresql" else converted
+        return prefetch(converted) if self.ahead else converted
 
     def convert(self, clean: pa.Table, complete: Complete = unchanged) -> PreparedSlice:
         if not clean.num_rows:

@@ -6,14 +6,24 @@ Partitions are ranges of order ids, and these ascend with the days: so a query b
 from typing import Any
 
 from apps.etl.declarations import Fact
+from apps.etl.load.session import lock_from_readers
 from apps.etl.slices import EVERYTHING, Bounds, within
 from apps.etl.tables import DIM_DATE
+from apps.etl.warehouse import WAREHOUSE
+from techmarket.diagnosis import place
+from techmarket.errors import AccessDenied
+from techmarket.messages import message
 
 # Of every partition with such constraints: its name, the conditions on orders that its rows meet, and name and condition of one on days.
 CHECKS = """
 SELECT p.relid::regclass::text, conname, pg_get_expr(conbin, conrelid), a.attname FROM pg_partition_tree('{table}'::regclass) AS p
 JOIN pg_constraint AS c ON conrelid = p.relid JOIN pg_attribute AS a ON attrelid = conrelid AND attnum = conkey[1]
 WHERE contype = 'c' AND cardinality(conkey) = 1 AND isleaf AND a.attname IN ('{day}', '{order}') ORDER BY 1, 2
+"""
+
+OWNED_BY_ANOTHER = """
+SELECT oid::regclass::text, quote_ident(pg_get_userbyid(relowner)), current_user FROM pg_class
+WHERE oid = ANY(%s::regclass[]) AND NOT pg_has_role(relowner, 'USAGE') LIMIT 1
 """
 
 
@@ -49,6 +59,18 @@ def find_violated(cursor: Any, fact: Fact, changed: str) -> list[tuple[str, str]
 
 
 def drop_constraints(cursor: Any, violated: list[tuple[str, str]]) -> None:
-    """An order that moved to another day: the partition is read by every query from now on, until it is built anew."""
-    for relation, name in violated:
-        cursor.execute(f'ALTER TABLE {relation} DROP CONSTRAINT "{name}"')
+    """An order that moved to another day: the partition is read by every query from now on, until it is built anew.
+
+    Raises AccessDenied where another role owns the partition, OperationalError where a reader does not end.
+    """
+    if not violated:
+        return
+    relations = sorted({relation for relation, _ in violated})
+    statements = [f'ALTER TABLE {relation} DROP CONSTRAINT "{name}"' for relation, name in violated]
+    cursor.execute(OWNED_BY_ANOTHER, [relations])
+    if found := cursor.fetchone():
+        names = dict(zip(("table", "owner", "role"), found, strict=True))
+        raise AccessDenied(message("database.day_checks", place=place(WAREHOUSE), statements="; ".join(statements), **names))
+    lock_from_readers(cursor, relations)
+    for statement in statements:
+        cursor.execute(statement)

@@ -52,7 +52,7 @@ def prepare(request: PrepareRequest) -> None:
     """Prepare and commit. What an earlier attempt has left of the same range is replaced."""
     with diagnosed(WAREHOUSE), warehouse_session(request.on_session) as cursor:
         with warehouse_transaction(cursor):  # one of its own: other workers see at once which keys it reserves
-            rows = FactRows(cursor, request.fact, read_keys(cursor, request.batches), request.batches)
+            rows = FactRows(cursor, request.fact, read_keys(cursor, request.batches), request.batches, ahead=True)
         with warehouse_transaction(cursor, request.before_commit):
             drop_prepared(Prepared.objects.filter(run_uuid=request.run_uuid, fact=request.fact.table, low=request.bounds[0]))
             relation = find_free_name(cursor, name_relation(request))
@@ -103,7 +103,9 @@ def find_changes(request: PrepareRequest, cursor: Any, rows: FactRows, relation:
         stage_touched_orders(cursor, (touched for _, touched in request.batches(TOUCHED_ORDERS)))
     changes = FactChanges(cursor, request.fact, relation)
     changes.create_logged()
-    return collect_changes(changes, rows, request.batches(request.fact.table), request.reads_everything, request.report)
+    findings = collect_changes(changes, rows, request.batches(request.fact.table), request.reads_everything, request.report)
+    findings.differing = changes.rows
+    return findings
 
 
 def collect_changes(

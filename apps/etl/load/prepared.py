@@ -32,7 +32,7 @@ class Findings:
     """About the rows of one range of orders, or of several.
 
     `numbers`, `segments` and `months` are known of ranges that become partitions: what the check of the fact measured; the sums of the
-    rows' hashes by segment; net kopiykas, lines and orders by month, YYYYMM.
+    rows' hashes by segment; net kopiykas, lines and orders by month, YYYYMM. `differing`: the rows of the table of any other range.
     """
 
     rows: int = 0
@@ -41,6 +41,7 @@ class Findings:
     numbers: list[Decimal] = field(default_factory=list)
     segments: dict[int, int] = field(default_factory=dict)
     months: dict[int, list[int]] = field(default_factory=dict)
+    differing: int = 0
 
     def count(self, prepared: PreparedSlice) -> None:
         self.rows += prepared.rows
@@ -71,6 +72,7 @@ class Findings:
             [Decimal(number) for number in stored["numbers"]],
             {int(segment): total for segment, total in stored["segments"].items()},
             {int(month): sums for month, sums in stored["months"].items()},
+            stored["differing"],
         )
 
 

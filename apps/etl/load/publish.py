@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import F
 
 from apps.etl import checks
-from apps.etl.checks import Result
+from apps.etl.checks import SHOWN_IDS, Result
 from apps.etl.counts import Counts, Written
 from apps.etl.declarations import Fact, Target
 from apps.etl.extract.fingerprints import SliceFingerprint
@@ -32,9 +32,9 @@ from apps.etl.star import clear_star, record_star, sum_dimension
 from apps.etl.tables import DIMENSIONS, FACTS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.warehouse import WAREHOUSE
 from apps.warehouse.loads import latest_load
-from apps.warehouse.prepared import Prepared, drop_prepared, forget_prepared
+from apps.warehouse.prepared import Prepared, drop_prepared, forget_prepared, lock_free
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import BrakesApplied, ChecksRefused, Unbalanced
+from techmarket.errors import BrakesApplied, ChecksRefused, PreparedLost, Unbalanced
 from techmarket.messages import message
 
 
@@ -66,17 +66,23 @@ class Published:
 def publish(request: PublishRequest) -> Published:
     """Load, check and commit. Raises ChecksRefused where a blocking check failed or a brake was applied; then nothing was written.
 
-    What is only read or staged comes first, in a transaction that locks nothing of the star.
+    What is only read or staged comes first, in a transaction that locks nothing of the star. Constraints on days are given up in one of
+    their own: readers are locked out of a partition for that alone, not for all that follows. A dry run gives them up and has them back.
     """
     published = Published()
     with diagnosed(WAREHOUSE), warehouse_session(request.on_session) as cursor:
         with warehouse_transaction(cursor):
             refuse_stale_plan(request, latest_load())
             work = stage_all(request, cursor, published)
+        if not request.dry_run:
+            for merge in work.out_of_days:
+                with warehouse_transaction(cursor):
+                    merge.give_up_days()
         with warehouse_transaction(cursor, request.before_commit):
             lock_warehouse(cursor)
             latest = latest_load()
             refuse_stale_plan(request, latest)
+            hold_prepared(work.prepared)
             write_all(request, cursor, work, published)
             checked = run_checks(request, cursor, work, published)
             braked = apply_brakes(cursor, Loaded(request.counts, published.written, request.rejected, published.revenues, request.month))
@@ -104,6 +110,10 @@ class Work:
     def builds(self) -> list[FactBuild]:
         return [writer for writer in self.facts.values() if isinstance(writer, FactBuild)]
 
+    @property
+    def out_of_days(self) -> list[FactMerge]:
+        return [writer for writer in self.facts.values() if isinstance(writer, FactMerge) and writer.violated]
+
     def swap_in(self, cursor: Any) -> None:
         """Let readers see what was built anew, last of all: they wait for this and the commit."""
         if locked := [table for build in self.builds for table in build.locked] + self.fingerprints.locked:
@@ -124,9 +134,17 @@ def stage_all(request: PublishRequest, cursor: Any, published: Published) -> Wor
     sold = stage_unsold_orders(cursor, (batch for _, batch in request.batches(ORDER_FINGERPRINTS)), ORDER_FINGERPRINTS)
     work.fingerprints.stage(sold, request.run_id, request.run_uuid, in_scope(request.reads_everything, "order_id"))
     work.prepared = list(Prepared.objects.filter(run_uuid=request.run_uuid).order_by(F("low").asc(nulls_first=True)))
+    hold_prepared(work.prepared)
     for fact in FACTS:
         stage_fact(request, cursor, fact, work)
     return work
+
+
+def hold_prepared(rows: Collection[Prepared]) -> None:
+    """Keep other sessions from dropping what is prepared until the end of the transaction. Raises PreparedLost where one does, or did."""
+    held = lock_free(rows)
+    if lost := [row.relation for row in rows if row.pk not in held]:
+        raise PreparedLost(message("run.prepared_lost", slices=", ".join(lost[:SHOWN_IDS])))
 
 
 def stage_dimension(request: PublishRequest, dimensions: Dimensions, target: Target, published: Published) -> None:
@@ -147,15 +165,23 @@ def stage_fact(request: PublishRequest, cursor: Any, fact: Fact, work: Work) -> 
         changes = FactChanges(cursor, fact, f"changed_{fact.table}")
         changes.create_temporary()
         for each in prepared:
-            cursor.execute(f"INSERT INTO {changes.table} SELECT * FROM {each.relation}")
+            take_changes(cursor, changes, each)
         if not request.is_prepared:
-            rows = FactRows(cursor, fact, work.dimensions.keys, request.batches)
+            # Nor ahead in a thread: its session would wait for the keys that this one has reserved.
+            rows = FactRows(cursor, fact, work.dimensions.keys, request.batches, ahead=False)
             findings = collect_changes(changes, rows, request.batches(fact.table), request.reads_everything, request.report)
         merge = FactMerge(cursor, changes, request.run_id, findings.rows)
         merge.compare(*(ids.get(fact.source.table, ()) for ids in (request.rejected_ids, request.standing_ids)))
         work.facts[fact.table] = merge
     work.findings[fact.table] = findings
     work.dimensions.inferred.add(findings.inferred)
+
+
+def take_changes(cursor: Any, changes: FactChanges, prepared: Prepared) -> None:
+    """Add what differs in one range. Raises PreparedLost where somebody has taken rows out of its table, or added some."""
+    cursor.execute(f"INSERT INTO {changes.table} SELECT * FROM {prepared.relation}")
+    if cursor.rowcount != Findings.from_json(prepared.findings).differing:
+        raise PreparedLost(message("run.prepared_lost", slices=prepared.relation))
 
 
 def write_all(request: PublishRequest, cursor: Any, work: Work, published: Published) -> None:

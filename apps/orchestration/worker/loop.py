@@ -194,7 +194,7 @@ def record_failure(task: Task, error: BaseException) -> None:
 def plan_again(load: Task, error: StalePlan) -> bool:
     """Queue the plan once more, while it has attempts left, and delete the other tasks with all that they landed.
 
-    The attempt of the load becomes one of the plan: it was that which failed.
+    The attempt of the load becomes one of the plan: it was that which failed. What a person has accepted was the former plan's.
     """
     run = load.run
     with transaction.atomic():
@@ -209,7 +209,8 @@ def plan_again(load: Task, error: StalePlan) -> bool:
         if not run.window_end:
             run.window_start = None  # the plan had set it
         run.found = {}
-        run.save(update_fields=["window_start", "found"])
+        run.accepted_by = run.accepted_because = ""
+        run.save(update_fields=["window_start", "found", "accepted_by", "accepted_because"])
     return True
 
 

@@ -32,7 +32,7 @@ from apps.orchestration.batches import open_batch, read_touched_orders
 from apps.orchestration.known import calendar_fingerprint, known_fingerprint, requested_on
 from apps.orchestration.models import Batch, RowCount, Run, Stage, State, Task
 from apps.orchestration.planning import Plan, plan_run
-from apps.orchestration.prepared import drop_all_prepared, drop_prepared_of, refuse_lost_tables, space_given_back
+from apps.orchestration.prepared import drop_all_prepared, drop_prepared_of, losses_named, refuse_lost_tables, space_given_back
 from apps.orchestration.standing import standing_rejects
 from apps.warehouse.loads import Load, latest_load
 from techmarket.connections import close_dead_connections
@@ -216,7 +216,7 @@ def publish_batches(task: Task, publication: Publication, report: Report) -> Lan
         **vars(publication),
         reads_everything=run.reads_everything,
         changed_star=run.found.get("changed_star", ()),
-        is_prepared=run.found["prepared"],
+        is_prepared=run.found.get("prepared", False),  # a run that an older version has planned prepares nothing
         month=f"{requested_on(run):%Y-%m}",
         accepted=bool(run.accepted_by),
         batches=partial(clean_batches, run, EVERYTHING),
@@ -226,7 +226,7 @@ def publish_batches(task: Task, publication: Publication, report: Report) -> Lan
         standing_ids=row_ids(standing_rejects()),
         report=report,
     )
-    with space_given_back(run):
+    with space_given_back(run), losses_named(run):
         published = publish(request)
     if run.dry_run:
         drop_prepared_of(run)

@@ -277,7 +277,7 @@ def damaged_page(shop: OwnShop) -> Scene:
     content = file.read_bytes()
     file.write_bytes(b"\xff" * 8192 + content[8192:])
     shop.warehouse_server.restart()
-    yield Command()
+    yield Command(("run_etl", "--quiet", "--mode", "full"))  # an incremental run that finds nothing reads no dimension
     shop.warehouse_server.end(signal.SIGINT)
     file.write_bytes(content)
     shop.warehouse_server.restart()
