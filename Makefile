@@ -79,7 +79,7 @@ soak: setup-dev ## replay 10 000 random histories of a shop on servers, with run
 test-airflow: setup-dev ## run the DAGs of deploy/airflow in Airflow, installed in your cache folder: success, failure, skipped
 	@$(ALONE) || exit 1; $(PY) tests/airflow/run.py
 
-bench: setup-dev ## compare loads with a minimal copy and common tools in 45 minutes (BENCH=--quick, --scale, "--workers 1,2,4", --lock, --help)
+bench: setup-dev ## compare loads with a minimal copy and common tools in 30 to 100 minutes (BENCH=--quick, --scale, "--workers 1,2,4", --lock, --help)
 	@$(ALONE) || exit 1; $(PY) tests/servers.py --as-in-production -- $(PY) -m tests.bench $(BENCH)
 
 screenshots: setup-dev ## take screenshots of a demo shop into docs/images/: both languages and themes, desktop and phone

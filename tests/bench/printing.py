@@ -62,15 +62,16 @@ def draw_phases(phases: dict[str, dict[str, float]]) -> None:
 
 
 def draw_targets(targets: Sequence[Target], values: dict[str, float | None]) -> list[str]:
-    """Print each figure against its target. Return a line for each that missed it."""
+    """Print each figure against its target. Return a line for each that missed it, beyond its bound where it has one."""
     table = Table("figure", "measured", "target", "", "stretch")
     missed = []
     for target in targets:
         value = values[target.figure]
-        bound = f"{'>=' if target.at_least else '<='} {target.at_most:g} {target.unit}"
-        table.add_row(target.figure, "" if value is None else f"{value:.2f}", bound, target.verdict(value), target.describe_stretch(value))
-        if target.verdict(value) == "missed":
-            missed.append(f"{target.figure}: {value:.2f} where {bound} was the target")
+        measured = "" if value is None else f"{value:.2f}"
+        table.add_row(target.figure, measured, target.describe(), target.verdict(value), target.describe_stretch(value))
+        if value is not None and not target.is_tolerated(value):
+            bound = "" if target.bound is None else f", {target.bound:g} its bound"
+            missed.append(f"{target.figure}: {measured} where {target.describe()} was the target{bound}")
     screen.print(table)
     return missed
 

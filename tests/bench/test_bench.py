@@ -12,8 +12,11 @@ from django.conf import settings
 from apps.etl.load.publication import LOAD_LOCK
 from tests.bench import harness
 from tests.bench.__main__ import parse_count, parse_counts
+from tests.bench.claims import Times
+from tests.bench.claims import compute_figures as compute_claims
 from tests.bench.measure import Cost, Failed, last_lines
 from tests.bench.peers import find_sling
+from tests.bench.printing import draw_targets
 from tests.bench.publication import LOAD_LOCK as WATCHED_LOCK
 from tests.bench.publication import LOOK_S, Publication, watch_publication
 from tests.bench.targets import FLOORS, ORDERS, TARGETS, Target, select_judged
@@ -39,10 +42,27 @@ ON_SERVERS = pytest.mark.skipif(
         (Target("peer", "x ours", 2, 3, at_least=True), 1.5, "missed", "3, 1.50 to go"),
         (Target("peer", "x ours", 1, None, at_least=True), 1, "met", ""),
         (Target("peer", "x ours", 1, None, at_least=True), None, "not measured", ""),
+        (Target("time", "s", 2, 1, bound=3), 1.5, "met", "1, 0.50 to go"),
+        (Target("time", "s", 2, 1, bound=3), 2.5, "missed, within 3", "1, 1.50 to go"),
+        (Target("time", "s", 2, 1, bound=3), 3.5, "missed", "1, 2.50 to go"),
+        (Target("peer", "x ours", 2, 3, at_least=True, bound=1), 1.5, "missed, within 1", "3, 1.50 to go"),
+        (Target("peer", "x ours", 2, 3, at_least=True, bound=1), 0.5, "missed", "3, 2.50 to go"),
     ],
 )
 def test_target(target: Target, value: float | None, verdict: str, stretch: str) -> None:
     assert (target.verdict(value), target.describe_stretch(value)) == (verdict, stretch)
+
+
+def test_bench_fails_beyond_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = [Target("within", "s", 2, 1, bound=3), Target("beyond", "s", 2, 1, bound=3), Target("without", "s", 2, 1)]
+    missed = draw_targets(targets, dict.fromkeys(("within", "beyond", "without"), 2.5) | {"beyond": 3.5})
+    assert missed == ["beyond: 3.50 where <= 2 s was the target, 3 its bound", "without: 2.50 where <= 2 s was the target"]
+    assert "missed, within 3" in capsys.readouterr().out
+
+
+def test_claims_are_compared_with_the_first() -> None:
+    times = Times(planning=1.0, claims=[0.002] * 1_000 + [0.004] * 1_000, finishes=[0.01] * 2_000)
+    assert [round(value, 6) for value in compute_claims(times).values()] == [3.5, 2.0, 1.0]
 
 
 def test_ratios_of_a_small_shop_are_not_judged() -> None:
