@@ -61,7 +61,7 @@ def parse_batch_address(url: str, aws: Mapping[str, str]) -> BatchAddress:
 
 
 def parse_folder(address: SplitResult) -> BatchAddress:
-    if address.netloc or address.query:
+    if address.netloc or address.query or not address.path.startswith("/"):
         raise ValueError("the address of a folder has three slashes, then its absolute path, and nothing after it")
     folder = "/" + decode_path(address.path)
     if folder == "/" or has_odd_parts(folder[1:]):
@@ -81,6 +81,8 @@ def parse_bucket(address: SplitResult, aws: Mapping[str, str]) -> BatchAddress:
     access_key, secret_key = aws["AWS_ACCESS_KEY_ID"], aws["AWS_SECRET_ACCESS_KEY"]
     if bool(access_key) != bool(secret_key):
         raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are given together, or neither")
+    if aws["AWS_SESSION_TOKEN"] and not access_key:
+        raise ValueError("AWS_SESSION_TOKEN belongs to a temporary key; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are missing")
     return BatchAddress(
         "s3",
         path,
