@@ -177,11 +177,15 @@ def test_reader_who_never_ends_fails_the_load_in_plain_words(monkeypatch: pytest
     assert_warehouse_equals(compute_expected())
 
 
+def move_first_order_to_the_last_day() -> None:
+    first = FactSales.objects.earliest("order_id").order_id
+    Order.objects.filter(pk=first).update(order_date=Order.objects.latest("order_date").order_date)
+
+
 def test_order_that_moves_to_another_day_keeps_no_reader_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The constraint on days is given up in a transaction of its own: at the end of the publishing one, its partition can be read."""
     run_etl()
-    order = Order.objects.get(pk=FactSales.objects.order_by("order_id")[0].order_id)
-    Order.objects.filter(pk=order.pk).update(order_date=Order.objects.latest("order_date").order_date)
+    move_first_order_to_the_last_day()
     apply_brakes, rows = publishing.apply_brakes, []
 
     def read_meanwhile(*arguments: Any) -> Any:
@@ -198,8 +202,7 @@ def test_order_that_moves_to_another_day_keeps_no_reader_waiting(monkeypatch: py
 
 def test_order_that_moves_to_another_day_waits_for_a_long_reader() -> None:
     run_etl()
-    order = Order.objects.get(pk=FactSales.objects.order_by("order_id")[0].order_id)
-    Order.objects.filter(pk=order.pk).update(order_date=Order.objects.latest("order_date").order_date)
+    move_first_order_to_the_last_day()
     with connect() as long, polling():
         long.execute("BEGIN")
         long.execute("SELECT COUNT(*) FROM fact_sales")

@@ -20,7 +20,6 @@ SELECT p.relid::regclass::text, conname, pg_get_expr(conbin, conrelid), a.attnam
 JOIN pg_constraint AS c ON conrelid = p.relid JOIN pg_attribute AS a ON attrelid = conrelid AND attnum = conkey[1]
 WHERE contype = 'c' AND cardinality(conkey) = 1 AND isleaf AND a.attname IN ('{day}', '{order}') ORDER BY 1, 2
 """
-
 OWNED_BY_ANOTHER = """
 SELECT oid::regclass::text, quote_ident(pg_get_userbyid(relowner)), current_user FROM pg_class
 WHERE oid = ANY(%s::regclass[]) AND NOT pg_has_role(relowner, 'USAGE') LIMIT 1

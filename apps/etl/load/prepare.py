@@ -103,9 +103,7 @@ def find_changes(request: PrepareRequest, cursor: Any, rows: FactRows, relation:
         stage_touched_orders(cursor, (touched for _, touched in request.batches(TOUCHED_ORDERS)))
     changes = FactChanges(cursor, request.fact, relation)
     changes.create_logged()
-    findings = collect_changes(changes, rows, request.batches(request.fact.table), request.reads_everything, request.report)
-    findings.differing = changes.rows
-    return findings
+    return collect_changes(changes, rows, request.batches(request.fact.table), request.reads_everything, request.report)
 
 
 def collect_changes(
@@ -114,7 +112,9 @@ def collect_changes(
     """Add what differs in the slices to the changed table."""
     scope = in_scope(reads_everything, changes.fact.sliced_by)
     with looked_up_in(changes.fact.table, changes.cursor, reads_everything):
-        return count_slices(changes.collect(rows.convert_all(slices), scope), changes.fact, report)
+        findings = count_slices(changes.collect(rows.convert_all(slices), scope), changes.fact, report)
+    findings.differing = changes.rows
+    return findings
 
 
 def count_slices(slices: Generator[PreparedSlice], fact: Fact, report: Report) -> Findings:

@@ -53,6 +53,7 @@ class Findings:
         self.inferred.add(other.inferred)
         add_each(self.kopiykas, other.kopiykas)
         add_each(self.segments, other.segments)
+        self.differing += other.differing
         self.numbers = add_lists(self.numbers, other.numbers)
         for month, sums in other.months.items():
             self.months[month] = add_lists(self.months.get(month, []), sums)

@@ -158,16 +158,17 @@ def stage_dimension(request: PublishRequest, dimensions: Dimensions, target: Tar
 def stage_fact(request: PublishRequest, cursor: Any, fact: Fact, work: Work) -> None:
     """Take what was prepared of the fact; where nothing is, compare its batches here."""
     prepared = [each for each in work.prepared if each.fact == fact.table]
-    findings = add_up(Findings.from_json(each.findings) for each in prepared)
+    found = [Findings.from_json(each.findings) for each in prepared]
+    findings = add_up(found)
     if prepared and prepared[0].is_partition:
         work.facts[fact.table] = FactBuild(cursor, fact, request.run_id, prepared, findings)
     else:
         changes = FactChanges(cursor, fact, f"changed_{fact.table}")
         changes.create_temporary()
-        for each in prepared:
-            take_changes(cursor, changes, each)
+        for each, part in zip(prepared, found, strict=True):
+            take_changes(cursor, changes, each.relation, part.differing)
         if not request.is_prepared:
-            # Nor ahead in a thread: its session would wait for the keys that this one has reserved.
+            # Not ahead in a thread: its session would wait for the keys that this one has reserved.
             rows = FactRows(cursor, fact, work.dimensions.keys, request.batches, ahead=False)
             findings = collect_changes(changes, rows, request.batches(fact.table), request.reads_everything, request.report)
         merge = FactMerge(cursor, changes, request.run_id, findings.rows)
@@ -177,11 +178,11 @@ def stage_fact(request: PublishRequest, cursor: Any, fact: Fact, work: Work) -> 
     work.dimensions.inferred.add(findings.inferred)
 
 
-def take_changes(cursor: Any, changes: FactChanges, prepared: Prepared) -> None:
-    """Add what differs in one range. Raises PreparedLost where somebody has taken rows out of its table, or added some."""
-    cursor.execute(f"INSERT INTO {changes.table} SELECT * FROM {prepared.relation}")
-    if cursor.rowcount != Findings.from_json(prepared.findings).differing:
-        raise PreparedLost(message("run.prepared_lost", slices=prepared.relation))
+def take_changes(cursor: Any, changes: FactChanges, relation: str, count: int) -> None:
+    """Add the `count` rows that differ in one range. Raises PreparedLost where somebody has taken rows out of its table, or added some."""
+    cursor.execute(f"INSERT INTO {changes.table} SELECT * FROM {relation}")
+    if cursor.rowcount != count:
+        raise PreparedLost(message("run.prepared_lost", slices=relation))
 
 
 def write_all(request: PublishRequest, cursor: Any, work: Work, published: Published) -> None:
