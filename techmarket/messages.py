@@ -133,6 +133,10 @@ MESSAGES = {
         "{place} is more than {seconds} s behind {source}, the most that ETL_MAX_REPLICA_LAG_SECONDS allows{published}. Start its "
         "replication there or raise that setting, then run it again; without {variable} the source itself is read."
     ),
+    "database.replica_ahead": _(
+        "{place} has transactions that {source} never committed: it replicates another server, or this one as it was before it was built "
+        "again{published}. Build the replica again from {source}, or correct {variable}; without {variable} the source itself is read."
+    ),
     "database.too_large": _(
         "{place}: {column} holds {value}; the largest number that can be read is {greatest}. Correct the row in the source database."
     ),

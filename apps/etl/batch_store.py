@@ -68,12 +68,12 @@ class BatchStore:
             raise Misconfigured(store_message(code, self.address, detail))
 
     def list_folders(self, folder: str = "") -> list[str]:
-        """Return the names of the folders in a folder; none where it is not there."""
+        """Return the names of the folders in a folder, but of those that are no UTF-8, and so not ours; none where it is not there."""
         from pyarrow import fs
 
         with store_diagnosed(self.address):
             found = self.files.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
-        return [each.base_name for each in found if each.type == fs.FileType.Directory]
+        return [name for each in found if each.type == fs.FileType.Directory and (name := name_of(each))]
 
     def last_written(self, folder: str) -> datetime | None:
         """Return when the newest object anywhere below a folder was written, by the store's clock; None without objects."""
@@ -102,6 +102,13 @@ class BatchStore:
 
     def path(self, name: str) -> str:
         return f"{self.address.path}/{name}".rstrip("/")
+
+
+def name_of(found: Any) -> str:
+    """Return the name of a file or folder that pyarrow has found; empty where it is no UTF-8."""
+    with suppress(UnicodeDecodeError):
+        return str(found.base_name)
+    return ""
 
 
 def batch_store() -> BatchStore | None:

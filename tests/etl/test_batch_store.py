@@ -83,6 +83,15 @@ def test_folders_beyond_one_answer_are_listed(s3: S3) -> None:
     assert len(store.list_folders()) == MANY
 
 
+def test_folder_whose_name_is_no_utf8_is_passed_over(tmp_path: Path) -> None:
+    """It is not ours, and no reason to fail a run that has been published."""
+    store = connect(BatchAddress("file", str(tmp_path)))
+    store.write("run/claim", b"x")
+    for folder in (tmp_path, tmp_path / "run"):
+        (folder / os.fsdecode(b"caf\xe9")).mkdir()
+    assert (store.list_folders(), store.list_folders("run")) == (["run"], ["claim"]) and store.last_written("run")
+
+
 def test_newest_object_dates_a_folder(store: BatchStore) -> None:
     before = time.time()
     store.write("run/claim", b"x")

@@ -12,7 +12,7 @@ from apps.etl.extract import snapshot
 from apps.etl.extract.facts import extract_fact
 from apps.etl.extract.snapshot import MySQLSnapshot, open_snapshot
 from apps.etl.extract.survey import ROWS_PER_ORDER, find_touched, open_order_snapshots, survey_everything, survey_orders
-from apps.etl.tables import FACT_SALES, ORDERS, PRODUCTS, RAW_FINGERPRINTS
+from apps.etl.tables import FACT_SALES, ORDER_ITEMS, ORDERS, PRODUCTS, RAW_FINGERPRINTS
 from apps.etl.window import ChangeWindow
 from apps.orchestration.models import Reject
 from apps.sources.catalog.models import Category, Product
@@ -88,6 +88,33 @@ def test_money_and_text_are_exact_across_blocks(monkeypatch: pytest.MonkeyPatch)
     assert [row["name"].decode() for row in rows] == [f"ґ'\"\\{number}" for number in range(7)]
     amounts = [f"{float(row['price']):.2f}" if is_sqlite() else f"{row['price'] // 100}.{row['price'] % 100:02}" for row in rows]
     assert amounts == prices
+
+
+# 90 000 orders of two lines, before and after these have exchanged quantities of one digit each.
+EXCHANGES = """
+WITH digits AS (SELECT 0 AS d{digits}),
+orders AS (
+    SELECT one.d AS one, other.d AS other, a.d * 100 + b.d * 10 + c.d AS n FROM digits one, digits other, digits a, digits b, digits c
+    WHERE one.d <> other.d
+),
+sides AS (SELECT 0 AS line, 0 AS later UNION ALL SELECT 0, 1 UNION ALL SELECT 1, 0 UNION ALL SELECT 1, 1),
+order_items AS (
+    SELECT later, n * 20 + one * 2 + line AS id, n * 100 + one * 10 + other AS order_id, n * 7 + line * 3 AS product_id,
+        CASE WHEN line = later THEN one ELSE other END AS quantity, n * (17 + other) + line * 19 AS unit_price, n AS discount
+    FROM orders, sides
+)
+SELECT order_id FROM (
+    SELECT order_id, SUM(CASE later WHEN 0 THEN {fingerprint} ELSE 0 END) AS before_it,
+        SUM(CASE later WHEN 1 THEN {fingerprint} ELSE 0 END) AS after_it
+    FROM order_items GROUP BY order_id
+) AS sums WHERE before_it = after_it
+"""
+
+
+def test_lines_that_exchange_a_digit_change_the_sum() -> None:
+    digits = "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10))
+    with open_snapshot("orders_db") as opened:
+        assert opened.read_integers(EXCHANGES.format(digits=digits, fingerprint=opened.fingerprint(ORDER_ITEMS))) == []
 
 
 # --- Slices ---

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings
 
+from apps.etl.replicas import has_more_of_source, has_unlogged
 from tests.failures.advice.own import OwnServer, OwnShop
 from tests.failures.advice.steps import Command, Scene, take
 from tests.failures.conftest import FILES, SECRET, Rows, assert_one_line, needs_servers, wait_for_exit
@@ -205,6 +206,54 @@ def source_without_a_log(shop: ReplicatedShop) -> Scene:
 
 def test_source_without_a_log(shop: ReplicatedShop) -> None:
     take(shop, source_without_a_log, "database.no_gtid")
+
+
+def replica_ahead(shop: ReplicatedShop) -> Scene:
+    """The log of the source begins anew, as after a restore: the replica has every number that the source now has, and another content."""
+    shop.administer("orders_db", "RESET MASTER")
+    shop.set_price(10, "1010.00")
+    before, env = shop.warehouse(), shop.reads(ETL_MAX_REPLICA_LAG_SECONDS="1")
+    yield Command(INCREMENTAL, env)
+    assert shop.warehouse() == before
+    shop.on_replica("STOP REPLICA", "RESET REPLICA", "SET GLOBAL gtid_slave_pos=''", "START REPLICA")
+    shop.wait_for_replica()
+    yield Command(INCREMENTAL, env)
+    assert shop.loaded_price(10) == "1010.00"
+
+
+def test_replica_ahead_of_a_source_that_was_built_again(shop: ReplicatedShop) -> None:
+    take(shop, replica_ahead, "database.replica_ahead")
+
+
+@pytest.mark.parametrize(
+    ("applied", "logged", "ahead"),
+    [
+        ("0-1-7", "0-1-7", False),
+        ("0-1-7", "0-1-9", False),
+        ("0-1-8", "0-1-7", True),
+        ("0-2-7", "0-1-9", True),  # of another server
+        ("0-2-7", "0-2-7,0-1-9", False),  # committed before the source took over from server 2
+        ("0-1-7,5-3-99", "0-1-7", False),  # a replica of two sources
+        ("0-1-7,5-3-99", "0-1-7,5-3-98", True),
+        ("", "0-1-7", False),
+    ],
+)
+def test_numbers_of_mariadb_that_the_source_lacks(applied: str, logged: str, ahead: bool) -> None:
+    assert has_unlogged(applied, logged) is ahead
+
+
+@pytest.mark.parametrize(
+    ("excess", "ahead"),
+    [
+        ("", False),
+        ("cf2eb047-ea5f-11f1-b192-02fc00000001:24-30", True),
+        ("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", False),  # the replica's own
+        ("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\ncf2eb047-ea5f-11f1-b192-02fc00000001:24", True),
+    ],
+)
+def test_numbers_of_mysql_that_the_source_lacks(excess: str, ahead: bool) -> None:
+    """As MySQL 9.7 spells them."""
+    assert has_more_of_source(excess, "cf2eb047-ea5f-11f1-b192-02fc00000001") is ahead
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

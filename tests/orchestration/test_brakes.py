@@ -132,6 +132,15 @@ def test_what_exceeds_a_limit_stops_the_run(loaded_shop: None, name: str) -> Non
     assert f"fact_sales: {name}" in failed_checks(stop_run())
 
 
+def test_lines_worth_nothing_count_as_rows(loaded_shop: None) -> None:
+    """Gifts: no money is lost with them."""
+    execute("orders_db", "UPDATE order_items SET discount = quantity * unit_price")
+    run_etl("full")
+    delete_lines()
+    for mode in ("incremental", "full"):
+        assert "fact_sales: share deleted" in failed_checks(stop_run(mode))
+
+
 def test_few_orders_of_a_month_may_go(loaded_shop: None) -> None:
     delete_orders("2024-03", 3)
     run_etl("incremental")

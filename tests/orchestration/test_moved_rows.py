@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from pytest_django.fixtures import Settings
 
+from apps.etl.tables import FACT_SALES, ORDER_ITEMS
+from apps.orchestration import moved
 from apps.orchestration.models import Mode, Stage, State, Task, Trigger
 from apps.orchestration.moved import find_shared
 from apps.orchestration.requests import resume_run, start_run
@@ -50,6 +52,26 @@ def after_first_slice(move: Callable[[], None], times: int = 1) -> Callable[[Tas
     return listen
 
 
+@pytest.fixture(params=["at once", "in ranges"])
+def ids_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    if request.param == "in ranges":
+        monkeypatch.setattr(moved, "IDS_AT_ONCE", 20)
+        monkeypatch.setattr(moved, "SAMPLED", 2)
+    return moved.IDS_AT_ONCE
+
+
+def test_row_ids_are_read_in_ranges_of_bounded_size(ids_at_once: int) -> None:
+    run = run_etl()
+    batches = moved.find_raw_batches(run, FACT_SALES, ORDER_ITEMS)
+    parts = [
+        np.concatenate([moved.read_row_ids(batch, ORDER_ITEMS, bounds) for batch in some])
+        for bounds, some in moved.share_out(batches, ORDER_ITEMS)
+    ]
+    assert len(batches) > 1 and max(map(len, parts)) < 2 * ids_at_once
+    assert sorted(np.concatenate(parts)) == sorted(OrderItem.objects.values_list("pk", flat=True))
+
+
+@pytest.mark.usefixtures("ids_at_once")
 @pytest.mark.parametrize("move", [move_line, move_payment])
 @pytest.mark.parametrize("loaded", [False, True], ids=["first load", "reread"])
 def test_slices_that_share_a_row_are_read_again(move: Move, loaded: bool) -> None:

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 
 from apps.demo import changes, shop
+from apps.etl.load import copying
 from apps.monitoring.notices import build_notice
 from apps.orchestration.models import Run
 from apps.orchestration.results import document
@@ -64,7 +65,10 @@ def net(line: OrderItem) -> Decimal:
     return line.unit_price * line.quantity - line.discount
 
 
-def test_first_load_is_all_new_sales() -> None:
+@pytest.mark.parametrize("rows_per_block", [copying.ROWS_PER_BLOCK, 7])
+def test_first_load_is_all_new_sales(monkeypatch: pytest.MonkeyPatch, rows_per_block: int) -> None:
+    """An order whose lines are in two blocks is one order."""
+    monkeypatch.setattr(copying, "ROWS_PER_BLOCK", rows_per_block)
     shop.generate(60, 7)
     assert run_and_compare("full") == {"new": sum(sum_months().values())}
     assert {row["cause"] for row in Run.objects.get().revenue["by_cause"]} == {"new"}

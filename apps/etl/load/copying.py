@@ -25,14 +25,17 @@ class Block:
     """Rows of one COPY: pieces of their binary form, or the rows where they have none. Not both: a slice takes 10 MB either way."""
 
     names: list[str]
-    size: int
     content: pa.RecordBatch | Pieces
 
 
 def pack(rows: pa.Table, binary: bool) -> list[Block]:
     """Make rows ready to be copied, without the database. For `binary` they must have passed `fit_integers`."""
-    blocks = rows.to_batches(max_chunksize=ROWS_PER_BLOCK)
-    return [Block(rows.schema.names, block.num_rows, binary_pieces(block) if binary else block) for block in blocks]
+    return [Block(rows.schema.names, binary_pieces(block) if binary else block) for block in split(rows)]
+
+
+def split(rows: pa.Table) -> list[pa.RecordBatch]:
+    """Return the rows in blocks, which share their memory."""
+    return list(rows.to_batches(max_chunksize=ROWS_PER_BLOCK))
 
 
 def fit_integers(rows: pa.Table, model: type[models.Model]) -> pa.Table:
@@ -56,7 +59,9 @@ def copy(cursor: Any, table: str, rows: pa.Table) -> None:
 
 
 def copy_packed(cursor: Any, table: str, blocks: list[Block]) -> None:
-    for block in blocks:
+    """Append the blocks, and take each out of the list: its memory is free for the next slice, which a thread may be packing."""
+    while blocks:
+        block = blocks.pop(0)
         if cursor.db.vendor == "sqlite":
             insert(cursor, table, block.content)
         elif isinstance(block.content, pa.RecordBatch):

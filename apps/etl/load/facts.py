@@ -9,7 +9,7 @@ from django.apps import apps
 from django.db import models
 
 from apps.etl.declarations import Fact
-from apps.etl.load.copying import fit_integers, pack
+from apps.etl.load.copying import fit_integers, pack, split
 from apps.etl.load.dimensions import Inferred
 from apps.etl.load.keys import DimensionKeys
 from apps.etl.load.prefetch import prefetch
@@ -55,14 +55,21 @@ class FactRows:
         return prefetch(converted) if self.ahead else converted
 
     def convert(self, clean: pa.Table, complete: Complete = unchanged) -> PreparedSlice:
+        """Convert a slice block by block: what is made in between is in memory for one of them at a time."""
         if not clean.num_rows:
             return PreparedSlice()
+        kopiykas = {each.column: int(get_metadata(clean, each.column)) for each in self.fact.reconciliations}
+        prepared = PreparedSlice(clean.num_rows, kopiykas)
+        for block in split(clean):
+            self.convert_block(pa.Table.from_batches([block]), complete, prepared)
+        return prepared
+
+    def convert_block(self, clean: pa.Table, complete: Complete, prepared: PreparedSlice) -> None:
         references, inferred = self.keys.look_up(self.fact, clean)
         attributes = {name: clean[name] for name in (self.fact.key, *self.fact.attributes)}
         rows = fit_integers(pa.table(attributes | references | self.product_columns(clean, references)), MODELS[self.fact.table])
-        kopiykas = {each.column: int(get_metadata(clean, each.column)) for each in self.fact.reconciliations}
-        blocks = pack(complete(rows), binary=self.cursor.db.vendor == "postgresql")
-        return PreparedSlice(blocks, Inferred(inferred, self.years(clean)), kopiykas)
+        prepared.blocks += pack(complete(rows), binary=self.cursor.db.vendor == "postgresql")
+        prepared.inferred.add(Inferred(inferred, self.years(clean)))
 
     def product_columns(self, clean: pa.Table, references: dict[str, pa.Array]) -> dict[str, pa.Array]:
         if not self.products:

@@ -12,15 +12,12 @@ from apps.etl.slices import Bounds
 
 @dataclass
 class PreparedSlice:
-    """Rows ready for COPY, what has to be inferred for them, and the sums that the transform stated, in kopiykas by money column."""
+    """Rows ready for COPY, their number, the sums that the transform stated, in kopiykas by money column, and what has to be inferred."""
 
+    rows: int = 0
+    kopiykas: dict[str, int] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     inferred: Inferred = field(default_factory=Inferred)
-    kopiykas: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        return sum(block.size for block in self.blocks)
 
 
 # With the slices' bounds. Whoever takes them closes the generator: a thread of its own makes them, also after an error.

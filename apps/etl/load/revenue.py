@@ -33,7 +33,10 @@ LOSSES = (Cause.DELETED, Cause.REJECTED)
 
 @dataclass(frozen=True)
 class Change:
-    """What one cause does to the net revenue of one month, YYYY-MM, in UAH; by how many lines, of how many orders."""
+    """What one cause does to the net revenue of one month, YYYY-MM, in UAH; by how many lines, of how many orders.
+
+    The brakes count lines that are DELETED, so these are given even where they are worth nothing.
+    """
 
     month: str
     cause: str
@@ -95,7 +98,7 @@ CHANGES = """
 SELECT month, cause, SUM(net), COUNT(*), COUNT(DISTINCT order_id) FROM (
     SELECT order_id, old_month AS month, cause, -old_net AS net FROM lines WHERE old_month IS NOT NULL
     UNION ALL SELECT order_id, new_month, cause, new_net FROM lines WHERE new_month IS NOT NULL
-) AS sides GROUP BY month, cause HAVING SUM(net) <> 0 ORDER BY month, cause
+) AS sides GROUP BY month, cause HAVING SUM(net) <> 0 OR cause = 'deleted' ORDER BY month, cause
 """
 FALLS = """
 SELECT month, SUM(fall), COUNT(*) FROM (
@@ -165,12 +168,14 @@ class NewRevenue:
     def __init__(self, fact: Fact, sums: Mapping[int, list[int]] | None = None):
         self.fact = fact
         self.sums = dict(sums or {})  # month, YYYYMM -> net in kopiykas, lines, orders
+        self.last_order: int | None = None
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows, of which those of one order are adjacent."""
+        """Add rows, of which those of one order are adjacent, or go on with those that were added last."""
         months, at = np.unique(rows["date_key"].to_numpy() // 100, return_inverse=True)
         orders = rows[self.fact.sliced_by].to_numpy()
-        first = np.r_[True, orders[1:] != orders[:-1]]
+        first = np.r_[orders[0] != self.last_order, orders[1:] != orders[:-1]]
+        self.last_order = int(orders[-1])
         parts = [whole_kopiykas(rows["net_amount"]), np.ones(len(at), dtype=np.int64), first]
         for position, month in enumerate(months.tolist()):
             sums = [int(part[at == position].sum()) for part in parts]
