@@ -131,7 +131,7 @@ def catch_up(alias: str, cursor: Any, limit_s: float | None = None) -> tuple[dat
     ETL_MAX_REPLICA_LAG_SECONDS, raises ReplicaLags, or Misconfigured where the replica is ahead.
     """
     limit_s = settings.ETL_MAX_REPLICA_LAG_SECONDS if limit_s is None else limit_s
-    with asked(alias) as source:
+    with source_cursor(alias) as source:
         position = read_position(source)
     began, logged = time.monotonic(), False
     with waiting(settings.REPLICAS[alias]) as sleep:
@@ -150,7 +150,7 @@ def catch_up(alias: str, cursor: Any, limit_s: float | None = None) -> tuple[dat
 
 
 @contextmanager
-def asked(alias: str) -> Iterator[Any]:
+def source_cursor(alias: str) -> Iterator[Any]:
     """Yield a cursor of the source, whose connection would be idle until the next snapshot and is closed."""
     with diagnosed(alias), connections[alias].cursor() as cursor:
         yield cursor
@@ -176,6 +176,6 @@ def is_ahead(alias: str, cursor: Any, position: Position) -> bool:
     applied = found.decode() if isinstance(found, bytes) else str(found)
     if applied == position.committed:
         return False
-    with asked(alias) as source:
+    with source_cursor(alias) as source:
         source.execute(position.dialect.unknown, [applied])
         return position.dialect.is_ahead(*source.fetchone())

@@ -56,7 +56,7 @@ TARGETS = (
     Target("incremental, nothing changed", "s", 0.8, 0.5, bound=2.2),
     Target("reconcile", "s", 15, 6, bound=30),
     Target("reconcile, one kopiyka moved", "s", 20, 8, bound=30),
-    Target("peak memory", "MB", 250, 200, bound=275),
+    Target("peak memory", "MB", 250, 200),
     Target("pandas, in our first loads", PEERS, 15, 20, at_least=True, bound=11),
     Target("memory of pandas", PEERS, 10, 17, at_least=True),
     Target("dlt defaults, in our first loads", PEERS, 7, 10, at_least=True, bound=3.5),

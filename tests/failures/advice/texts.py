@@ -8,9 +8,9 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 VERBS = (
-    "Accept|Add|Allow|Ask|Check|Choose|Clear|Compare|Correct|Create|Delete|Disable|Drop|Enable|Free|Give|Grant|Install|Kill|Leave out|"
-    "Lower|Make|Mend|Move|Name|Open|Put|Raise|Read|Reduce|Remove|Rename|Repair|Replace|Restart|Restore|Run|Save|Select|Set|Show|Start|"
-    "Stop|Take|Try|Unlock|Upgrade|Use|Wait|Write"
+    "Accept|Add|Allow|Ask|Build|Check|Choose|Clear|Compare|Correct|Create|Delete|Disable|Drop|Enable|Free|Give|Grant|Install|Kill|"
+    "Leave out|Lower|Make|Mend|Move|Name|Open|Put|Raise|Read|Reduce|Remove|Rename|Repair|Replace|Restart|Restore|Run|Save|Select|Set|"
+    "Show|Start|Stop|Take|Try|Unlock|Upgrade|Use|Wait|Write"
 )
 STEP = re.compile(r"(?:[.;:)] |^)(?!Run [{%])(?:" + VERBS + r")\b|`manage\.py|: let it do so")
 
