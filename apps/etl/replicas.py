@@ -30,8 +30,8 @@ WORTH_LOGGING_S = 1.0
 class Dialect:
     """The setting that numbers transactions, and SQL.
 
-    `committed`: the numbers that a source has committed. `has_all`: whether a replica has these. `applied`: those that a replica has.
-    `unknown`: given these, two texts by which `is_ahead` tells whether the source lacks any.
+    `committed`: the numbers of a source's transactions. `has_all`: whether a replica has all of them. `applied`: the replica's numbers.
+    `unknown`: given the latter, two texts by which `is_ahead` tells whether the source lacks any.
     """
 
     setting: str
