@@ -1,9 +1,9 @@
 """Proofs: the sources compared with the star, day by day, and what is stored of it."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from itertools import batched, islice
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from techmarket.messages import message
 
 ATTEMPTS = 2  # where a run is published while the sides are read
 SHOWN_PER_DAY = 100  # orders that a proof lists
+MISMATCHES_PER_INSERT = 2_000
 
 
 @dataclass(frozen=True)
@@ -154,23 +155,20 @@ def save_mismatches(found: Comparison, period: Period | None, checked_at: dateti
     # Another comparison at the same time may have stored the same order.
     unique = ["kind", "order_id"]
     names = [field.name for field in PaymentMismatch._meta.concrete_fields if field.name not in ("id", *unique)]
-    PaymentMismatch.objects.bulk_create(
-        build_mismatches(found, checked_at), update_conflicts=True, unique_fields=unique, update_fields=names, batch_size=2_000
-    )
+    for part in batched(build_mismatches(found, checked_at), MISMATCHES_PER_INSERT):
+        PaymentMismatch.objects.bulk_create(part, update_conflicts=True, unique_fields=unique, update_fields=names)
 
 
 def build_mismatches(found: Comparison, checked_at: datetime) -> Iterator[PaymentMismatch]:
     """Yield the first MAX_MISMATCHES orders of each list."""
-    listed: Counter[str] = Counter()
-    for finding in found.findings:
-        listed[finding.kind] += 1
-        if listed[finding.kind] <= MAX_MISMATCHES:
+    for kind, mismatches in found.mismatches.items():
+        for row in islice(mismatches.rows(), MAX_MISMATCHES):
             yield PaymentMismatch(
-                kind=finding.kind,
-                order_id=finding.order_id,
-                day=date.fromisoformat(str(finding.day)) if is_date(finding.day) else None,
-                net=uah(finding.net),
-                captured=uah(finding.captured),
-                refunded=uah(finding.refunded),
+                kind=kind,
+                order_id=row["order_id"],
+                day=date.fromisoformat(str(row["day"])) if is_date(row["day"]) else None,
+                net=uah(row["net"]),
+                captured=uah(row["captured"]),
+                refunded=uah(row["refunded"]),
                 checked_at=checked_at,
             )

@@ -47,21 +47,21 @@ ORDERS = 1_000_000  # of the shop for which the targets are set
 FLOORS, PEERS, WORKERS = "x floor", "x ours", "x as fast"
 RATIOS = (FLOORS, PEERS, WORKERS)
 TARGETS = (
-    Target("first full load", FLOORS, 1.35, 1.2, bound=2.8),
-    Target("full, reread", FLOORS, 2.2, 1.2),
+    Target("first full load", FLOORS, 1.35, 1.2, bound=3.2),
+    Target("full, reread", FLOORS, 2.2, 1.2, bound=2.6),
     Target("full, nothing changed", FLOORS, 0.6, 0.4),
     Target("full, 1 % changed", FLOORS, 0.9, 0.6),
     Target("full, 1 % changed among the newest", FLOORS, 0.7, 0.5),
-    Target("incremental, 1 % changed", FLOORS, 0.18, 0.12, bound=0.4),
+    Target("incremental, 1 % changed", FLOORS, 0.18, 0.12, bound=0.45),
     Target("incremental, nothing changed", "s", 0.8, 0.5, bound=2.2),
     Target("reconcile", "s", 15, 6, bound=30),
     Target("reconcile, one kopiyka moved", "s", 20, 8, bound=30),
     Target("peak memory", "MB", 250, 200),
-    Target("pandas, in our first loads", PEERS, 15, 20, at_least=True, bound=11),
+    Target("pandas, in our first loads", PEERS, 15, 20, at_least=True, bound=10),
     Target("memory of pandas", PEERS, 10, 17, at_least=True),
-    Target("dlt defaults, in our first loads", PEERS, 7, 10, at_least=True, bound=3.5),
+    Target("dlt defaults, in our first loads", PEERS, 7, 10, at_least=True, bound=3),
     Target("sling, in our first loads", PEERS, 1, None, at_least=True),
-    Target("DuckDB, in our first loads", PEERS, 1.8, 2.2, at_least=True, bound=1),
+    Target("DuckDB, in our first loads", PEERS, 1.8, 2.2, at_least=True, bound=0.8),
     Target("memory of DuckDB", PEERS, 4, None, at_least=True),
     Target("SQLite, demo shop", "s", 1.2, 0.8, bound=3),
 )

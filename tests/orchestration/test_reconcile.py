@@ -1,19 +1,24 @@
 """Reconcile: planted differences are named with day, order and line; a shop without any raises no alarm."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.management import call_command
 
 from apps.demo import faults, shop
 from apps.etl.reconcile import compare
+from apps.etl.reconcile.numbers import Orders
+from apps.etl.reconcile.payments import find_mismatches
+from apps.etl.reconcile.sources import Payments
 from apps.orchestration import proof
-from apps.orchestration.models import DayProof, Run, StandingReject, Verdict
+from apps.orchestration.models import DayProof, PaymentMismatch, Run, StandingReject, Verdict
 from apps.orchestration.verified import verified_through
 from apps.orchestration.window import Window, shop_date
 from apps.sources.catalog.models import Product
@@ -333,6 +338,28 @@ def test_orders_are_held_against_their_payments(loaded_shop: None, capsys: pytes
         ("unpaid", orders[3].pk),
         ("not_sold", orders[4].pk),
     }
+
+
+def test_memory_of_a_comparison_does_not_grow_with_unpaid_orders() -> None:
+    measure_unpaid(100)  # what is imported on the way
+    (few, few_peak), (many, many_peak) = (measure_unpaid(count) for count in (4_000, 16_000))
+    assert (many - few) / 12_000 < 100, "bytes that each order takes until all are compared"
+    assert many_peak - many < 1.5 * (few_peak - few), "rows of a part of them while they are stored"
+
+
+def measure_unpaid(count: int) -> tuple[int, int]:
+    """Return the bytes that a list of so many unpaid orders takes, and the most that there are until it is stored."""
+    ids = np.arange(1, count + 1)
+    nothing = np.array([], dtype=np.int64)
+    sales = Orders(ids, np.full(count, 20260301), {"net": ids * 100})
+    tracemalloc.start()
+    found = compare.Comparison(mismatches=find_mismatches(sales, Payments(nothing, nothing, nothing, nothing)))
+    kept, _ = tracemalloc.get_traced_memory()
+    proof.save_mismatches(found, None, datetime(2026, 3, 2, tzinfo=UTC))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert PaymentMismatch.objects.count() == count
+    return kept, peak
 
 
 def test_empty_warehouse_differs_from_a_shop_with_sales(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from apps.etl.extract.snapshot import Snapshot
 from apps.etl.extract.survey import every_nth_id, find_touched, open_order_snapshots
 from apps.etl.reconcile.lines import LineDifference, find_line_differences
 from apps.etl.reconcile.numbers import CHECKSUMS, MODULUS, NUMBERS, SHOWN, WEIGHT, Orders
-from apps.etl.reconcile.payments import Finding, find_mismatches
+from apps.etl.reconcile.payments import Mismatches, find_mismatches, join_mismatches
 from apps.etl.reconcile.sources import Payments, read_payments, read_sales
 from apps.etl.reconcile.star import read_star_days, read_star_orders
 from apps.etl.slices import EVERYTHING, Bounds, cut, inside, within
@@ -86,7 +86,7 @@ class Comparison:
     differing: dict[int, int] = field(default_factory=dict)
     changed: dict[int, int] = field(default_factory=dict)
     orders: list[OrderDifference] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    mismatches: dict[str, Mismatches] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,13 @@ def compare(zone: str, period: Period | None, rejected: Rejected, mark: datetime
         star = thread.submit(in_thread, read_star_days, star_condition(period))
         steps = list(plan_steps(snapshots[ORDERS.alias], period))
         found.compared = steps[0].orders if period else None
+        mismatches = []
         listener(0, len(steps) + 1)
         for number, (sales, payments) in enumerate(read_steps(sources, steps)):
             add_totals(found.source, sales)
-            found.findings += find_mismatches(sales, payments)
+            mismatches.append(find_mismatches(sales, payments))
             listener(number + 1, len(steps) + 1)
+        found.mismatches = join_mismatches(mismatches)
         found.star = star.result()
         days = find_differing_days(found)
         if days:

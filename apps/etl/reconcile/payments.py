@@ -1,7 +1,7 @@
 """Orders against their payments, which no one service can see: five lists, from the sources alone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,20 +10,29 @@ from apps.etl.reconcile.sources import Payments
 from apps.etl.sums import align
 
 
-@dataclass(frozen=True)
-class Finding:
-    """An order on the list `kind`: its net, captured and refunded kopiykas. `day`: YYYYMMDD, 0 of an order that is no sale."""
+class Mismatches(NamedTuple):
+    """The orders on one list, an int64 array of each: net, captured and refunded kopiykas. `day`: YYYYMMDD, 0 of an order that is no sale.
 
-    kind: str
-    order_id: int
-    day: int
-    net: int
-    captured: int
-    refunded: int
+    40 bytes for each order; as objects, those of a shop whose payments are behind took more memory than all the rest of a comparison.
+    """
+
+    order_id: Any
+    day: Any
+    net: Any
+    captured: Any
+    refunded: Any
+
+    @property
+    def paid(self) -> Any:
+        return self.captured - self.refunded
+
+    def rows(self) -> Iterator[dict[str, int]]:
+        for row in zip(*self, strict=True):
+            yield dict(zip(self._fields, map(int, row), strict=True))
 
 
-def find_mismatches(sales: Orders, payments: Payments) -> Iterator[Finding]:
-    """Yield every order on every list that it is on. `sales` and `payments` must be of the same orders."""
+def find_mismatches(sales: Orders, payments: Payments) -> dict[str, Mismatches]:
+    """Return each list of the orders, which must be the same in `sales` and `payments`."""
     ids = np.union1d(sales.ids, payments.ids)
     net, day = align(sales.numbers["net"], sales.ids, ids), align(sales.day, sales.ids, ids)
     captured, refunded, captures = (align(each, payments.ids, ids) for each in (payments.captured, payments.refunded, payments.captures))
@@ -35,6 +44,13 @@ def find_mismatches(sales: Orders, payments: Payments) -> Iterator[Finding]:
         "captured_twice": (captures > 1) & (paid > net) & sold,
         "refunded_above": refunded > captured,
     }
-    for kind, mask in masks.items():
-        for at in np.flatnonzero(mask):
-            yield Finding(kind, *(int(each[at]) for each in (ids, day, net, captured, refunded)))
+    return {kind: Mismatches(*(each[mask] for each in (ids, day, net, captured, refunded))) for kind, mask in masks.items()}
+
+
+def join_mismatches(parts: Iterable[dict[str, Mismatches]]) -> dict[str, Mismatches]:
+    """Return each list of all parts together."""
+    by_kind: dict[str, list[Mismatches]] = {}
+    for part in parts:
+        for kind, found in part.items():
+            by_kind.setdefault(kind, []).append(found)
+    return {kind: Mismatches(*map(np.concatenate, zip(*found, strict=True))) for kind, found in by_kind.items()}

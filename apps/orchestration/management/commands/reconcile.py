@@ -13,6 +13,7 @@ from apps.etl.money import uah
 from apps.etl.preflight import preflight
 from apps.etl.reconcile.compare import Listener
 from apps.etl.reconcile.numbers import MONEY
+from apps.etl.reconcile.payments import Mismatches
 from apps.orchestration.management.commands.run_etl import add_window_arguments, parse_window, read_orders
 from apps.orchestration.models import DayProof, Mismatch, Verdict
 from apps.orchestration.proof import Proof, prove
@@ -99,17 +100,9 @@ def show(proof: Proof) -> None:
         screen.print(f"  and {format_count(len(proof.comparison.orders) - SHOWN_ORDERS)} more orders; all are in --json")
     for reject in proof.changed_rejects[:SHOWN_ORDERS]:
         screen.print(f"  rejected row {reject.table} {reject.row_id} has changed since it was read")
-    for kind in Mismatch:
-        found = [finding for finding in proof.comparison.findings if finding.kind == kind]
-        if found:
-            net = format_uah(uah(sum(finding.net for finding in found)))
-            paid = format_uah(uah(sum(finding.captured - finding.refunded for finding in found)))
-            balances = [finding.net - finding.captured + finding.refunded for finding in found]
-            outstanding, overpaid = (format_uah(uah(sum(max(sign * each, 0) for each in balances))) for sign in (1, -1))
-            screen.print(
-                f"  payments: {format_count(len(found))} orders {str(kind.label).lower()}: net {net} UAH, paid {paid} UAH; "
-                f"outstanding {outstanding} UAH, overpaid {overpaid} UAH"
-            )
+    for kind, found in proof.comparison.mismatches.items():
+        if len(found.order_id):
+            screen.print(f"  payments: {describe_mismatches(Mismatch(kind), found)}")
     screen.print(closing(proof))
 
 
@@ -121,6 +114,14 @@ def days_table(days: list[DayProof]) -> Table:
         amounts = (format_uah(uah(day.source["net"])), format_uah(uah(day.star["net"])), format_uah(net, "+"), format_uah(paid, "+"))
         table.add_row(day.day.isoformat(), format_count(day.differing), *amounts, str(Verdict(day.verdict).label))
     return table
+
+
+def describe_mismatches(kind: Mismatch, found: Mismatches) -> str:
+    balance = found.net - found.paid
+    columns = (found.net, found.paid, balance.clip(min=0), -balance.clip(max=0))
+    net, paid, outstanding, overpaid = (format_uah(uah(int(column.sum()))) for column in columns)
+    orders = f"{format_count(len(found.order_id))} orders {str(kind.label).lower()}"
+    return f"{orders}: net {net} UAH, paid {paid} UAH; outstanding {outstanding} UAH, overpaid {overpaid} UAH"
 
 
 def describe_order(order: Any) -> Iterator[str]:
@@ -192,5 +193,5 @@ def document(proof: Proof, repair: int | None) -> dict[str, Any]:
             for order in proof.comparison.orders
         ],
         "changed_rejects": [{"table": each.table, "row": each.row_id, "order": each.slice_id} for each in proof.changed_rejects],
-        "payments": [vars(finding) for finding in proof.comparison.findings],
+        "payments": [{"kind": kind, **row} for kind, found in proof.comparison.mismatches.items() for row in found.rows()],
     }
