@@ -354,12 +354,12 @@ def measure_unpaid(count: int) -> tuple[int, int]:
     sales = Orders(ids, np.full(count, 20260301), {"net": ids * 100})
     tracemalloc.start()
     found = compare.Comparison(mismatches=find_mismatches(sales, Payments(nothing, nothing, nothing, nothing)))
-    kept, _ = tracemalloc.get_traced_memory()
+    held, _ = tracemalloc.get_traced_memory()
     proof.save_mismatches(found, None, datetime(2026, 3, 2, tzinfo=UTC))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert PaymentMismatch.objects.count() == count
-    return kept, peak
+    return held, peak
 
 
 def test_empty_warehouse_differs_from_a_shop_with_sales(capsys: pytest.CaptureFixture[str]) -> None:

