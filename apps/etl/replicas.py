@@ -28,10 +28,10 @@ WORTH_LOGGING_S = 1.0
 
 @dataclass(frozen=True)
 class Dialect:
-    """The setting that numbers transactions, and SQL.
+    """The setting that gives transactions an id (GTID), and SQL.
 
-    `committed`: the numbers of a source's transactions. `has_all`: whether a replica has all of them. `applied`: the replica's numbers.
-    `unknown`: given the latter, two texts by which `is_ahead` tells whether the source lacks any.
+    `committed`: the GTIDs of a source. `has_all`: whether a replica has all of them. `applied`: the GTIDs of a replica.
+    `unknown`: given these, two texts by which `is_ahead` tells whether the source lacks any.
     """
 
     setting: str

@@ -1,6 +1,6 @@
 """Orders against their payments, which no one service can see: five lists, from the sources alone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +47,6 @@ def find_mismatches(sales: Orders, payments: Payments) -> dict[str, Mismatches]:
     return {kind: Mismatches(*(each[mask] for each in (ids, day, net, captured, refunded))) for kind, mask in masks.items()}
 
 
-def join_mismatches(parts: Iterable[dict[str, Mismatches]]) -> dict[str, Mismatches]:
-    """Return each list of all parts together."""
-    by_kind: dict[str, list[Mismatches]] = {}
-    for part in parts:
-        for kind, found in part.items():
-            by_kind.setdefault(kind, []).append(found)
-    return {kind: Mismatches(*map(np.concatenate, zip(*found, strict=True))) for kind, found in by_kind.items()}
+def join_mismatches(parts: Sequence[dict[str, Mismatches]]) -> dict[str, Mismatches]:
+    """Return each list of all parts together, of which there must be one."""
+    return {kind: Mismatches(*map(np.concatenate, zip(*(part[kind] for part in parts), strict=True))) for kind in parts[0]}
