@@ -33,7 +33,7 @@ BANNED_UKRAINIAN = re.compile(
     re.IGNORECASE,
 )
 # Other people's names: of str, of HTTP clients, of Django's signals, and of a dimension's rows.
-ALLOWED_NAMES = re.compile(r"post (?:migrate|save|delete)|do post|(?:unknown|inferred|special|dimension) members?", re.IGNORECASE)
+ALLOWED_NAMES = re.compile(r"post (?:migrate|init|save|delete)|do post|(?:unknown|inferred|special|dimension) members?", re.IGNORECASE)
 ALLOWED_ATTRIBUTES = {"strip", "post", "POST"}
 SUFFIXES = {".py", ".html", ".css", ".po", ".md", ".txt", ".toml"}
 SCANNED = ("apps", "techmarket", "templates", "tests", "docs")

@@ -11,8 +11,10 @@ class ConsoleConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.console.groups import fill_groups
+        from apps.console.personal import hide_rows_of_personal_models
 
         rename_beat()
+        hide_rows_of_personal_models()
         # Django sends the signal only for apps with models.
         post_migrate.connect(fill_groups, sender=apps.get_app_config("orchestration"))
 

@@ -19,7 +19,7 @@ from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
-from apps.console.readonly import VIEW_RAW, ReadOnlyAdmin
+from apps.console.readonly import ReadOnlyAdmin
 from apps.console.unreadable import MARK, UNREADABLE_ERRORS, is_unreadable, read_rows
 from techmarket.formats import localize_count
 from techmarket.spreadsheets import MAX_XLSX_ROWS, TooManyRows, write_csv, write_xlsx
@@ -35,8 +35,8 @@ class ExportAdmin(ReadOnlyAdmin):
     export_header: tuple[str, ...]
     list_before_template = "console/export.html"
 
-    def export_cells(self, row: Any, raw: bool) -> Sequence[object]:
-        """Return the row's cells in the active language. `raw`: the reader may see personal data."""
+    def export_cells(self, row: Any) -> Sequence[object]:
+        """Return the row's cells in the active language."""
         raise NotImplementedError
 
     def get_urls(self) -> list[Any]:
@@ -62,7 +62,7 @@ class ExportAdmin(ReadOnlyAdmin):
 
     def answer_csv(self, request: HttpRequest, rows: "QuerySet[Model]") -> StreamingHttpResponse:
         """Stream the file, with no more than CHUNK_ROWS in memory."""
-        lines = write_csv(self.export_header, self.read_cells(request, rows))
+        lines = write_csv(self.export_header, self.render_cells(rows, get_language()))
         headers = {"Content-Disposition": f'attachment; filename="{self.export_name}.csv"'}
         return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
@@ -82,18 +82,15 @@ class ExportAdmin(ReadOnlyAdmin):
             raise TooManyRows
         with ExitStack() as stack:
             file = stack.enter_context(TemporaryFile())
-            write_xlsx(self.export_header, self.read_cells(request, rows), file)
+            write_xlsx(self.export_header, self.render_cells(rows, get_language()), file)
             stack.pop_all()  # the response closes it
         file.seek(0)
         return file
 
-    def read_cells(self, request: HttpRequest, rows: "QuerySet[Model]") -> Iterator[Sequence[object]]:
-        return self.render_cells(rows, get_language(), request.user.has_perm(VIEW_RAW))
-
-    def render_cells(self, rows: "QuerySet[Model]", language: str | None, raw: bool) -> Iterator[Sequence[object]]:
+    def render_cells(self, rows: "QuerySet[Model]", language: str | None) -> Iterator[Sequence[object]]:
         for row in read_rows(rows, CHUNK_ROWS):
             with override(language):  # CSV is streamed when the request, and its language, may be over
-                cells = self.export_cells(row, raw)
+                cells = self.export_cells(row)
             yield [f"{MARK} {cell}" if isinstance(cell, Decimal) and not cell.is_finite() else cell for cell in cells]
 
     def list_address(self) -> str:

@@ -67,7 +67,7 @@ class PaymentMismatchAdmin(ExportAdmin):
     export_name = "payment_mismatches"
     export_header = ("list", "order_id", "day", *AMOUNTS, "difference", "checked_at")
 
-    def export_cells(self, row: PaymentMismatch, raw: bool) -> Sequence[object]:
+    def export_cells(self, row: PaymentMismatch) -> Sequence[object]:
         amounts = (row.net, row.captured, row.refunded)
         difference = row.difference if all(isinstance(amount, Decimal) for amount in amounts) else None
         return row.kind, row.order_id, row.day, *amounts, difference, spell_instant(row.checked_at)

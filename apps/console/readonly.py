@@ -6,19 +6,17 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.core.exceptions import ObjectDoesNotExist
 from django.core.paginator import Paginator
 from django.db.models import CharField, DecimalField, Field, ForeignKey, Model
 from django.http import HttpRequest
 from django.utils.formats import number_format
 
-from apps.console.unreadable import HIDDEN, CheckingAdmin
+from apps.console.personal import VIEW_RAW, personal_columns
+from apps.console.unreadable import CheckingAdmin
 
 # The list shows this many columns of a model that does not choose them itself, and none of these.
 MAX_COLUMNS = 8
 NEVER_LISTED = ("created_at", "is_inferred", "is_deleted")
-# The permission to see personal data and the raw content of rejects, and what is shown without it.
-VIEW_RAW = "orchestration.view_raw"
 
 
 class ReadOnlyAdmin(CheckingAdmin):
@@ -43,24 +41,7 @@ class ReadOnlyAdmin(CheckingAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    # --- Personal data: without the permission it is not shown, searched, sorted by, or filtered by in the address ---
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model | None:
-        row = super().get_object(request, object_id, from_field)
-        if row is not None and not request.user.has_perm(VIEW_RAW):
-            for key in foreign_keys(self.model):
-                mask_personal_data(related_row(row, key))
-            mask_personal_data(row)
-        return row
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        page = super().get_changelist_instance(request)
-        if not request.user.has_perm(VIEW_RAW):
-            for row in page.result_list:
-                mask_personal_data(row)
-                for key in foreign_keys(self.model):
-                    mask_personal_data(related_row(row, key) if key.is_cached(row) else None)
-        return page
+    # --- Personal data, which rows hide themselves: without the permission it is not searched, sorted by, or filtered by either ---
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return [name for name in self.search_fields if self.may_query(request, name)]
@@ -95,28 +76,8 @@ def make_column(field: "Field[Any, Any]", ordering: str | None) -> Callable[[Mod
     return render
 
 
-def personal_columns(model: type[Model]) -> tuple[str, ...]:
-    return getattr(model, "personal", ())
-
-
-def mask_personal_data(row: Model | None) -> None:
-    """Hide personal data in memory; a read-only page never saves the row."""
-    for name in personal_columns(type(row)) if row else ():
-        if getattr(row, name):
-            setattr(row, name, HIDDEN)
-
-
 def foreign_keys(model: type[Model]) -> "list[ForeignKey[Any, Any]]":
     return [field for field in model._meta.concrete_fields if isinstance(field, ForeignKey)]
-
-
-def related_row(row: Model, key: "ForeignKey[Any, Any]") -> Model | None:
-    """Return the row that `key` refers to, or None where a source has deleted it."""
-    try:
-        found: Model | None = getattr(row, key.name)
-    except ObjectDoesNotExist:
-        return None
-    return found
 
 
 def register_read_only(model: type[Model], base: type[ReadOnlyAdmin] = ReadOnlyAdmin, **chosen: Any) -> None:

@@ -38,9 +38,10 @@ from django.utils import timezone
 from django.views.defaults import bad_request
 from unfold.admin import ModelAdmin
 
+from apps.console.personal import HIDDEN
+
 log = structlog.get_logger()
 MARK = "⚠"
-HIDDEN = "•••"  # what is shown instead of personal data
 NULL = "NULL"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # PostgreSQL's numbers that Decimal has, too
 # Of a value that Django cannot read, or of a query that the database cannot answer.
@@ -216,6 +217,8 @@ def is_spelled(field: "Field[Any, Any]", text: str) -> bool:
 
 def is_readable(field: "Field[Any, Any]", value: Any) -> bool:
     """Return True if the value is of the field's type and a page can show it; None is, as far as the value tells, but for JSON."""
+    if value is HIDDEN:
+        return True
     if has_json_type(field):
         return isinstance(value, field.default)  # a page asks a list or an object for its parts; JSON's null reads as None
     if value is None:

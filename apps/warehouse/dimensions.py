@@ -157,6 +157,8 @@ class DimCustomer(Dimension):
 class DimEmployee(Dimension):
     """Grain: one employee, with the roles of the account in auth_db."""
 
+    personal = ("first_name", "last_name", "email")
+
     employee_key = models.IntegerField(_("employee key"), primary_key=True, help_text=SURROGATE_KEY)
     employee_id = models.BigIntegerField(_("employee id"), null=True, unique=True, help_text=_("natural key: employees.id"))
     first_name = models.CharField(_("first name"), max_length=80, help_text=_("given name"))

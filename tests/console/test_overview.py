@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.console.groups import VIEWER
+from apps.console.groups import OPERATOR, VIEWER
 from apps.orchestration.models import CheckResult, Mode, Reject, RowCount, Run, Stage, State, Task, Trigger
 from apps.orchestration.tally import tallies
 from apps.sources.orders.models import OrderItem
@@ -63,6 +63,14 @@ def test_kpis_match_the_warehouse(loaded_run: Run, sign_in: SignIn) -> None:
         assert number in text, number
     for month in read_months():
         assert f"{localize_uah(month.net)} {localize_uah(month.margin)} {month.orders}" in text
+
+
+def test_managers_are_named_to_those_who_may_see_personal_data(loaded_run: Run, sign_in: SignIn) -> None:
+    sellers = {fact.employee for fact in FactSales.objects.filter(employee__gt=0).select_related("employee")}
+    viewed, operated = page_text(sign_in(VIEWER), "/admin/"), page_text(sign_in(OPERATOR), "/admin/")
+    for seller in sellers:
+        assert str(seller) in operated and str(seller) not in viewed
+        assert f"Employee {seller.pk}" in viewed and f"Employee {seller.pk}" not in operated
 
 
 def test_every_kpi_leads_to_the_rows_behind_it(loaded_run: Run, sign_in: SignIn) -> None:

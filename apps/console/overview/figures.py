@@ -75,8 +75,10 @@ class Figure:
     wide: bool = False
 
 
-def figures(report: Report, period: Period) -> list[Figure]:
-    managers = localize_names(report.employees, _("No manager (web)"))
+def figures(report: Report, period: Period, names_people: bool) -> list[Figure]:
+    """Return the KPIs' figures. Without `names_people` managers have a number instead of a name, which is personal data."""
+    named = report.employees if names_people else [replace(share, name=_("Employee %s") % share.key) for share in report.employees]
+    managers = localize_names(named, _("No manager (web)"))
     return [
         make_month_figure(report, period),
         make_share_figure(_("Orders by region"), _("Region"), localize_names(report.regions), "region", period, ORDERS),

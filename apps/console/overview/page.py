@@ -11,6 +11,7 @@ from apps.console.overview.figures import Period, figures
 from apps.console.overview.filters import SPANS, Filters, last_days
 from apps.console.overview.headline import list_numbers
 from apps.console.overview.history import draw_history
+from apps.console.personal import VIEW_RAW
 from apps.console.runs.actions import is_unclaimed
 from apps.console.unreadable import UNREADABLE_ERRORS, is_unreadable
 from apps.orchestration import clock, recent_runs
@@ -96,6 +97,6 @@ def read_kpis(request: HttpRequest) -> dict[str, Any]:
     return context | {
         "report": report,
         "numbers": list(list_numbers(report, period)),
-        "figures": figures(report, period),
+        "figures": figures(report, period, names_people=request.user.has_perm(VIEW_RAW)),
         "facts": period.facts(),
     }

@@ -21,8 +21,8 @@ from django.utils.translation import gettext_lazy as _
 from unfold.paginator import InfinitePaginator
 
 from apps.console.export import ExportAdmin, spell_instant
+from apps.console.personal import HIDDEN
 from apps.console.rejects.actions import RejectActionsAdmin
-from apps.console.unreadable import HIDDEN
 from apps.etl.slices import parse_integer
 from apps.etl.tables import ORDERS, SOURCES
 from apps.etl.transform.rules import RULES, render_label
@@ -164,8 +164,8 @@ class StandingRejectAdmin(RejectActionsAdmin, RejectedContentAdmin):
     export_name = "standing_rejects"
     export_header = (*COLUMNS, "raw")
 
-    def export_cells(self, row: StandingReject, raw: bool) -> Sequence[object]:
-        return [*to_cells(row), spell_raw(row, raw)]
+    def export_cells(self, row: StandingReject) -> Sequence[object]:
+        return [*to_cells(row), spell_raw(row)]
 
 
 @admin.register(Reject)
@@ -183,8 +183,8 @@ class RejectAdmin(RejectedContentAdmin):
     export_name = "rejects"
     export_header = ("run", "requested_at", "table", "row_id", "rule", "reason", "raw")
 
-    def export_cells(self, row: Reject, raw: bool) -> Sequence[object]:
-        return row.run_id, spell_instant(row.run.created_at), row.table, row.row_id, row.rule, row.reason, spell_raw(row, raw)
+    def export_cells(self, row: Reject) -> Sequence[object]:
+        return row.run_id, spell_instant(row.run.created_at), row.table, row.row_id, row.rule, row.reason, spell_raw(row)
 
     @admin.display(description=_("run"))
     def run_number(self, reject: Reject) -> Any:
@@ -233,5 +233,5 @@ def render_columns(raw: dict[str, Any]) -> SafeString:
     return format_html("<dl>{}</dl>", format_html_join("", '<dt class="font-semibold">{}</dt><dd class="mb-2 tm-long">{}</dd>', rows))
 
 
-def spell_raw(reject: RejectedContent, raw: bool) -> str:
-    return json.dumps(reject.raw, ensure_ascii=False) if raw else HIDDEN
+def spell_raw(reject: RejectedContent) -> str:
+    return HIDDEN if reject.raw is HIDDEN else json.dumps(reject.raw, ensure_ascii=False)

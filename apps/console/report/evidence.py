@@ -13,9 +13,8 @@ from django.utils.translation import gettext
 from apps.console.overview.figures import Figure, Period, figures
 from apps.console.overview.headline import Number, list_numbers
 from apps.console.overview.sales import SalesDates, find_dates
-from apps.console.readonly import personal_columns
+from apps.console.personal import HIDDEN, personal_columns
 from apps.console.report.reservations import list_reservations
-from apps.console.unreadable import HIDDEN
 from apps.etl.tables import TARGETS
 from apps.etl.transform.rules import render_label, render_reason
 from apps.orchestration.models import CheckResult, Reject, RowCount, Run, State
@@ -197,5 +196,5 @@ def read_kpis(start: date | None, end: date | None) -> dict[str, Any]:
         "as_of": as_of,
         "sales": days,
         "numbers": list(list_numbers(found, Period(start, end))),
-        "figures": figures(found, Period(start, end)),
+        "figures": figures(found, Period(start, end), names_people=False),
     }

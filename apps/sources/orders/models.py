@@ -30,6 +30,8 @@ class Region(SourceRow):
 
 
 class Person(SourceRow):
+    personal: tuple[str, ...] = ("first_name", "last_name", "email")
+
     first_name = models.CharField(_("first name"), max_length=80, help_text=_("given name"))
     last_name = models.CharField(_("last name"), max_length=80, help_text=_("family name"))
     email = models.CharField(_("email"), max_length=254, unique=True, help_text=_("contact address"))
@@ -57,7 +59,7 @@ class Employee(Person):
 class Customer(Person):
     """A customer of the shop."""
 
-    personal = ("first_name", "last_name", "email", "phone")
+    personal = (*Person.personal, "phone")
 
     region = models.ForeignKey(Region, models.PROTECT, verbose_name=_("region"), help_text=_("where the customer lives"))
     phone = models.CharField(_("phone"), max_length=40, blank=True, help_text=_("as the customer entered it"))
