@@ -107,34 +107,3 @@ def test_hashes_are_shown_to_nobody(loaded_run: Run, client: Client) -> None:  #
         assert not [secret for secret in secrets if secret in page_text] and olena.password.split("$")[-1] not in page_text
     for model in ("credential", "token"):
         assert client.get(f"/admin/auth_db/{model}/").status_code == 404
-
-
-# --- Limits of an administrator ---
-
-
-def test_administrator_cannot_create_a_superuser(sign_in: SignIn) -> None:  # noqa: F811
-    client, olena = sign_in(ADMINISTRATOR), User.objects.create_superuser("olena")
-    added = client.post(reverse("admin:auth_user_add"), {"username": "petro", "usable_password": "false", "is_superuser": "on"})
-    petro = User.objects.get(username="petro")
-    assert added.status_code == 302 and petro.is_staff and not petro.is_superuser
-    form = {"username": "petro", "is_active": "on", "is_staff": "on", "is_superuser": "on", "user_permissions": ["1"], "groups": []}
-    assert client.post(reverse("admin:auth_user_change", args=[petro.pk]), form).status_code == 302
-    petro.refresh_from_db()
-    assert not petro.is_superuser and not petro.user_permissions.exists()
-    for name, form in (("auth_user_change", {"username": "mine"}), ("auth_user_delete", {"post": "yes"})):
-        assert client.post(reverse(f"admin:{name}", args=[olena.pk]), form).status_code == 403
-    assert client.get(reverse("admin:auth_user_password_change", args=[olena.pk])).status_code == 403
-    assert User.objects.get(pk=olena.pk).username == "olena"
-
-
-def test_standard_groups_cannot_be_changed(sign_in: SignIn) -> None:  # noqa: F811
-    client, viewer = sign_in(ADMINISTRATOR), Group.objects.get(name=VIEWER)
-    for name in ("auth_group_change", "auth_group_delete"):
-        assert client.post(reverse(f"admin:{name}", args=[viewer.pk]), {"name": "x", "post": "yes"}).status_code == 403
-    assert Group.objects.filter(name=VIEWER).exists()
-
-
-def test_new_group_has_only_permissions_of_its_creator(sign_in: SignIn) -> None:  # noqa: F811
-    offered = sign_in(ADMINISTRATOR).get(reverse("admin:auth_group_add")).context["adminform"].form.fields["permissions"].queryset
-    names = set(offered.values_list("content_type__app_label", "codename"))
-    assert ("orchestration", "start_run") in names and ("orchestration", "delete_run") not in names

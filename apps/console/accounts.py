@@ -5,8 +5,8 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, User
-from django.db.models import Model
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -19,7 +19,7 @@ admin.site.unregister([User, Group])
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, CheckingAdmin):  # type: ignore[type-arg]
-    """Users get permissions through groups alone; only a superuser may edit a superuser."""
+    """Users get permissions through groups alone. Nobody edits a user who has more permissions, and only a superuser edits a superuser."""
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -47,34 +47,56 @@ class UserAdmin(DjangoUserAdmin, CheckingAdmin):  # type: ignore[type-arg]
         user.is_staff = user.is_staff or not change
         super().save_model(request, user, form, change)
 
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **options: Any) -> Any:
+        """Return the field; of the groups, it offers those that give no permission beyond the user's own."""
+        field = super().formfield_for_manytomany(db_field, request, **options)
+        if field is not None and field.queryset is not None and db_field.name == "groups":
+            field.queryset = field.queryset.exclude(permissions__in=find_lacking(request.user))
+        return field
+
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return may_edit_user(request, obj) and bool(super().has_change_permission(request, obj))
+        return may_edit_user(request.user, obj) and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return may_edit_user(request, obj) and bool(super().has_delete_permission(request, obj))
-
-
-def may_edit_user(request: HttpRequest, user: Model | None) -> bool:
-    return bool(request.user.is_superuser) or not getattr(user, "is_superuser", False)
+        """Return False: people are deactivated, so that what they did keeps its name."""
+        return False
 
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, CheckingAdmin):
-    """The release's three groups cannot be edited; another group gives at most the permissions of the user who makes it."""
+    """The release's three groups cannot be edited; another group gives at most the permissions of the user who edits it."""
 
     def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        return getattr(obj, "name", "") not in GROUPS and bool(super().has_change_permission(request, obj))
+        return may_edit_group(request.user, obj) and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        return getattr(obj, "name", "") not in GROUPS and bool(super().has_delete_permission(request, obj))
+        return may_edit_group(request.user, obj) and bool(super().has_delete_permission(request, obj))
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **options: Any) -> Any:
+        """Return the field; of the permissions, it offers the user's own."""
         field = super().formfield_for_manytomany(db_field, request, **options)
-        if field is not None and field.queryset is not None and not request.user.is_superuser:
-            held = {permission.pk for permission in field.queryset if request.user.has_perm(full_name(permission))}
-            field.queryset = field.queryset.filter(pk__in=held)
+        if field is not None and field.queryset is not None:
+            field.queryset = field.queryset.exclude(pk__in=find_lacking(request.user))
         return field
 
 
-def full_name(permission: Any) -> str:
-    return f"{permission.content_type.app_label}.{permission.codename}"
+# --- Nobody gives, takes or resets more than the permissions they have ---
+
+
+def may_edit_user(person: Any, edited: Model | None) -> bool:
+    """Return True if `edited`, also while deactivated, has no permission that `person` lacks."""
+    if not isinstance(edited, User) or person.is_superuser:
+        return True
+    return not edited.is_superuser and not find_lacking(person).filter(Q(user=edited) | Q(group__user=edited)).exists()
+
+
+def may_edit_group(person: Any, group: Group | None) -> bool:
+    """Return True if the group is none of the release's three and gives no permission that `person` lacks."""
+    return group is None or (group.name not in GROUPS and not find_lacking(person).filter(group=group).exists())
+
+
+def find_lacking(person: Any) -> "QuerySet[Permission]":
+    """Return the permissions that a person does not have."""
+    held = person.get_all_permissions()
+    names = Permission.objects.values_list("pk", "content_type__app_label", "codename")
+    return Permission.objects.filter(pk__in=[pk for pk, app, code in names if f"{app}.{code}" not in held])

@@ -22,7 +22,7 @@ def fill_groups(using: str, **kwargs: Any) -> None:
         return
     viewer = Q(content_type__app_label__in=VIEWED_APPS, codename__startswith="view_") & ~Q(codename__in=(*NEVER_VIEWED, "view_raw"))
     operator = viewer | Q(content_type__app_label="orchestration", codename__in=OPERATOR_PERMISSIONS)
-    accounts = Q(content_type__app_label="auth", content_type__model__in=ACCOUNT_MODELS)
+    accounts = Q(content_type__app_label="auth", content_type__model__in=ACCOUNT_MODELS) & ~Q(codename="delete_user")
     administrator = operator | Q(codename__in=ADMINISTRATOR_PERMISSIONS) | accounts
     for name, permissions in ((VIEWER, viewer), (OPERATOR, operator), (ADMINISTRATOR, administrator)):
         Group.objects.get_or_create(name=name)[0].permissions.set(Permission.objects.filter(permissions))

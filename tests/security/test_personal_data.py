@@ -13,8 +13,7 @@ from apps.orchestration import api
 from apps.orchestration.models import Reject, Run, StandingReject, Task
 from apps.sources.auth.models import User as Account
 from apps.sources.orders.models import Customer, Employee
-from tests.console.conftest import SignIn, empty_cache, sign_in  # noqa: F401  fixtures
-from tests.orchestration.conftest import schedules  # noqa: F401  fixture
+from tests.console.conftest import SignIn
 from tests.security.crawl import crawl, list_filters_by_personal_data
 
 pytestmark = [
@@ -29,7 +28,7 @@ CANARY, TERM = "qzxv", "qzx"
 
 
 @pytest.fixture
-def canaries(transactional_db: None, schedules: None) -> None:  # noqa: F811
+def canaries(transactional_db: None, schedules: None) -> None:
     """Load a shop whose personal strings are known, with rejects that hold some of them."""
     shop.generate(40, 7)
     number = Cast("pk", CharField())
@@ -61,7 +60,7 @@ def deputy(transactional_db: None) -> Client:
 
 
 @pytest.mark.parametrize("role", [VIEWER, "deputy", "nobody"])
-def test_no_address_shows_personal_data(canaries: None, sign_in: SignIn, deputy: Client, role: str) -> None:  # noqa: F811
+def test_no_address_shows_personal_data(canaries: None, sign_in: SignIn, deputy: Client, role: str) -> None:
     client = deputy if role == "deputy" else sign_in(VIEWER)
     if role == "nobody":
         User.objects.get(username=VIEWER).groups.clear()
@@ -72,7 +71,7 @@ def test_no_address_shows_personal_data(canaries: None, sign_in: SignIn, deputy:
     assert len(filters) > 50 and not [answer.address for answer in answers if answer.address in filters and answer.status == 200]
 
 
-def test_operators_see_personal_data_on_the_same_addresses(canaries: None, sign_in: SignIn) -> None:  # noqa: F811
+def test_operators_see_personal_data_on_the_same_addresses(canaries: None, sign_in: SignIn) -> None:
     parts = ("/autocomplete/", "/orders_db/customer/", "/dwh/dimemployee/", "/csv/", "/xlsx/", "/orchestration/reject/")
     operator = sign_in(OPERATOR)
     found = [answer.address for answer in crawl(operator, TERM, parts) if CANARY in answer.text]
