@@ -1,13 +1,16 @@
 """Reads settings from environment variables. An invalid one is refused with its name and an example, never with a secret's value."""
 
 import gc
+import hmac
 import os
 import re
 import sys
 import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib import import_module
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ ENGINES = {
     "postgres": "django.db.backends.postgresql",
 }
 HOST = re.compile(r"\*|\.?[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
+HASH_DIGITS = 12  # of the hash of a setting, which tells only whether it is another one
 SHOWN = 60  # characters of a value in a message
 NOTHING_REPLACED = "it has $( or ${, which nothing has replaced"
 ADDRESS_UNREPLACED = "the address has $( or ${, which nothing has replaced; in a password write $ as %24"
@@ -98,6 +102,7 @@ class Environment:
     def __init__(self, values: Mapping[str, str]):
         self.values = values
         self.names: set[str] = set()  # of those that have been read
+        self.given: dict[str, str] = {}  # of those, the ones that are set
 
     def text(self, name: str, default: str, example: str) -> str:
         self.names.add(name)
@@ -106,6 +111,8 @@ class Environment:
             value = self.values.get(name, default).strip()
             if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
                 raise invalid(name, "the value is not UTF-8", example)
+            if name in self.values:
+                self.given[name] = value
             return value
         if name in self.values:
             raise invalid(name, f"both {name} and {name}_FILE are set; keep one", example)
@@ -118,7 +125,12 @@ class Environment:
             raise invalid(f"{name}_FILE", "that file is empty", f"/run/secrets/{name.lower()}")
         if "\n" in value or "\r" in value:
             raise invalid(f"{name}_FILE", "that file has several lines; it must hold the value alone", f"/run/secrets/{name.lower()}")
+        self.given[name] = value
         return value
+
+    def hash_given(self, key: str) -> dict[str, str]:
+        """Return a hash of each variable that is set, keyed, since a short value could be guessed from a plain one."""
+        return {name: keyed_hash(key, f"{name}={value}") for name, value in sorted(self.given.items())}
 
     def folder(self, name: str, default: Path, example: str) -> Path:
         value = self.text(name, str(default), example)
@@ -156,6 +168,16 @@ class Environment:
                     name, f"{show(host)} is not the name of a host, without scheme, port and path; commas separate names", example
                 )
         return hosts
+
+    def networks(self, name: str, default: str, example: str) -> list[IPv4Network | IPv6Network]:
+        """Return the networks; an address is a network of one."""
+        found = []
+        for network in self.words(name, default, example):
+            try:
+                found.append(ip_network(network))
+            except ValueError:
+                raise invalid(name, f"{show(network)} is neither an address nor a network; commas separate them", example) from None
+        return found
 
     def origins(self, name: str, default: str, example: str) -> list[str]:
         origins = self.words(name, default, example)
@@ -322,6 +344,10 @@ def is_web_address(url: str) -> bool:
         return False
 
 
+def keyed_hash(key: str, text: str) -> str:
+    return hmac.new(key.encode(), text.encode(), sha256).hexdigest()[:HASH_DIGITS]
+
+
 def invalid(name: str, cause: str, example: str) -> ImproperlyConfigured:
     """Return the error for a variable that cannot be used."""
     return ImproperlyConfigured(f"{name}: {cause}. Example: {name}={example}")
@@ -385,15 +411,20 @@ def refuse_insecure_settings(
     secret_key: str, hosts: list[str], databases: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str]
 ) -> None:
     """Raise ImproperlyConfigured for a value that only development may have. Called where DEBUG is false."""
-    if UNREPLACED.match(secret_key):
-        raise invalid("SECRET_KEY", NOTHING_REPLACED, "a secret of 50 characters or more")
-    if len(secret_key) < 50 or secret_key.startswith("django-insecure-") or len(set(secret_key)) < 5:
-        raise invalid("SECRET_KEY", "with DEBUG=false it must be a secret of 50 characters or more", "$(openssl rand -base64 48)")
+    refuse_weak_key("SECRET_KEY", secret_key)
     if not hosts or "*" in hosts:
         raise invalid("ALLOWED_HOSTS", "with DEBUG=false it must name the hosts, and * is not a name", "etl.example.com")
     for alias, database in databases.items():
         if database.get("PASSWORD") in SEED_PASSWORDS:
             raise invalid(variables[alias], DEVELOPMENT_PASSWORD, "a password of your own")
+
+
+def refuse_weak_key(name: str, key: str) -> None:
+    """Raise ImproperlyConfigured for a key that could be guessed. Called where DEBUG is false."""
+    if UNREPLACED.match(key):
+        raise invalid(name, NOTHING_REPLACED, "a secret of 50 characters or more")
+    if len(key) < 50 or key.startswith("django-insecure-") or len(set(key)) < 5:
+        raise invalid(name, "with DEBUG=false it must be a secret of 50 characters or more", "$(openssl rand -base64 48)")
 
 
 def refuse_seed_broker(url: str) -> None:

@@ -21,6 +21,7 @@ from techmarket.environment import (
     refuse_insecure_settings,
     refuse_seed_broker,
     refuse_shared_databases,
+    refuse_weak_key,
     refuse_weak_token,
 )
 from techmarket.sessions import MYSQL_INIT_COMMAND
@@ -35,11 +36,14 @@ env = Environment(os.environ)
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
 DEBUG = env.flag("DEBUG", True)
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
+# Earlier keys, after a rotation: sessions and the seal of the audit log that they have signed stay valid.
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", "", "the key before, or several, separated by commas")
 # gunicorn reads it, too, before any code of ours, and shows a traceback where it is no number: deploy/entrypoint.sh runs a command first.
 WEB_PROCESSES = env.number("WEB_CONCURRENCY", 2, 1, 256)
 if not SECRET_KEY:
     raise invalid("SECRET_KEY", "a secret of 50 characters or more is needed", "$(openssl rand -base64 48)")
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "", "etl.example.com")
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", "", "10.0.0.0/8")  # whose X-Forwarded-For and X-Request-ID are believed
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", "", "https://etl.example.com")
 
 # --- Databases: one alias per service, equal to the label of its Django app; `default` is the control database -------
@@ -107,6 +111,8 @@ DWH_BI = env.database("DWH_BI_URL", VAR_DIR / "dwh.sqlite3", "postgres", elsewhe
 if str(DWH_BI.get("HOST", "")).startswith("/"):
     raise invalid("DWH_BI_URL", "Metabase cannot connect by a socket", "postgres://bi_reader:password@dwh.example.com:5432/dwh")
 if not DEBUG:
+    for key in SECRET_KEY_FALLBACKS:
+        refuse_weak_key("SECRET_KEY_FALLBACKS", key)
     refuse_insecure_settings(SECRET_KEY, ALLOWED_HOSTS, DATABASES | {"bi": DWH_BI}, VARIABLES | {"bi": "DWH_BI_URL"})
 if any(config["ENGINE"].endswith("sqlite3") for config in DATABASES.values()):
     try:
@@ -202,6 +208,9 @@ ETL_SCHEDULED_RETRY_SECONDS = env.number("ETL_SCHEDULED_RETRY_SECONDS", 300, 0, 
 CHROMIUM = env.text("CHROMIUM", "", "/usr/bin/chromium")
 NOTIFY_URL = env.web_address("NOTIFY_URL", "", "https://chat.example.com/hooks/etl")
 
+# --- Audit: who did what ---------------------------------------------------------------------------------------------
+AUDIT_KEEP_DAYS = env.number("AUDIT_KEEP_DAYS", 1_095, 30, 36_500)
+
 # --- Monitoring ----------------------------------------------------------------------------------------------------
 METRICS_TOKEN = env.text("METRICS_TOKEN", "", "$(openssl rand -hex 24)")
 if METRICS_TOKEN and not DEBUG:
@@ -223,10 +232,11 @@ if not DEBUG and METABASE_PASS in SEED_PASSWORDS:
 # --- Log: one line per event, on stderr, because stdout is for --json -------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
 passwords = [str(config.get("PASSWORD", "")) for config in DATABASES.values()] + [unquote(urlsplit(CELERY_BROKER_URL).password or "")]
-aws_secrets = [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
+known_secrets = [SECRET_KEY, *SECRET_KEY_FALLBACKS, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords]
+known_secrets += [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
 # The loggers that report the progress and the end of a run.
 RUN_LOGGERS = ["apps.orchestration.outcome", "apps.orchestration.worker.loop"]
-LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, [SECRET_KEY, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *aws_secrets, *passwords])
+LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, known_secrets)
 logs.configure_structlog(LOG_FORMAT)
 
 # --- Django --------------------------------------------------------------------------------------------------------
@@ -246,6 +256,7 @@ INSTALLED_APPS = [
     "apps.sources.orders",
     "apps.sources.payments",
     "apps.warehouse",
+    "apps.audit",
     "apps.orchestration",
     "apps.demo",
     "apps.console",
@@ -262,6 +273,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apps.audit.middleware.AuditMiddleware",
     "apps.console.personal.PersonalDataMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -323,5 +335,6 @@ if env.flag("BEHIND_TLS_PROXY", False):
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
 
+ENVIRONMENT_HASHES = env.hash_given(SECRET_KEY)
 refuse_misspelled(env_file, env.names, ENV_FILE)
 refuse_misspelled(os.environ, env.names, "the environment")

@@ -10,6 +10,7 @@ from django.db.models import Model
 MODELS = {
     "default": {
         "admin": "LogEntry",
+        "audit": "Entry Head",
         "auth": "Group Group_permissions Permission User User_groups User_user_permissions",
         "contenttypes": "ContentType",
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",

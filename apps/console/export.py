@@ -19,6 +19,8 @@ from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.unreadable import MARK, UNREADABLE_ERRORS, is_unreadable, read_rows
 from techmarket.formats import localize_count
@@ -58,6 +60,8 @@ class ExportAdmin(ReadOnlyAdmin):
             if not is_unreadable(error):
                 raise
             return redirect(f"{self.list_address()}?{request.GET.urlencode()}")  # which says what is wrong
+        kind, chosen = answer.__name__.removeprefix("answer_"), request.GET.urlencode()
+        record(Deed.DATA_EXPORTED, after={"format": kind, "model": self.opts.label, "filters": chosen})
         return answer(request, rows)
 
     def answer_csv(self, request: HttpRequest, rows: "QuerySet[Model]") -> StreamingHttpResponse:

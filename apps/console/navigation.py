@@ -60,7 +60,7 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
             "auth_db.userrole": "vpn_key",
         },
     ),
-    (_("Users"), False, {"auth.user": "manage_accounts", "auth.group": "groups"}),
+    (_("Users"), False, {"auth.user": "manage_accounts", "auth.group": "groups", "audit.entry": "policy"}),
 )
 
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from apps.audit.protection import delete_old_entries
 from apps.orchestration.models import UNSUCCESSFUL, Batch, RowCount, Run, Stage, State, Task, TaskCount, failure_fields
 from apps.orchestration.publication import doubt, find_load, is_in_doubt, is_unknown, settle_cause
 from apps.orchestration.results import document
@@ -152,8 +153,12 @@ def cancelled_by_person(run: Run) -> Cancelled:
 
 
 def delete_old_details() -> None:
-    """Delete batches and details of old runs; the runs stay. Batches are needed to resume a run, details for a year of history."""
+    """Delete batches and details of old runs, and old audit entries; the runs stay.
+
+    Batches are needed to resume a run, details for a year of history.
+    """
     Batch.objects.filter(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_BATCHES_DAYS)).delete()
     old = Q(run__finished_at__lt=Now() - timedelta(days=settings.ETL_KEEP_DETAILS_DAYS))
     Task.objects.filter(old).delete()
     TaskCount.objects.filter(old).delete()
+    delete_old_entries()

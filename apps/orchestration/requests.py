@@ -10,6 +10,8 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.orchestration import clock
 from apps.orchestration.models import ACTIVE, UNSUCCESSFUL, Executor, Mode, Run, Stage, State, Trigger
 from apps.orchestration.outcome import cancelled_by_person, end_run, settle_publication
@@ -78,6 +80,7 @@ def start_run(
         with transaction.atomic():
             run = Run.objects.create(**fields)
             save_tasks(run, [PlannedTask(Stage.PLAN)])
+            record(start_deed(run), run, after=describe_request(run), reason=reason)
     except IntegrityError:
         return create_skipped_run(fields)
     if queue:
@@ -113,9 +116,25 @@ def rerun(run: Run, requested_by: str, trigger: Trigger, reason: str = "", queue
     )
 
 
+@transaction.atomic
 def create_skipped_run(fields: dict[str, Any]) -> Run:
     active = find_active_run()
-    return Run.objects.create(**fields, state=State.SKIPPED, overlaps=active, cause=describe_overlap(active), finished_at=Now())
+    run = Run.objects.create(**fields, state=State.SKIPPED, overlaps=active, cause=describe_overlap(active), finished_at=Now())
+    record(Deed.RUN_SKIPPED, run, after=describe_request(run), reason=run.reason)
+    return run
+
+
+def start_deed(run: Run) -> Deed:
+    if run.rerun_of_id:
+        return Deed.RUN_RERUN
+    return Deed.DRY_RUN_STARTED if run.dry_run else Deed.RUN_STARTED
+
+
+def describe_request(run: Run) -> dict[str, Any]:
+    """Return what the run is to do, for the audit log."""
+    names = ("mode", "trigger", "requested_by", "window_start", "window_end", "dry_run", "reread", "rerun_of_id")
+    request = {name: getattr(run, name) for name in names if getattr(run, name)}
+    return request if run.orders is None else request | {"orders": len(run.orders)}
 
 
 def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
@@ -125,8 +144,12 @@ def cancel_run(number: int, requested_by: str, reason: str = "") -> Run | None:
     """
     close_dead_connections()
     run = Run.objects.filter(pk=number).first()
-    if run is None or not run.request_cancel(requested_by, reason):
+    if run is None:
         return None
+    with transaction.atomic():
+        if not run.request_cancel(requested_by, reason):
+            return None
+        record(Deed.RUN_CANCELLED, run, reason=reason)
     if not run.is_local and not run.tasks.filter(state=State.RUNNING).exists():
         end_run(run, cancelled_by_person(run))
     return run
@@ -162,9 +185,9 @@ def describe_active_run(run: Run) -> Message:
 
 
 def resume_run(number: int, queue: bool = False, accepted_by: str = "", because: str = "") -> Run:
-    """Queue an unsuccessful run again; its tasks that succeeded stay done. Raises CannotResume.
+    """Queue an unsuccessful run again, `because` of what; its tasks that succeeded stay done. Raises CannotResume.
 
-    `accepted_by`: who accepts what the brakes found, and `because` of what; the run publishes then.
+    `accepted_by`: who accepts what the brakes found; the run publishes then.
     """
     close_connections()
     reap()
@@ -174,11 +197,13 @@ def resume_run(number: int, queue: bool = False, accepted_by: str = "", because:
     check_resumable(run)
     if accepted_by and not run.is_braked:
         raise CannotResume(_("Run %d was not stopped by the brakes: there is nothing to accept.") % run.pk)
+    before = run.state
     acceptance = {"accepted_by": accepted_by, "accepted_because": because} if accepted_by else {}
     try:
         with transaction.atomic():
             if not run.requeue(**executor_fields(queue), **acceptance):
                 raise CannotResume(_("Another process has just resumed run %d.") % run.pk, skipped=True)
+            record(Deed.RUN_ACCEPTED if accepted_by else Deed.RUN_RESUMED, run, before={"state": before}, reason=because)
     except IntegrityError:
         raise CannotResume(describe_overlap(find_active_run()), skipped=True) from None
     if queue:

@@ -9,11 +9,14 @@ import structlog
 from celery.schedules import ParseException
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
-from django.db.models.signals import post_save, pre_save
+from django.db.models.signals import post_delete, post_save, pre_save
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
+from apps.audit.actor import Actor, acting_as
+from apps.audit.chain import record
+from apps.audit.models import ActorKind, Deed
 from apps.orchestration import clock
 from apps.orchestration.models import Decision, Mode, Run, Schedule, ScheduledRun, State, Trigger
 from apps.orchestration.requests import start_run
@@ -56,7 +59,7 @@ def fire(name: str, now: datetime | None = None) -> ScheduledRun | None:
     if not scheduled_for or not decision or ScheduledRun.objects.filter(schedule=schedule, scheduled_for=scheduled_for).exists():
         return None
     try:
-        with transaction.atomic():  # together with its run, or not at all
+        with transaction.atomic(), acting_as(Actor(name, ActorKind.SCHEDULE)):  # together with its run, or not at all
             scheduled = ScheduledRun.objects.create(schedule=schedule, scheduled_for=scheduled_for, decision=decision)
             if decision != Decision.HELD:
                 start_scheduled_run(scheduled, name)
@@ -92,8 +95,15 @@ def resolve_missed_run(missed: ScheduledRun, decision: Decision, by: str, window
         if not missed_runs().filter(pk=missed.pk).update(decision=decision, decided_by=by):
             raise Usage(_("%s has been decided already.") % missed)
         missed.refresh_from_db()
+        record(resolution_deed(decision, window), missed, after={"start": window.start, "end": window.end} if window else {})
         if decision != Decision.SKIPPED:
             start_scheduled_run(missed, by, window)
+
+
+def resolution_deed(decision: Decision, window: Window | None) -> Deed:
+    if decision == Decision.SKIPPED:
+        return Deed.MISSED_RUN_SKIPPED
+    return Deed.MISSED_RUN_BACKFILLED if window else Deed.MISSED_RUN_STARTED
 
 
 def backfill_window(missed: ScheduledRun) -> Window:
@@ -178,26 +188,67 @@ def scheduled_instants(crontab: CrontabSchedule, start: datetime, backwards: boo
         day += step
 
 
+# --- Changes of a schedule, whoever makes them: what beat does not keep, and what the audit log records ---
+
+TIMES = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year", "timezone")
+
+
 @receiver(pre_save, sender=PeriodicTask)
 def remember_pause(sender: type[PeriodicTask], instance: PeriodicTask, **kwargs: object) -> None:
-    """Record when a schedule was paused, resumed or changed, which beat does not keep."""
+    """Record when a schedule was paused, resumed or changed."""
     before = PeriodicTask.objects.filter(pk=instance.pk).first()
     if instance.task != TASK or before is None:
         return
-    schedule, now = Schedule.objects.filter(name=instance.name), clock.now()
-    if before.enabled and not instance.enabled:
-        schedule.update(enabled_since=None, paused_at=now)
-    elif instance.enabled and not before.enabled:
-        schedule.update(enabled_since=now)
-    elif before.crontab_id != instance.crontab_id:
-        record_change(schedule)
+    with transaction.atomic():
+        schedule, now = Schedule.objects.filter(name=instance.name), clock.now()
+        if before.enabled and not instance.enabled:
+            schedule.update(enabled_since=None, paused_at=now)
+        elif instance.enabled and not before.enabled:
+            schedule.update(enabled_since=now)
+        elif before.crontab_id != instance.crontab_id:
+            record_change(schedule)
+        audit_schedule(before, instance)
+
+
+def audit_schedule(before: PeriodicTask, after: PeriodicTask) -> None:
+    if before.enabled != after.enabled:
+        record(Deed.SCHEDULE_RESUMED if after.enabled else Deed.SCHEDULE_PAUSED, after)
+    if before.crontab_id != after.crontab_id:
+        record(Deed.SCHEDULE_CHANGED, after, {"crontab": str(before.crontab)}, {"crontab": str(after.crontab)})
+
+
+@receiver(post_save, sender=PeriodicTask)
+def audit_new_schedule(instance: PeriodicTask, created: bool, **kwargs: object) -> None:
+    if created:
+        record(Deed.SCHEDULE_ADDED, instance, after={"task": instance.task, "crontab": str(instance.crontab)})
+
+
+@receiver(post_delete, sender=PeriodicTask)
+def audit_deleted_schedule(instance: PeriodicTask, **kwargs: object) -> None:
+    record(Deed.SCHEDULE_DELETED, instance, before={"task": instance.task})
+
+
+@receiver(pre_save, sender=CrontabSchedule)
+def audit_changed_crontab(instance: CrontabSchedule, **kwargs: object) -> None:
+    before = CrontabSchedule.objects.filter(pk=instance.pk).first()
+    changed = [name for name in TIMES if before and getattr(before, name) != getattr(instance, name)]
+    if changed:
+        was, now = ({name: str(getattr(row, name)) for name in changed} for row in (before, instance))
+        record(Deed.CRONTAB_CHANGED, instance, was, now)
 
 
 @receiver(post_save, sender=CrontabSchedule)
-def remember_change(sender: type[CrontabSchedule], instance: CrontabSchedule, **kwargs: object) -> None:
+def remember_change(sender: type[CrontabSchedule], instance: CrontabSchedule, created: bool, **kwargs: object) -> None:
+    if created:
+        record(Deed.CRONTAB_ADDED, instance, after={name: str(getattr(instance, name)) for name in TIMES})
     record_change(
         Schedule.objects.filter(name__in=list(PeriodicTask.objects.filter(task=TASK, crontab=instance).values_list("name", flat=True)))
     )
+
+
+@receiver(post_delete, sender=CrontabSchedule)
+def audit_deleted_crontab(instance: CrontabSchedule, **kwargs: object) -> None:
+    record(Deed.CRONTAB_DELETED, instance, before={name: str(getattr(instance, name)) for name in TIMES})
 
 
 def record_change(schedules: "QuerySet[Schedule]") -> None:

@@ -7,6 +7,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.etl.slices import NO_ID, whole_number
 from apps.etl.tables import FACT_TABLES
 from apps.orchestration.models import STANDING, RejectState, StandingReject
@@ -49,6 +51,8 @@ def accept(numbers: Iterable[int], person: str, reason: str) -> list[int]:
         found = list(opened.values_list("pk", flat=True))
         changes = {"state": RejectState.ACCEPTED, "decided_by": person, "decided_at": Now(), "comment": reason}
         StandingReject.objects.filter(pk__in=found).update(**changes)
+        if found:
+            record(Deed.REJECTS_ACCEPTED, after={"rejects": found}, reason=reason)
     return found
 
 

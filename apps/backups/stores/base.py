@@ -25,6 +25,7 @@ NAMES_SHOWN = 3
 READ_TIMEOUT_S = 3600  # a sum over a large table takes longer than an ordinary query may
 # Tables that migrations, beat and waiting processes fill: a database with rows only there counts as unused.
 FILLED_BY_MIGRATIONS = (
+    "audit_",
     "auth_group",
     "auth_group_permissions",
     "auth_permission",

@@ -14,6 +14,8 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext, ngettext_lazy
 
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.console.runs.actions import (
     STARTED,
     Button,
@@ -153,6 +155,8 @@ class RejectActionsAdmin(ConfirmingAdmin):
             messages.error(request, translate(error.message))
             return redirect(return_address(rejects))
         self.add_history_entry(request, run, STARTED, why)
+        if run.state != State.SKIPPED:
+            record(Deed.REJECTS_REPLAYED, run, after={"rejects": [reject.pk for reject in rejects]}, reason=reason)
         for reject in rejects if run.state != State.SKIPPED else ():
             self.add_history_entry(request, reject, REPLAY.history_entry, reason)
         show_result(request, describe_start(run))

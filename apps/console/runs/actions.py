@@ -131,7 +131,7 @@ def perform_rerun(run: Run, person: str, reason: str) -> ActionResult:
 
 
 def perform_resume(run: Run, person: str, reason: str) -> ActionResult:
-    resumed = resume_run(run.pk, queue=True)
+    resumed = resume_run(run.pk, queue=True, because=reason)
     return ActionResult(resumed, _("Run %d resumed.") % run.pk + describe_broker(resumed))
 
 

@@ -1,8 +1,9 @@
 """Celery's tasks: each message names a ledger task, and the ledger decides whether it is executed."""
 
 from celery import shared_task
-from celery.signals import worker_process_init
+from celery.signals import beat_init, worker_process_init, worker_ready
 
+from apps.audit.settings_seen import record_settings_once
 from apps.orchestration import duties, hosts, outcome, schedules
 from apps.orchestration.models import DutyName, Role
 from apps.orchestration.worker import presence, recovery
@@ -76,6 +77,16 @@ def execute(task_id: int) -> None:
 
     close_connections()
     execute_delivered_task(task_id)
+
+
+@worker_ready.connect
+def record_worker_settings(**kwargs: object) -> None:
+    record_settings_once("worker")
+
+
+@beat_init.connect
+def record_beat_settings(**kwargs: object) -> None:
+    record_settings_once("beat")
 
 
 @worker_process_init.connect

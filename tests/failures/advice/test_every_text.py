@@ -43,6 +43,7 @@ NO_STEPS = (
 )
 # By the start of the file's path: who takes the steps of all its other texts.
 ELSEWHERE = {
+    "apps/audit/": "tests/security/test_audit.py: what migrate_all calls creates the triggers again",
     "apps/backups/": "tests/backups: each test that refuses a backup or a restore then makes one",
     "apps/bi/": "tests/bi/test_seed_metabase.py, against a fake: Metabase itself cannot run here",
     "apps/console/": "the pages name what stands on them; tests/console presses these buttons and fills these forms",

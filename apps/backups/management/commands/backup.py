@@ -6,6 +6,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
+from apps.audit.chain import record_command
+from apps.audit.models import Deed
 from apps.backups import folders
 from apps.backups.backup import make_backup
 from apps.backups.restore import RefusedObjects, check_backup, join_refused, verify_backup
@@ -52,6 +54,7 @@ class Command(BaseCommand):
     def make(self, top: Path, options: dict[str, Any]) -> None:
         with show_progress("dump") as progress:
             folder, manifest, notes = make_backup(top, progress)
+        record_command(Deed.BACKUP_MADE, {"backup": folder.name, "databases": sorted(manifest.databases)})
         if options["verbosity"]:
             print_manifest(manifest)
             self.stdout.write(f"Backup: {folder}")

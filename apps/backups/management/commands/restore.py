@@ -6,6 +6,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
+from apps.audit.chain import record_command
+from apps.audit.models import Deed
 from apps.backups import folders
 from apps.backups.manifest import Manifest
 from apps.backups.restore import (
@@ -73,6 +75,7 @@ class Command(BaseCommand):
     def restore(self, folder: Path, manifest: Manifest, verbosity: int) -> None:
         with show_progress("restore") as progress:
             missing_roles, refused = restore_backup(folder, manifest, progress)
+        record_command(Deed.BACKUP_RESTORED, {"backup": folder.name, "databases": sorted(manifest.databases)})
         if verbosity:
             print_manifest(manifest)
             self.stdout.write(f"Restored: {folder.name}, equal to its manifest.")

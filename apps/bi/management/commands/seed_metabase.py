@@ -7,6 +7,8 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import translation
 
+from apps.audit.chain import record_command
+from apps.audit.models import Deed
 from apps.bi.client import Metabase
 from apps.bi.seeding import Outcome, clear, seed
 from techmarket.commands import Command as BaseCommand
@@ -43,6 +45,7 @@ class Command(BaseCommand):
         finally:
             with suppress(EtlError):
                 metabase.log_out()
+        record_command(Deed.METABASE_SEEDED, {"address": settings.METABASE_URL, "cleared": options["clear"]})
         self.stdout.write(summarize_clear(outcome) if options["clear"] else summarize_seed(outcome))
 
 

@@ -8,6 +8,8 @@ from django.core.management.base import CommandParser
 from django.template.loader import render_to_string
 from django.utils.translation import override
 
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.console.report.evidence import COLUMNS, Evidence, report_period, report_run
 from apps.console.report.pdf import print_to_pdf
 from apps.orchestration import clock
@@ -46,6 +48,7 @@ class Command(BaseCommand):
             file.write_bytes(content)
         except OSError as error:
             raise Terminal(f"{file} cannot be written: {error.strerror}. Choose another file with --out.") from None
+        record(Deed.REPORT_WRITTEN, evidence.run, after={"file": file.name})
         if options["verbosity"]:
             self.stdout.write(str(file))
             for reservation in evidence.reservations:

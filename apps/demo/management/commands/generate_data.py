@@ -10,6 +10,8 @@ from django.db import Error, connections
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from apps.audit.chain import record_command
+from apps.audit.models import Deed
 from apps.demo import changes, faults, shop
 from apps.demo.bulk import ALIASES, get_models
 from techmarket.commands import Command as BaseCommand
@@ -59,6 +61,8 @@ class Command(BaseCommand):
                     self.plant()
                 else:
                     self.generate(options["orders"] or DEFAULT_ORDERS, options["seed"], options["replace"], options["quiet"])
+            chosen = ("orders", "seed", "replace", "changes", "faults")
+            record_command(Deed.DEMO_GENERATED, {name: options[name] for name in chosen if options[name]})
         except shop.ShopIsEmpty:
             raise Terminal("The shop is empty. Run `manage.py generate_data` first.") from None
         except KeyboardInterrupt:

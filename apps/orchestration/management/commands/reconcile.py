@@ -9,6 +9,8 @@ from django.core.management.base import CommandParser
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.etl.money import uah
 from apps.etl.preflight import preflight
 from apps.etl.reconcile.compare import Listener
@@ -63,6 +65,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(document(proof, repair), ensure_ascii=False, default=str))
         elif not options["quiet"]:
             show(proof)
+        record(Deed.SOURCES_COMPARED, after={"orders that differ": len(proof.orders), "repair": repair})
         if not proof.is_equal:
             stop(describe_difference(proof), ExitCode.DIFFERENT)
 

@@ -11,9 +11,10 @@ from django.core.management.base import CommandParser
 from django.db.models import QuerySet
 from rich.table import Column, Table
 
+from apps.audit.actor import os_user
 from apps.etl.tables import SOURCES
 from apps.etl.transform.rules import RULES
-from apps.orchestration.management.commands.run_etl import check_reason, read_orders, user
+from apps.orchestration.management.commands.run_etl import check_reason, read_orders
 from apps.orchestration.models import RejectState, StandingReject
 from apps.orchestration.recent_runs import open_rejects
 from apps.orchestration.standing import COLUMNS, accept, find_orders, to_cells
@@ -66,7 +67,7 @@ class Command(BaseCommand):
         return None
 
     def accept(self, numbers: list[int], reason: str) -> None:
-        accepted = accept(numbers, user(), reason)
+        accepted = accept(numbers, os_user(), reason)
         missing = sorted(set(numbers) - set(accepted))
         if missing:
             stop(f"There is no open reject {missing[0]}. `manage.py rejects` lists them.", ExitCode.USAGE)

@@ -1,6 +1,5 @@
 """manage.py run_etl: start, resume or cancel a run."""
 
-import getpass
 import json
 import logging
 import sys
@@ -13,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.db import connection
 
+from apps.audit.actor import os_user
 from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Mode, Run, State, Trigger
 from apps.orchestration.outcome import cancelled_by_signal, end_run
@@ -80,7 +80,7 @@ class Command(BaseCommand):
         accepted = read_acceptance(options)
         if options["resume"] is None:
             mode = Mode(options["mode"] or Mode.INCREMENTAL)
-            return api.start_run(mode, Trigger.CLI, user(), window, dry_run=options["dry_run"], queue=queue, reread=options["reread"])
+            return api.start_run(mode, Trigger.CLI, os_user(), window, dry_run=options["dry_run"], queue=queue, reread=options["reread"])
         if not window.is_everything or options["mode"] or options["dry_run"] or options["reread"]:
             raise Usage("--resume repeats the run's own options: do not combine it with a mode, a window, --dry-run or --reread.")
         try:
@@ -117,7 +117,7 @@ class Command(BaseCommand):
         if options["cancel"] is None or any(options[name] for name in NOT_WITH_CANCEL):
             raise Usage("Combine --cancel only with --reason, and --reason only with --cancel.")
         check_reason(options["reason"])
-        run = api.cancel_run(options["cancel"], user(), options["reason"])
+        run = api.cancel_run(options["cancel"], os_user(), options["reason"])
         if run is None:
             stop(f"There is no active run {options['cancel']}. `manage.py run_etl` starts one.", ExitCode.USAGE)
         if not options["quiet"]:
@@ -199,7 +199,7 @@ def read_acceptance(options: dict[str, Any]) -> dict[str, str]:
     if options["resume"] is None or not reason:
         raise Usage('--accept needs a run and a reason: --resume RUN --accept "why".')
     check_reason(reason, "--accept")
-    return {"accepted_by": user(), "because": reason}
+    return {"accepted_by": os_user(), "because": reason}
 
 
 def check_reason(text: str, option: str = "--reason") -> None:
@@ -210,7 +210,7 @@ def check_reason(text: str, option: str = "--reason") -> None:
 
 def read_orders(orders: list[int], reason: str) -> Run:
     """Execute a run of exactly these orders. Exits where another run is active."""
-    run = api.start_run(Mode.INCREMENTAL, Trigger.CLI, user(), orders=orders, reason=reason)
+    run = api.start_run(Mode.INCREMENTAL, Trigger.CLI, os_user(), orders=orders, reason=reason)
     if run.state == State.SKIPPED:
         stop(str(run.cause), ExitCode.SKIPPED)
     api.execute_run(run, processes=settings.ETL_PROCESSES)
@@ -220,11 +220,3 @@ def read_orders(orders: list[int], reason: str) -> Run:
 def parse_window(options: dict[str, Any]) -> Window:
     first, last = (parse_day(options[name]) if options[name] is not None else None for name in ("start_date", "end_date"))
     return Window.from_options(options["days"], first, last)
-
-
-def user() -> str:
-    """Return the operating system's user, as far as the ledger can hold the name."""
-    try:
-        return getpass.getuser().encode("utf-8", "backslashreplace").decode()[:150]
-    except (OSError, KeyError):
-        return "unknown"

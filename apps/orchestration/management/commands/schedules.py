@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from apps.orchestration.management.commands.run_etl import user
+from apps.audit.actor import os_user
 from apps.orchestration.models import Decision, ScheduledRun, State
 from apps.orchestration.schedules import (
     MODES,
@@ -55,11 +55,11 @@ class Command(BaseCommand):
 
     def resolve(self, missed: ScheduledRun, verb: str) -> None:
         if verb == "skip":
-            resolve_missed_run(missed, Decision.SKIPPED, user())
+            resolve_missed_run(missed, Decision.SKIPPED, os_user())
         elif verb == "backfill":
-            resolve_missed_run(missed, Decision.RUN, user(), backfill_window(missed))
+            resolve_missed_run(missed, Decision.RUN, os_user(), backfill_window(missed))
         else:
-            resolve_missed_run(missed, Decision.RUN, user())
+            resolve_missed_run(missed, Decision.RUN, os_user())
         if missed.run and missed.run.state == State.SKIPPED:
             stop(missed.run.cause, ExitCode.SKIPPED)
         if missed.run:

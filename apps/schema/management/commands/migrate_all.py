@@ -8,6 +8,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandParser
 from django.db import connections
 
+from apps.audit.chain import record_command
+from apps.audit.models import Deed
 from apps.etl.preconditions import check_server
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
@@ -27,12 +29,17 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         deadline = time.monotonic() + options["wait"]
+        applied: dict[str, str] = {}
         for alias in settings.PRIMARIES:
             with diagnosed(alias):
                 wait_for_database(alias, deadline)
                 done = migrate(alias)
+            if done.endswith("applied"):
+                applied[alias] = done
             if options["verbosity"]:
                 self.stdout.write(f"{place(alias)}: {done}")
+        if applied:
+            record_command(Deed.DATABASES_MIGRATED, applied)
 
 
 def migrate(alias: str) -> str:
