@@ -273,9 +273,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "apps.audit.middleware.AuditMiddleware",
-    "apps.console.personal.PersonalDataMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "apps.audit.middleware.AuditMiddleware",
+    "apps.audit.sessions.SessionLimitsMiddleware",
+    "apps.console.personal.PersonalDataMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.console.not_allowed.NotAllowedMiddleware",
     "apps.console.unreadable.UnreadableMiddleware",  # the last: it answers for the views alone
@@ -297,10 +298,18 @@ TEMPLATES = [
         },
     }
 ]
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+AUTHENTICATION_BACKENDS = ["apps.audit.guesses.GuessLimitBackend", "django.contrib.auth.backends.ModelBackend"]
+PASSWORD_HASHERS = [  # the first makes new hashes; at the next login it replaces those of the second, which earlier releases made
+    "techmarket.hashers.Argon2Hasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
+AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+AUTH_PASSWORD_VALIDATORS.append({"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}})
+SESSION_COOKIE_AGE = 3600 * env.number("SESSION_HOURS", 8, 1, 168)
+SESSION_IDLE_SECONDS = 60 * env.number("SESSION_IDLE_MINUTES", 60, 5, 1_440)
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("uk", "Українська")]
 TIME_ZONE = SHOP_TIME_ZONE
@@ -322,6 +331,7 @@ UNFOLD = {
     "SITE_HEADER": "TechMarket",
     "SITE_SYMBOL": "warehouse",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "apps.console.navigation.icon"}],
+    "LOGIN": {"form": "apps.console.login.LoginForm"},
     "SITE_URL": None,  # there is no other site to view
     "DASHBOARD_CALLBACK": "apps.console.overview.page.fill",
     "SIDEBAR": {"navigation": "apps.console.navigation.sidebar"},

@@ -11,7 +11,9 @@ from django.dispatch import receiver
 
 from apps.audit.actor import find_actor
 from apps.audit.chain import record
+from apps.audit.guesses import record_refusal
 from apps.audit.models import Deed
+from apps.audit.sessions import start_session
 
 DETAILS = ("username", "first_name", "last_name", "email")
 # By column: the deed where it becomes true, and where it becomes false.
@@ -28,8 +30,10 @@ RELATIONS = {
 
 
 @receiver(user_logged_in)
-def record_login(user: User, **kwargs: Any) -> None:
-    record(Deed.LOGIN, user, actor=find_actor(user))
+def record_login(user: User, request: Any = None, **kwargs: Any) -> None:
+    entry = record(Deed.LOGIN, user, actor=find_actor(user))
+    if request is not None:
+        start_session(request.session, entry)
 
 
 @receiver(user_logged_out)
@@ -39,9 +43,13 @@ def record_logout(user: User | None, **kwargs: Any) -> None:
 
 
 @receiver(user_login_failed)
-def record_failed_login(credentials: dict[str, Any], **kwargs: Any) -> None:
+def record_failed_login(credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
     """Record the name that was tried; it may be anybody's, or a password in the wrong field, so at most as long as a name."""
-    record(Deed.LOGIN_FAILED, actor=find_actor(str(credentials.get("username") or "")))
+    name = str(credentials.get("username") or "")
+    if getattr(request, "is_login_refused", False):
+        record_refusal(name, getattr(request, "client_address", ""))
+    else:
+        record(Deed.LOGIN_FAILED, actor=find_actor(name))
 
 
 # --- Users and groups. What was stored is read again before each save, since a form has changed the instance already. ---

@@ -10,7 +10,9 @@ MAX_NAME, MAX_OBJECT, MAX_REASON = 150, 200, 255
 class Deed(models.TextChoices):
     LOGIN = "login", _("Logged in")
     LOGIN_FAILED = "login_failed", _("Login failed")
+    LOGIN_REFUSED = "login_refused", _("Login refused: too many failures")
     LOGOUT = "logout", _("Logged out")
+    SESSION_ENDED = "session_ended", _("Session ended")
     USER_ADDED = "user_added", _("User added")
     USER_CHANGED = "user_changed", _("User changed")
     USER_DEACTIVATED = "user_deactivated", _("User deactivated")

@@ -23,6 +23,7 @@ from techmarket.messages import message, store
 
 PASSWORD = "a long enough pass phrase"
 OTHER_PASSWORD = "another long pass phrase"
+CONFIRMED = {"post": "yes"}
 DAILY = "techmarket-etl-daily"
 WHEN = {"minute": "0", "hour": "4", "day_of_week": "*", "day_of_month": "*", "month_of_year": "*", "timezone": "UTC"}
 
@@ -133,10 +134,19 @@ def compare(stage: Stage) -> None:
     call_command("reconcile", "--quiet")
 
 
+def end_session(stage: Stage) -> None:
+    client = Client()
+    log_in(client, "petro", PASSWORD)
+    stage.change_petro(groups=[Group.objects.get(name=VIEWER).pk])
+    client.get(reverse("admin:index"))
+
+
 Do = Callable[[Stage], Any]
 DEEDS: dict[Deed, Do] = {
     Deed.LOGIN: lambda stage: log_in(Client(), "petro", PASSWORD),
     Deed.LOGIN_FAILED: lambda stage: log_in(Client(), "petro", "wrong"),
+    Deed.LOGIN_REFUSED: lambda stage: [log_in(Client(), "petro", "wrong") for _ in range(6)],
+    Deed.SESSION_ENDED: end_session,
     Deed.LOGOUT: lambda stage: stage.root.post(reverse("admin:logout")),
     Deed.USER_ADDED: lambda stage: stage.submit("auth_user_add", username="iryna", usable_password="false"),
     Deed.USER_CHANGED: lambda stage: stage.change_petro(email="petro@example.com"),
@@ -153,7 +163,7 @@ DEEDS: dict[Deed, Do] = {
     Deed.PERMISSIONS_CHANGED: lambda stage: stage.petro.user_permissions.add(Permission.objects.get(codename="view_run")),
     Deed.GROUP_ADDED: lambda stage: stage.submit("auth_group_add", name="accountants"),
     Deed.GROUP_CHANGED: lambda stage: stage.submit("auth_group_change", stage.group.pk, name="day shift"),
-    Deed.GROUP_DELETED: lambda stage: stage.submit("auth_group_delete", stage.group.pk, post="yes"),
+    Deed.GROUP_DELETED: lambda stage: stage.submit("auth_group_delete", stage.group.pk, **CONFIRMED),
     Deed.GROUP_PERMISSIONS_CHANGED: lambda stage: stage.submit(
         "auth_group_change", stage.group.pk, name="night shift", permissions=[Permission.objects.get(codename="view_run").pk]
     ),

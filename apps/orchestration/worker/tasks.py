@@ -2,6 +2,7 @@
 
 from celery import shared_task
 from celery.signals import beat_init, worker_process_init, worker_ready
+from django.core.management import call_command
 
 from apps.audit.settings_seen import record_settings_once
 from apps.orchestration import duties, hosts, outcome, schedules
@@ -55,6 +56,7 @@ def forget() -> None:
     delete_stored_leftovers()
     presence.delete_old_files()
     hosts.delete_old_clocks()
+    call_command("clearsessions")
     duties.record_done(DutyName.FORGET)
 
 
