@@ -123,12 +123,12 @@ COMPOSE = sh deploy/compose.sh
 PROFILES =
 export COMPOSE_PROFILES = $(PROFILES)
 
-start: ## build and start the stack: databases, Redis, web, worker, beat, Adminer (PROFILES=bi,monitoring adds more)
+start: ## build and start the stack: databases, Redis, web, worker, beat (PROFILES=bi,monitoring,tools adds more)
 	@$(COMPOSE) up -d --build
 	@echo "http://127.0.0.1:$${WEB_PORT:-8000}  (make data: a demo shop, make ping: check every part, make logs)"
 
 stop: ## stop the stack; keep its data
-	@COMPOSE_PROFILES=bi,monitoring $(COMPOSE) down
+	@COMPOSE_PROFILES=bi,monitoring,tools $(COMPOSE) down
 
 restart: ## restart the stack, or one service: SERVICE=worker
 	@$(COMPOSE) restart $(SERVICE)

@@ -22,6 +22,10 @@ fi
 # A clone under umask 077: the users of the containers could not read the files that Compose mounts, which hold no secret.
 chmod -R go+rX deploy/mysql deploy/postgres deploy/prometheus deploy/grafana deploy/airflow 2>/dev/null ||
     echo "compose: the files in deploy/ belong to another user; if a container cannot read them, run: chmod -R go+rX deploy" >&2
+# Here, too, so that the refusal is the last line, and not in the log of a container.
+case " $* " in
+    *" up "*) sh deploy/guard.sh stack .env ;;
+esac
 # Without a word, what .env says of other servers would look as if it were used.
 case " $* " in
     *" up "*)

@@ -56,6 +56,8 @@ SEED_PASSWORDS = {
     "bi_pass",
     "redis_pass",
     "metabase_pass1",  # Metabase requires a digit
+    "grafana_pass",
+    "flower_pass",
 }
 DEVELOPMENT_TOKEN = "development-only-token"  # noqa: S105
 DEVELOPMENT_PASSWORD = "with DEBUG=false the development password is refused"  # noqa: S105

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 Service = dict[str, Any]
 FOUR_GIGABYTES = 4 * 1024
-ALL_PROFILES = "bi,monitoring"
+ALL_PROFILES = "bi,monitoring,tools"
 
 
 @cache
@@ -84,7 +84,8 @@ def test_every_setting_reaches_the_containers(name: str) -> None:
 def copy_compose(folder: Path, settings: str) -> Path:
     """Copy the script beside a .env, with a docker that only answers."""
     (folder / "deploy").mkdir()
-    shutil.copy(ROOT / "deploy" / "compose.sh", folder / "deploy")
+    for script in ("compose.sh", "guard.sh"):
+        shutil.copy(ROOT / "deploy" / script, folder / "deploy")
     (folder / ".env").write_text(settings)
     for each in ("mysql", "postgres", "prometheus", "grafana", "airflow"):
         (folder / "deploy" / each).mkdir()
@@ -132,15 +133,102 @@ def test_default_ports() -> None:
 
 
 def test_ports_are_published_on_the_loopback_address() -> None:
-    published = [port for service in services().values() for port in service.get("ports", [])]
-    assert published and all(port.startswith("${BIND:-127.0.0.1}:") for port in published)
+    """Web has a variable of its own, and what asks for no password of its own has none."""
+    published = {name: service["ports"][0] for name, service in services().items() if "ports" in service}
+    own = {"web": "${WEB_BIND:-127.0.0.1}:", "adminer": "127.0.0.1:", "prometheus": "127.0.0.1:"}
+    assert len(published) == 11 and all(port.startswith(own.get(name, "${BIND:-127.0.0.1}:")) for name, port in published.items())
+    assert services()["adminer"]["profiles"] == ["tools"]
+
+
+# --- The guard: no port is opened to other machines with a password for development ---
+
+GUARDS = {"stack": "guard", "monitoring": "guard-monitoring"}
+
+
+def run_guard(kind: str, *arguments: str, **env: str) -> tuple[int, str]:
+    path = {"PATH": os.environ["PATH"]}
+    result = subprocess.run(
+        ["sh", "deploy/guard.sh", kind, *arguments], cwd=ROOT, env=path | env, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout == ""
+    return result.returncode, result.stderr
+
+
+def read_development_values(kind: str) -> dict[str, str]:
+    """Return the passwords that Compose passes to a guard, with the values that they have without .env."""
+    environment = services()[GUARDS[kind]]["environment"]
+    found = {name: re.fullmatch(r"\$\{(\w+):-(.*)}", value) for name, value in environment.items()}
+    assert all(match and match[1] == name for name, match in found.items())
+    return {name: match[2] for name, match in found.items() if match and name not in ("BIND", "WEB_BIND", "DEBUG")}
+
+
+def test_guards_know_every_password_of_the_file() -> None:
+    known = read_development_values("stack") | read_development_values("monitoring")
+    given = dict(re.findall(r"\$\{(\w*(?:PASS|KEY|BASIC_AUTH)\w*):-([^}]+)}", (ROOT / "docker-compose.yml").read_text()))
+    assert known == given and len(known) == 15
+    assert {value.removeprefix("admin:") for name, value in known.items() if name != "SECRET_KEY"} == SEED_PASSWORDS
+
+
+@pytest.mark.parametrize("kind", GUARDS)
+@pytest.mark.parametrize("bind", ["BIND", "WEB_BIND"])
+def test_open_port_with_a_development_password_is_refused(kind: str, bind: str) -> None:
+    development = read_development_values(kind)
+    own = dict.fromkeys(development, "a password of our own") | {bind: "0.0.0.0", "DEBUG": "false"}
+    assert run_guard(kind, **own) == (0, "")
+    for name, value in development.items():
+        for bad in ({name: value}, {name: ""}):
+            code, text = run_guard(kind, **own | bad)
+            assert (
+                code == 4
+                and text.count("\n") == 1
+                and f"{bind}=0.0.0.0 opens ports" in text
+                and f"{name} is the one for development" in text
+            )
+            assert value not in text
+    for debug in ("true", "", "1"):
+        assert run_guard(kind, **own | {"DEBUG": debug})[0] == 4
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.2", "localhost", "::1", "[::1]"])
+def test_ports_of_this_machine_need_no_other_password(address: str) -> None:
+    assert run_guard("stack", BIND=address, WEB_BIND=address) == (0, "")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.5", "10.0.0.1"])
+def test_every_other_address_is_open(address: str) -> None:
+    assert run_guard("stack", BIND=address)[0] == 4
+
+
+def test_every_server_with_a_port_waits_for_its_guard() -> None:
+    def waits_for(name: str) -> set[str]:
+        direct = services()[name].get("depends_on", {})
+        return set(direct) | {other for each in direct for other in waits_for(each)}
+
+    published = {name for name, service in services().items() if "ports" in service} - {"adminer"}
+    assert len(published) == 10 and all("guard" in waits_for(name) for name in published)
+    assert all("guard-monitoring" in waits_for(name) for name in ("grafana", "flower"))
+    for name in GUARDS.values():
+        assert services()[name].get("ports") is None and services()[name]["command"] == [{v: k for k, v in GUARDS.items()}[name]]
+
+
+def test_settings_file_is_guarded_before_compose_starts(tmp_path: Path) -> None:
+    folder = copy_compose(tmp_path, "DEBUG=\"false\"\nWEB_BIND = 0.0.0.0\nSECRET_KEY='x'\n")
+    (folder / "docker").write_text("#!/bin/sh\necho started >&2\n")
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(["sh", "deploy/compose.sh", "up"], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 4 and "AUTH_DB_PASSWORD" in result.stderr and "started" not in result.stderr.splitlines()[-1]
+
+
+def test_image_is_for_production_by_default() -> None:
+    assert re.search(r"^ +DEBUG=false \\$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", services())
 def test_service_has_healthcheck_limits_and_no_privileges(name: str) -> None:
     service = services()[name]
-    assert is_techmarket(service) or service["healthcheck"]["test"], "no health check; that of the techmarket image is in the Dockerfile"
-    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    is_guard = name in GUARDS.values()
+    assert is_techmarket(service) or is_guard or service["healthcheck"]["test"], "that of the techmarket image is in the Dockerfile"
+    assert service["restart"] == ("no" if name == "migrate" or is_guard else "unless-stopped")
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "mem_limit" in service and "pids_limit" in service and "privileged" not in service
     if name != "metabase":  # starts as root and switches to another user
@@ -169,7 +257,7 @@ def test_mounted_files_exist() -> None:
     mounts = [
         volume.split(":")[0] for service in core_services().values() for volume in service.get("volumes", []) if volume.startswith("./")
     ]
-    assert len(mounts) == 5 and all((ROOT / mount).is_file() for mount in mounts)
+    assert len(mounts) == 6 and all((ROOT / mount).is_file() for mount in mounts)
 
 
 def test_only_migrate_owns_the_sources() -> None:
