@@ -14,6 +14,8 @@ from django.core.management.color import no_style
 from django.db import IntegrityError, OperationalError, connections, transaction
 from django.test import TransactionTestCase
 
+from apps.audit.chain import make_first_head
+from apps.audit.models import Head
 from apps.audit.protection import protect
 
 MADE_BY_MIGRATE = (ContentType, Permission, Group, Group.permissions.through)
@@ -67,7 +69,7 @@ def delete_rows(alias: str) -> None:
     """
     if alias not in tables:
         found = connections[alias].introspection.django_table_names(only_existing=True, include_views=False)
-        tables[alias] = sorted(set(found) - {model._meta.db_table for model in MADE_BY_MIGRATE})
+        tables[alias] = sorted(set(found) - {model._meta.db_table for model in (*MADE_BY_MIGRATE, Head)})
     for attempt in range(ATTEMPTS):
         try:
             with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
@@ -78,6 +80,7 @@ def delete_rows(alias: str) -> None:
                     cursor.execute(statement)
                 if AUDIT in filled:
                     protect()
+                    make_first_head()
             return
         except (IntegrityError, OperationalError):
             if attempt == ATTEMPTS - 1:

@@ -57,7 +57,7 @@ def record_failed_login(credentials: dict[str, Any], request: Any = None, **kwar
 
 @receiver(pre_save, sender=User)
 @receiver(pre_save, sender=Group)
-def remember_stored(instance: Model, raw: bool = False, **kwargs: Any) -> None:
+def remember_stored(instance: Model, **kwargs: Any) -> None:
     model = type(instance)
     instance._stored = model._default_manager.filter(pk=instance.pk).first() if instance.pk else None  # type: ignore[attr-defined]
 

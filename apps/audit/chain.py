@@ -4,12 +4,14 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 from django.utils.translation import override
@@ -54,10 +56,7 @@ def record(
     `row`: what it was done to. `before`, `after`: JSON's values that it changed, without secrets.
     """
     with transaction.atomic(), override("en"):
-        head = lock_head()
-        if not is_sealed(head) or find_slipped_in(head):
-            append(head, Deed.SEAL_BROKEN, None, {}, {"head": str(head)}, "", find_actor())
-        return append(head, deed, row, before or {}, after or {}, reason, actor or find_actor())
+        return append(lock_head(), deed, row, before or {}, after or {}, reason, actor or find_actor())
 
 
 def record_command(deed: Deed, after: Values) -> None:
@@ -96,35 +95,48 @@ def append(head: Any, deed: Deed, row: Model | None, before: Values, after: Valu
     entry.save(force_insert=True)
     head.number, head.hash = entry.number, entry.hash
     save_head(head)
-    # A second witness: whoever collects the log can compare the last number and hash with those of the database.
-    log.info("audit", number=entry.number, deed=deed.value, actor=entry.actor, object=entry.object_name, hash=entry.hash)
+    transaction.on_commit(partial(report, entry))
     return entry
 
 
+def report(entry: Entry) -> None:
+    """Log the entry: a second witness, with which whoever collects the log can compare the database."""
+    log.info("audit", number=entry.number, deed=entry.deed, actor=entry.actor, object=entry.object_name, hash=entry.hash)
+
+
 def lock_head() -> Any:
-    """Return the head with the database's time as `now`, locked until the transaction ends. A missing one is made from the last entry."""
+    """Return the head with the database's time as `now`, locked until the transaction ends.
+
+    What somebody has done to it is recorded before it is sealed again: otherwise the next deed would make it good.
+    """
     heads = Head.objects.select_for_update().annotate(now=Now())
-    if head := heads.filter(pk=HEAD_ID).first():
-        return head
+    head = heads.filter(pk=HEAD_ID).first() or replace_head(heads)
+    is_whole, slipped_in = is_sealed(head), Entry.objects.filter(number__gt=head.number).first()
+    if slipped_in:
+        head.number, head.hash = slipped_in.number, slipped_in.hash
+    if slipped_in or not is_whole:
+        append(head, Deed.SEAL_BROKEN, None, {}, {"head": str(head)}, "", find_actor())
+    return head
+
+
+def replace_head(heads: "QuerySet[Head]") -> Head:
+    """Make a head without a seal from the entries: the migration makes the first one, so somebody has deleted it."""
     last, first = Entry.objects.first(), Entry.objects.last()
-    made = Head(pk=HEAD_ID, number=last.number if last else 0, hash=last.hash if last else NO_HASH)
-    made.first_number = first.number if first else 1
-    made.first_previous_hash = first.previous_hash if first else NO_HASH
-    made.seal = "" if last else compute_seals(made)[0]
-    try:
-        with transaction.atomic():
-            made.save(force_insert=True)
-    except IntegrityError:
-        pass  # another process has just made it
+    with suppress(IntegrityError), transaction.atomic():  # another process may just have made it
+        Head.objects.create(
+            pk=HEAD_ID,
+            number=last.number if last else 0,
+            hash=last.hash if last else NO_HASH,
+            first_number=first.number if first else 1,
+            first_previous_hash=first.previous_hash if first else NO_HASH,
+        )
     return heads.get(pk=HEAD_ID)
 
 
-def find_slipped_in(head: Any) -> bool:
-    """Return True if there are entries after the head's, which are not ours; the chain then goes on after them."""
-    last = Entry.objects.filter(number__gt=head.number).first()
-    if last:
-        head.number, head.hash = last.number, last.hash
-    return last is not None
+def make_first_head(model: type[Head] = Head) -> None:
+    """Begin a chain. Only the migration that creates the tables does."""
+    head = model(pk=HEAD_ID, hash=NO_HASH, first_previous_hash=NO_HASH)
+    save_head(head)
 
 
 def save_head(head: Head) -> None:
@@ -167,8 +179,8 @@ def verify() -> Iterator[str]:
     """Yield what is wrong with the chain, oldest first; nothing where it is whole."""
     head = Head.objects.filter(pk=HEAD_ID).first()
     if head is None:
-        if last := Entry.objects.first():
-            yield f"The head is missing: nobody knows whether entries after {last.number} were deleted."
+        last = Entry.objects.first()
+        yield f"The head is missing: nobody knows whether entries after {last.number if last else 0} were deleted."
         return
     if not is_sealed(head):
         yield (

@@ -108,7 +108,7 @@ class Head(models.Model):
     hash = models.CharField(max_length=HASH_LENGTH)
     first_number = models.BigIntegerField(default=1)
     first_previous_hash = models.CharField(max_length=HASH_LENGTH)
-    seal = models.CharField(max_length=HASH_LENGTH)
+    seal = models.CharField(max_length=HASH_LENGTH, blank=True)
 
     class Meta:
         db_table = "audit_head"

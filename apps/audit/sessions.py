@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
-from django.db import transaction
+from django.db import DataError, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -40,13 +40,22 @@ class SessionLimitsMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.user.is_authenticated:
+        if is_signed_in(request):
             if reason := find_end(request):
                 end_session(request, reason)
                 messages.info(request, _("Your session has ended. Log in again."))
             else:
                 note_use(request)
         return self.get_response(request)
+
+
+def is_signed_in(request: HttpRequest) -> bool:
+    """Return whether the request has a user. A key that the database cannot hold, such as one with a NUL, names no session."""
+    try:
+        return request.user.is_authenticated
+    except (ValueError, DataError):
+        request.session, request.user = type(request.session)(), AnonymousUser()
+        return False
 
 
 def end_session(request: HttpRequest, reason: str) -> None:

@@ -15,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connections, transaction
 
+from apps.audit.models import Entry
 from apps.etl.checks import Result
 from apps.etl.replicas import read_position
 from apps.etl.tables import FACTS
@@ -29,6 +30,7 @@ WAREHOUSE = "dwh"
 OLDEST = {"postgresql": (15,), "mysql": (8, 0, 11), "mariadb": (10, 5), "sqlite": (3, 39)}
 LARGEST_QUERY = 262_144  # bytes: a list of IDS_PER_QUERY ids takes up to 110 000
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+APPENDING_RIGHTS = ("SELECT", "INSERT")
 
 Warnings = Collection[Result]
 
@@ -194,9 +196,12 @@ def refuse_foreign_tables(cursor: Any, alias: str) -> Warnings:
 
 
 def refuse_missing_rights(cursor: Any, alias: str) -> Warnings:
-    if found := find_one(cursor, MISSING_RIGHTS, own_tables(alias), list(RIGHTS)):
-        table, rights, role = found
-        raise AccessDenied(message("database.missing_rights", place=place(alias), table=table, rights=rights, role=role))
+    """The audit log is append-only: after a migration not even its owner may do more than read it and add to it."""
+    appended = [table for table in own_tables(alias) if table == Entry._meta.db_table]
+    for tables, needed in ((sorted({*own_tables(alias)} - {*appended}), RIGHTS), (appended, APPENDING_RIGHTS)):
+        if found := find_one(cursor, MISSING_RIGHTS, tables, list(needed)):
+            table, rights, role = found
+            raise AccessDenied(message("database.missing_rights", place=place(alias), table=table, rights=rights, role=role))
     return ()
 
 

@@ -114,7 +114,9 @@ def test_csv_needs_the_permission_to_view_rejects_and_a_get(client: Client, sign
     assert client.get(reverse(FILE)).status_code == 302, "redirected to the login"
     viewer = sign_in(VIEWER)
     assert viewer.post(reverse(FILE)).status_code == 405
-    User.objects.get(username=VIEWER).groups.clear()
+    person = User.objects.get(username=VIEWER)
+    person.groups.clear()
+    viewer.force_login(person)  # the session has ended with the rights it began with
     assert viewer.get(reverse(FILE)).status_code == 403
 
 

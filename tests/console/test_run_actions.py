@@ -99,7 +99,9 @@ def test_request_without_csrf_token_is_refused(sign_in: SignIn, verb: str) -> No
 
 def test_no_action_without_the_permission_to_view_runs(sign_in: SignIn) -> None:
     client, row = sign_in_with("start_run", "cancel_run"), make_run(State.QUEUED)
-    User.objects.get(username="olena").user_permissions.remove(Permission.objects.get(codename="view_run"))
+    person = User.objects.get(username="olena")
+    person.user_permissions.remove(Permission.objects.get(codename="view_run"))
+    client.force_login(person)  # the session has ended with the rights it began with
     assert client.post(address("cancel"), {"run": row.pk}).status_code == 403
     assert client.post(address("start"), {"mode": "full"}).status_code == 403
     assert fresh(row).cancelled_by == ""

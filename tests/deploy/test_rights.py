@@ -292,6 +292,14 @@ def test_owners_may_not_connect_to_each_others_databases(stack: Stack) -> None:
             psycopg.connect(with_database(url, other), connect_timeout=10)
 
 
+@pytest.mark.parametrize("statement", ["UPDATE audit_entry SET actor = 'x'", "DELETE FROM audit_entry", "TRUNCATE audit_entry"])
+def test_not_even_the_owner_may_change_the_audit_log(stack: Stack, statement: str) -> None:
+    url = stack.warehouse_owners()["CONTROL_DB_URL"]
+    assert fetch_rows(url, "SELECT count(*) FROM audit_entry WHERE deed = 'run_started'") == [(1,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for table audit_entry"):
+        fetch_rows(url, statement)
+
+
 def test_migrate_all_restores_a_lost_grant(stack: Stack, tmp_path: Path) -> None:
     """A restore can leave grants out."""
     with closing(postgresql(with_database(stack.postgres, "dwh"))) as connection:

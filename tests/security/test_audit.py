@@ -30,9 +30,9 @@ from tests.orchestration.harness import FakeBroker
 from tests.security.deeds import DEEDS, Stage, log_in, set_stage, start
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-# Their commands and servers have tests of their own, which look for the entry.
+# test_commands.py runs these commands.
 ELSEWHERE = {Deed.BACKUP_MADE, Deed.BACKUP_RESTORED, Deed.DATABASES_MIGRATED, Deed.METABASE_SEEDED}
-BELOW = {Deed.AUDIT_DELETED, Deed.SEAL_BROKEN}
+BELOW = {Deed.AUDIT_DELETED, Deed.SEAL_BROKEN}  # have tests below
 ON_SERVERS = pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL: needs the servers of `make test`")
 
 
@@ -210,6 +210,11 @@ def lose_head() -> None:
     Head.objects.all().delete()
 
 
+def lose_everything() -> None:
+    tamper("DELETE FROM audit_entry")
+    lose_head()
+
+
 def cut_and_move_head() -> None:
     tamper("DELETE FROM audit_entry WHERE number > 2")
     Head.objects.update(number=2, hash=Entry.objects.get(number=2).hash)
@@ -240,6 +245,7 @@ FOUND: dict[str, tuple[Callable[[], Any], str]] = {
     "rewritten with all hashes": (lambda: rewrite(2), "seal does not fit"),
     "the last deleted, and the head moved": (cut_and_move_head, "seal does not fit"),
     "the head deleted": (lose_head, "The head is missing"),
+    "everything deleted": (lose_everything, "The head is missing"),
     "an entry slipped in": (slip_in, "Entry 5 was slipped in"),
 }
 
@@ -267,6 +273,16 @@ def test_missing_head_is_not_laundered_by_the_next_deed(entries: list[Entry]) ->
     lose_head()
     User.objects.create_user("mariia")
     assert Entry.objects.filter(deed=Deed.SEAL_BROKEN).count() == 1 and list(verify())
+
+
+@pytest.mark.parametrize("lose", [lose_everything, cut_and_move_head])
+def test_nothing_launders_what_was_lost(entries: list[Entry], lose: Callable[[], None]) -> None:
+    """Neither the next deed nor the deletion of old entries, which both seal the head anew."""
+    tamper("UPDATE audit_entry SET at = '2020-01-01' WHERE number = 1")
+    lose()
+    delete_old_entries()
+    User.objects.create_user("mariia")
+    assert Entry.objects.filter(deed=Deed.SEAL_BROKEN).exists() and [text for text in verify() if "seal was broken" in text]
 
 
 def test_seal_by_another_key_is_found_and_one_by_an_earlier_key_is_not(entries: list[Entry], settings: Any) -> None:

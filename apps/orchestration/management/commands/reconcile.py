@@ -65,7 +65,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(document(proof, repair), ensure_ascii=False, default=str))
         elif not options["quiet"]:
             show(proof)
-        record(Deed.SOURCES_COMPARED, after={"orders that differ": len(proof.orders), "repair": repair})
+        record(Deed.SOURCES_COMPARED, after={"differing_orders": len(proof.orders)} | ({"repair": repair} if repair else {}))
         if not proof.is_equal:
             stop(describe_difference(proof), ExitCode.DIFFERENT)
 

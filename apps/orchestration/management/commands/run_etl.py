@@ -13,6 +13,8 @@ from django.core.management.base import CommandParser
 from django.db import connection
 
 from apps.audit.actor import os_user
+from apps.audit.chain import record
+from apps.audit.models import Deed
 from apps.orchestration import api
 from apps.orchestration.models import CauseKind, Mode, Run, State, Trigger
 from apps.orchestration.outcome import cancelled_by_signal, end_run
@@ -52,6 +54,10 @@ class Command(BaseCommand):
         parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     def handle(self, **options: Any) -> None:
+        with silence(options["quiet"]):
+            self.run_or_cancel(options)
+
+    def run_or_cancel(self, options: dict[str, Any]) -> None:
         if options["cancel"] is not None or options["reason"]:
             return self.cancel(options)
         run = self.start_safely(options)
@@ -72,6 +78,7 @@ class Command(BaseCommand):
             if connection.connection is not None:
                 for run in Run.objects.filter(state=State.QUEUED, worker=worker_name()):
                     end_run(run, cancelled_by_signal(error))
+                    record(Deed.RUN_CANCELLED, run, reason=str(cancelled_by_signal(error)))
             raise
 
     def start(self, options: dict[str, Any]) -> Run:
@@ -92,7 +99,7 @@ class Command(BaseCommand):
         """Execute or follow the run to its end. The ledger records how it ended."""
         quiet = options["quiet"] or options["json"]
         try:
-            with silence(options["quiet"]), show_progress(run, quiet) as listener:
+            with show_progress(run, quiet) as listener:
                 if run.is_local:
                     # A traceback is wanted from this process, not from a pool worker.
                     api.execute_run(run, listener, 1 if options["verbosity"] >= TRACEBACK else settings.ETL_PROCESSES)
@@ -109,6 +116,8 @@ class Command(BaseCommand):
                 end_run(run, cancelled_by_signal(error))
             if run.is_active:
                 raise
+            if isinstance(error, KeyboardInterrupt):
+                record(Deed.RUN_CANCELLED, run, reason=str(cancelled_by_signal(error)))
 
     def warn_unclaimed(self, run: Run) -> None:
         self.stderr.write(f"No worker has claimed run {run.pk} yet. Start one: `make run`, or `celery -A techmarket worker`.")
