@@ -93,7 +93,9 @@ check: setup-dev ## check format, lint, types, layers, Django's system checks, m
 	step lint-imports && \
 	step python manage.py check && \
 	step python manage.py makemigrations --check --dry-run && \
-	step python manage.py export_schema --check
+	step python manage.py export_schema --check && \
+	export DEBUG=false ALLOWED_HOSTS=etl.example.com SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(48))')" && \
+	step python manage.py check --deploy --fail-level WARNING
 
 format: setup-dev ## format the code and fix lint
 	@$(VENV)/bin/ruff format .

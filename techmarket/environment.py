@@ -172,13 +172,16 @@ class Environment:
         return hosts
 
     def networks(self, name: str, default: str, example: str) -> list[IPv4Network | IPv6Network]:
-        """Return the networks; an address is a network of one."""
+        """Return the networks; an address is a network of one, and all addresses are none."""
         found = []
-        for network in self.words(name, default, example):
+        for text in self.words(name, default, example):
             try:
-                found.append(ip_network(network))
+                network = ip_network(text, strict=False)
             except ValueError:
-                raise invalid(name, f"{show(network)} is neither an address nor a network; commas separate them", example) from None
+                raise invalid(name, f"{show(text)} is neither an address nor a network; commas separate them", example) from None
+            if network.prefixlen == 0:
+                raise invalid(name, f"{show(text)} is every address there is; name your proxies' own", example)
+            found.append(network)
         return found
 
     def origins(self, name: str, default: str, example: str) -> list[str]:

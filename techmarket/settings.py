@@ -268,6 +268,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "apps.monitoring.middleware.MonitoringMiddleware",  # before the redirect to HTTPS and the check of the Host header
     "django.middleware.security.SecurityMiddleware",
+    "apps.console.browser_policy.BrowserPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -308,6 +309,7 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     for name in ("UserAttributeSimilarityValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
 AUTH_PASSWORD_VALIDATORS.append({"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}})
+LOGIN_REDIRECT_URL = "admin:index"  # where an address after the login is missing, or leads outside
 SESSION_COOKIE_AGE = 3600 * env.number("SESSION_HOURS", 8, 1, 168)
 SESSION_IDLE_SECONDS = 60 * env.number("SESSION_IDLE_MINUTES", 60, 5, 1_440)
 LANGUAGE_CODE = "en"
@@ -336,6 +338,7 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "apps.console.overview.page.fill",
     "SIDEBAR": {"navigation": "apps.console.navigation.sidebar"},
     "STYLES": ["apps.console.navigation.stylesheet"],
+    "SCRIPTS": ["apps.console.navigation.script"],
 }
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG

@@ -57,7 +57,7 @@ def test_operators_and_administrators_see_personal_data(loaded_run: Run, sign_in
     client, customer = sign_in(group), Customer.objects.earliest("pk")
     page_text = client.get(reverse("admin:orders_db_customer_change", args=[customer.pk])).content.decode()
     assert customer.email in page_text and customer.phone in page_text and "•••" not in page_text
-    assert client.get(reverse("admin:orders_db_customer_changelist"), {"q": customer.email}).context["cl"].result_count == 1
+    assert len(client.get(reverse("admin:orders_db_customer_changelist"), {"q": customer.email}).context["cl"].result_list) == 1
 
 
 @pytest.mark.parametrize("lookup", ["email__startswith", "email", "last_name__contains", "phone__exact"])
@@ -70,7 +70,7 @@ def test_viewers_cannot_filter_by_personal_data(loaded_run: Run, sign_in: SignIn
 def test_viewers_cannot_search_or_sort_by_personal_data(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
     viewer, customers = sign_in(VIEWER), Customer.objects.count()
     address, customer = reverse("admin:orders_db_customer_changelist"), Customer.objects.earliest("pk")
-    assert viewer.get(address, {"q": customer.email}).context["cl"].result_count == customers
+    assert len(viewer.get(address, {"q": customer.email}).context["cl"].result_list) == min(customers, 50), "a full page"
     by_id = [row.pk for row in viewer.get(address).context["cl"].result_list]
     columns = sign_in(OPERATOR).get(address).context["cl"].list_display
     for name in ("first_name", "last_name", "email"):

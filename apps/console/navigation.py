@@ -96,5 +96,9 @@ def stylesheet(request: HttpRequest) -> str:
     return static("console/pages.css")
 
 
+def script(request: HttpRequest) -> str:
+    return static("console/pages.js")
+
+
 def icon(request: HttpRequest) -> str:
     return static("console/icon.svg")

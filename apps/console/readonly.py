@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.db.models import CharField, DecimalField, Field, ForeignKey, Model
 from django.http import HttpRequest
 from django.utils.formats import number_format
+from unfold.paginator import InfinitePaginator
 
 from apps.console.personal import VIEW_RAW, personal_columns
 from apps.console.unreadable import CheckingAdmin
@@ -63,6 +64,12 @@ class ReadOnlyAdmin(CheckingAdmin):
 
     def may_query(self, request: HttpRequest, lookup: Any) -> bool:
         return request.user.has_perm(VIEW_RAW) or str(lookup).split("__")[0] not in personal_columns(self.model)
+
+
+class LargeTableAdmin(ReadOnlyAdmin):
+    """Pages that never count the rows: there may be millions, and those of a source are in a live shop."""
+
+    paginator = InfinitePaginator
 
 
 def make_column(field: "Field[Any, Any]", ordering: str | None) -> Callable[[Model], Any]:

@@ -2,7 +2,7 @@
 
 from django.apps import apps
 
-from apps.console.readonly import register_read_only
+from apps.console.readonly import LargeTableAdmin, register_read_only
 from apps.sources.auth.models import Credential, Token
 from apps.sources.service import Service
 
@@ -12,4 +12,4 @@ for config in apps.get_app_configs():
     if isinstance(config, Service):
         for model in config.get_models():
             if model not in NEVER_SHOWN:
-                register_read_only(model)
+                register_read_only(model, LargeTableAdmin)

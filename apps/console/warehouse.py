@@ -10,10 +10,9 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from unfold.paginator import InfinitePaginator
 
 from apps.console.balances import describe_balances
-from apps.console.readonly import ReadOnlyAdmin, register_read_only
+from apps.console.readonly import LargeTableAdmin, register_read_only
 from apps.warehouse.facts import FactSales, LineCost
 from apps.warehouse.fingerprints import OrderFingerprint
 
@@ -25,12 +24,6 @@ DIMENSION_SOURCES = {
     "region": ("orders_db.regions", "orders_db_region", "region_id"),
 }
 FACT_COLUMNS = [field.name for field in FactSales._meta.concrete_fields]
-
-
-class LargeTableAdmin(ReadOnlyAdmin):
-    """Pages that never count the rows, because there are millions of them."""
-
-    paginator = InfinitePaginator
 
 
 class FactAdmin(LargeTableAdmin):

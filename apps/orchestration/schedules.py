@@ -25,6 +25,7 @@ from techmarket.errors import Usage
 
 log = structlog.get_logger()
 TASK = "techmarket.scheduled"
+TIMES = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year", "timezone")  # of a crontab
 # The full one first: where both were missed, it loads what the other would have loaded.
 MODES = {"techmarket-etl-weekly-full": Mode.FULL, "techmarket-etl-daily": Mode.INCREMENTAL}
 # How far to search for an instant: longer than the interval of any of these crontabs.
@@ -189,8 +190,6 @@ def scheduled_instants(crontab: CrontabSchedule, start: datetime, backwards: boo
 
 
 # --- Changes of a schedule, whoever makes them: what beat does not keep, and what the audit log records ---
-
-TIMES = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year", "timezone")
 
 
 @receiver(pre_save, sender=PeriodicTask)

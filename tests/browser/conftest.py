@@ -58,7 +58,7 @@ def busy_sessions(alias: str) -> int:
 def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
     """Return a function that opens a page in a new context, by language, theme and size.
 
-    At the end no page has had a script error or a dialog, or sent a request to another host.
+    At the end no page has had a script error or a dialog, violated its policy, or sent a request to another host.
     """
     complaints: list[str] = []
     contexts = []
@@ -72,6 +72,7 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
         page = context.new_page()
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}") or dialog.dismiss())
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("console", lambda line: "Content Security Policy" in line.text and complaints.append(f"policy: {line.text}"))
         page.on("request", lambda request: is_foreign(request.url) and complaints.append(f"request: {request.url}"))
         return page
 
@@ -82,6 +83,14 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert not complaints
+
+
+@pytest.fixture
+def browser_page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
+    """A page that may complain."""
+    context = browser.new_context(base_url=live_server.url)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from techmarket.formats import format_count
 
 SHOWN = 20
 FINDINGS_SHOWN = 20
+MAX_CHANGE_LENGTH = 120  # of each of before and after, which --json has in full
 
 
 class Command(BaseCommand):
@@ -39,20 +40,25 @@ class Command(BaseCommand):
         found = [*verify_protection(), *verify()]
         for finding in found[:FINDINGS_SHOWN]:
             self.stdout.write(finding)
-        count, head = Entry.objects.count(), Head.objects.first()
+        count = Entry.objects.count()
         record(Deed.AUDIT_VERIFIED, after={"entries": count, "findings": len(found)})
         if found:
             stop(f"The audit log was changed: {format_count(len(found))} findings in {format_count(count)} entries.", ExitCode.DIFFERENT)
-        witness = f" The last is {head}." if head else ""
-        self.stdout.write(f"Whole: {format_count(count)} entries, each follows the one before it, and the seal fits.{witness}")
+        self.stdout.write(
+            f"Whole: {format_count(count)} entries, each follows the one before it, and the seal fits. Now {Head.objects.get()}."
+        )
 
 
 def describe(entry: Entry) -> str:
     """Return the entry in one line: when, who, from where, what, on what, the change and why."""
     who = f"{entry.actor or '-'}{f' ({entry.address})' if entry.address else ''}"
-    change = " -> ".join(json.dumps(each, ensure_ascii=False) for each in (entry.before, entry.after) if each)
+    change = " -> ".join(shorten(json.dumps(each, ensure_ascii=False)) for each in (entry.before, entry.after) if each)
     parts = [f"{entry.number:>7}", f"{entry.at:%Y-%m-%d %H:%M:%S}", who, entry.deed, entry.object_name, change, entry.reason]
     return "  ".join(part for part in parts if part)
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= MAX_CHANGE_LENGTH else text[:MAX_CHANGE_LENGTH] + "..."
 
 
 def to_json(entry: Entry) -> dict[str, Any]:
