@@ -470,7 +470,10 @@ class Task(StateRow):
         waiting = [group for group, groups in WAITS_FOR_GROUPS.items() if Group.of(self.stage, self.subject) in groups]
         # The last one has finished, or is to be done again.
         if waiting and counts.filter(unfinished=max(unfinished, 0)).exists():
-            Task.objects.filter(run=self.run_id, group__in=waiting).update(waits_for=F("waits_for") + unfinished)
+            later = Task.objects.filter(run=self.run_id, group__in=waiting)
+            # By group, as whoever has just released a task by its slice goes on: in another order the two could wait for each other.
+            list(later.order_by("group", "pk").select_for_update(no_key=True).values_list("pk", flat=True))
+            later.update(waits_for=F("waits_for") + unfinished)
 
     def in_slice_of(self, stage: Stage) -> "models.QuerySet[Task]":
         """Return the task of this stage on this slice, or on the larger one that it is part of: the last that begins no later."""

@@ -4,18 +4,20 @@ import importlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import pytest
 from django.apps import apps as installed
-from django.db import connections
+from django.db import connections, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from apps.orchestration import tally
 from apps.orchestration.models import Executor, Group, Run, Stage, State, Task, TaskCount
 from apps.orchestration.outcome import finish_run
-from apps.orchestration.ready import CLAIM, DIALECTS, UNDELAYED, claim_next_task, ready_tasks
+from apps.orchestration.ready import CLAIM, DIALECTS, UNDELAYED, PlannedTask, claim_next_task, ready_tasks, save_tasks
 from apps.orchestration.worker.delivery import MESSAGES_AHEAD, send_ready_tasks
 from apps.orchestration.worker.landing import land
 from apps.orchestration.worker.recovery import reap
@@ -202,6 +204,36 @@ def test_concurrent_workers_share_the_tasks(run: Run) -> None:
     everything = sorted([*left, *(number for each in done for number in each)])
     assert everything == sorted(run.tasks.exclude(stage=Stage.PLAN).values_list("pk", flat=True))
     require_right_counts(run)
+
+
+@pytest.mark.skipif(not ON_SERVERS, reason="needs servers: SQLite has one writer at a time")
+@pytest.mark.parametrize("is_unchanged", [False, True])
+def test_last_tasks_of_two_tables_do_not_wait_for_each_other(transactional_db: None, is_unchanged: bool) -> None:
+    """One has released a preparation and goes on to the load, the other releases both, by its transform or by skipping that."""
+    run = Run.objects.create(mode="full", trigger="cli", requested_by="test")
+    dimension = [PlannedTask(Stage.EXTRACT, "dim_region"), PlannedTask(Stage.TRANSFORM, "dim_region")]
+    fact = PlannedTask(Stage.TRANSFORM, "fact_sales")
+    save_tasks(run, [PlannedTask(Stage.LOAD), PlannedTask(Stage.PREPARE, "fact_sales"), *dimension, fact])
+    extract, transform = (run.tasks.get(stage=each.stage, subject="dim_region") for each in dimension)
+    if not is_unchanged:
+        finish(extract)
+    last = extract if is_unchanged else transform
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            run.tasks.get(stage=fact.stage, subject=fact.subject).in_slice_of(Stage.PREPARE).update(waits_for=F("waits_for") - 1)
+            other = pool.submit(land_and_close, last, Landed(is_unchanged=is_unchanged))
+            time.sleep(0.5)  # for it to wait
+            run.tasks.filter(stage=Stage.LOAD).update(waits_for=F("waits_for") - 1)
+        other.result(timeout=30)
+    assert fresh(transform).state == State.SUCCEEDED and fresh(extract).state == State.SUCCEEDED
+
+
+def land_and_close(task: Task, landed: Landed) -> None:
+    try:
+        assert task.claim_for("test")
+        land(task, landed)
+    finally:
+        connections.close_all()
 
 
 # --- Messages ---

@@ -37,9 +37,9 @@ def land(task: Task, landed: Landed) -> None:
         if landed.plan:
             save_plan(run, landed.plan)
         save_revenue(run, landed.revenues)
-        task.count_finished(sum(table.num_rows for table in landed.batches.values()))
         if landed.is_unchanged:
-            skip_transform(task)
+            skip_transform(task)  # first: it releases preparations, which all release before the load
+        task.count_finished(sum(table.num_rows for table in landed.batches.values()))
 
 
 def skip_transform(extract: Task) -> None:
