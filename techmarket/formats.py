@@ -97,3 +97,8 @@ def format_count(count: int) -> str:
 def format_uah(amount: Decimal, sign: str = "") -> str:
     """Return the amount without a unit; with `sign` "+", positive amounts get a plus."""
     return f"{amount:{sign},.2f}".replace(",", " ")
+
+
+def shorten(text: str, length: int, end: str = "…") -> str:
+    """Return the text, of a longer one the first `length` characters and `end`."""
+    return text if len(text) <= length else text[:length] + end

@@ -17,7 +17,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import override
 
 from apps.audit.actor import Actor, find_actor
-from apps.audit.models import MAX_NAME, MAX_OBJECT, MAX_REASON, Deed, Entry, Head
+from apps.audit.models import MAX_ADDRESS, MAX_NAME, MAX_OBJECT, MAX_REASON, Deed, Entry, Head
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError, NotMigrated
 
@@ -87,7 +87,7 @@ def append(head: Any, deed: Deed, row: Model | None, before: Values, after: Valu
         before=clean(before),
         after=clean(after),
         reason=clean(reason)[:MAX_REASON],
-        address=clean(actor.address)[:45],
+        address=clean(actor.address)[:MAX_ADDRESS],
         request_id=clean(actor.request_id)[:64],
         previous_hash=head.hash,
     )

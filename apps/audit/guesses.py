@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from apps.audit.actor import find_actor
 from apps.audit.chain import clean, record
-from apps.audit.models import MAX_NAME, ActorKind, Deed, Entry
+from apps.audit.models import MAX_ADDRESS, MAX_NAME, ActorKind, Deed, Entry
 
 WINDOW = timedelta(minutes=15)
 # Within the window: of an account from one address; of an account from anywhere; of an address, whatever the account.
@@ -32,15 +32,16 @@ class GuessLimitBackend:
 
 
 def is_refused(name: str, address: str) -> bool:
+    name, address = clean(name)[:MAX_NAME], clean(address)[:MAX_ADDRESS]  # as the log has them
     failures = recent(Deed.LOGIN_FAILED)
-    of_account = failures.filter(actor=clean(name)[:MAX_NAME])
+    of_account = failures.filter(actor=name)
     if of_account.count() >= MAX_OF_ACCOUNT:
         return True
     if not address:  # a proxy on a socket that says nothing of its clients: they must not lock out each other
         return False
     if failures.filter(address=address).count() >= MAX_OF_ADDRESS:
         return True
-    success = Entry.objects.filter(deed=Deed.LOGIN, actor=clean(name)[:MAX_NAME], address=address).first()
+    success = Entry.objects.filter(deed=Deed.LOGIN, actor=name, address=address).first()
     since = of_account.filter(address=address, number__gt=success.number if success else 0)
     return since.count() >= MAX_OF_BOTH
 

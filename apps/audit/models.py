@@ -4,7 +4,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 HASH_LENGTH = 64  # of SHA-256 in hexadecimal digits
-MAX_NAME, MAX_OBJECT, MAX_REASON = 150, 200, 255
+MAX_NAME, MAX_OBJECT, MAX_REASON, MAX_ADDRESS = 150, 200, 255, 45
 
 
 class Deed(models.TextChoices):
@@ -84,7 +84,7 @@ class Entry(models.Model):
     before = models.JSONField(_("before"), default=dict)
     after = models.JSONField(_("after"), default=dict)
     reason = models.CharField(_("reason"), max_length=MAX_REASON, blank=True)
-    address = models.CharField(_("address"), max_length=45, blank=True, help_text=_("from which the request came"))
+    address = models.CharField(_("address"), max_length=MAX_ADDRESS, blank=True, help_text=_("from which the request came"))
     request_id = models.CharField(_("request id"), max_length=64, blank=True, help_text=_("as in the log and in the answer's X-Request-ID"))
     previous_hash = models.CharField(_("hash of the entry before"), max_length=HASH_LENGTH)
     hash = models.CharField(_("hash of the entry"), max_length=HASH_LENGTH)

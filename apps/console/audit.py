@@ -15,6 +15,7 @@ from unfold.paginator import InfinitePaginator
 
 from apps.audit.models import ActorKind, Deed, Entry
 from apps.console.export import ExportAdmin, spell_instant
+from techmarket.formats import shorten
 
 MAX_CHANGE_LENGTH = 80  # in the list
 SHOWN_BY = {"previous_hash": "previous", "hash": "own"}
@@ -64,7 +65,7 @@ class EntryAdmin(ExportAdmin):
     @admin.display(description=_("change"))
     def change(self, entry: Entry) -> str:
         """Return the values before and after, where there are some."""
-        return " → ".join(shorten(describe_values(each)) for each in (entry.before, entry.after) if each)
+        return " → ".join(shorten(describe_values(each), MAX_CHANGE_LENGTH) for each in (entry.before, entry.after) if each)
 
     @admin.display(description=_("hash of the entry before"))
     def previous(self, entry: Entry) -> SafeString:
@@ -90,7 +91,3 @@ def spell(value: Any) -> Any:
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     return spell_instant(value) if hasattr(value, "isoformat") else value
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= MAX_CHANGE_LENGTH else text[:MAX_CHANGE_LENGTH] + "…"

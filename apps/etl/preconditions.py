@@ -197,9 +197,9 @@ def refuse_foreign_tables(cursor: Any, alias: str) -> Warnings:
 
 def refuse_missing_rights(cursor: Any, alias: str) -> Warnings:
     """The audit log is append-only: after a migration not even its owner may do more than read it and add to it."""
-    appended = [table for table in own_tables(alias) if table == Entry._meta.db_table]
-    for tables, needed in ((sorted({*own_tables(alias)} - {*appended}), RIGHTS), (appended, APPENDING_RIGHTS)):
-        if found := find_one(cursor, MISSING_RIGHTS, tables, list(needed)):
+    tables, log = {*own_tables(alias)}, {Entry._meta.db_table}
+    for chosen, needed in ((tables - log, RIGHTS), (tables & log, APPENDING_RIGHTS)):
+        if found := find_one(cursor, MISSING_RIGHTS, sorted(chosen), list(needed)):
             table, rights, role = found
             raise AccessDenied(message("database.missing_rights", place=place(alias), table=table, rights=rights, role=role))
     return ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission, User
@@ -80,9 +81,7 @@ def add_reject() -> StandingReject:
 def miss_run() -> ScheduledRun:
     schedule = Schedule.objects.get(name=DAILY)
     run = Run.objects.create(state="succeeded", mode="incremental", trigger="schedule", requested_by=DAILY)
-    ScheduledRun.objects.create(
-        schedule=schedule, scheduled_for=timezone.now() - timezone.timedelta(days=3), decision=Decision.RUN, run=run
-    )
+    ScheduledRun.objects.create(schedule=schedule, scheduled_for=timezone.now() - timedelta(days=3), decision=Decision.RUN, run=run)
     return ScheduledRun.objects.create(schedule=schedule, scheduled_for=timezone.now(), decision=Decision.HELD)
 
 

@@ -7,6 +7,7 @@ import pwd
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -136,8 +137,6 @@ def test_names_cannot_forge_lines(transactional_db: None, client: Client) -> Non
 def test_forwarded_address_is_believed_from_a_trusted_proxy(
     transactional_db: None, settings: Any, proxies: list[str], forwarded: str, expected: str
 ) -> None:
-    from ipaddress import ip_network
-
     settings.TRUSTED_PROXIES = [ip_network(proxy) for proxy in proxies]
     client = Client(REMOTE_ADDR="10.0.0.2", headers={"X-Forwarded-For": forwarded, "X-Request-ID": "from-the-proxy"})
     answer = log_in(client, "petro", "wrong")
@@ -167,9 +166,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("way", list(REFUSED))
 def test_change_is_refused(entries: list[Entry], way: str) -> None:
+    before = list(Entry.objects.order_by("number").values())
     with pytest.raises(DatabaseError, match=REFUSAL), connection.cursor() as cursor:
         cursor.execute(REFUSED[way])
-    assert list(Entry.objects.order_by("number").values()) == [{**vars(entry)} | {} for entry in entries if vars(entry).pop("_state")]
+    assert list(Entry.objects.order_by("number").values()) == before
 
 
 @ON_SERVERS
@@ -342,14 +342,8 @@ def test_old_entries_are_deleted_and_the_rest_stays_whole(entries: list[Entry], 
     assert delete_old_entries() == 2 and delete_old_entries() == 0
     assert list(Entry.objects.order_by("number").values_list("number", flat=True)) == [3, 4, 5]
     assert Entry.objects.get(number=5).after == {"entries": 2, "to": 2} and not [*verify(), *verify_protection()]
-    test_change_is_refused_to_the_owner()
-
-
-def test_change_is_refused_to_the_owner() -> None:
-    with pytest.raises(DatabaseError), connection.cursor() as cursor:
-        cursor.execute("DELETE FROM audit_entry WHERE number = (SELECT max(number) FROM audit_entry)")
-        assert cursor.rowcount == 0, "there was no entry"
-        raise DatabaseError
+    with pytest.raises(DatabaseError, match=REFUSAL), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM audit_entry WHERE number = 5")
 
 
 def age_entries(count: int, at: Any) -> None:

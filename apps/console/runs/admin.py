@@ -19,7 +19,7 @@ from apps.console.runs.start_form import StartRunAdmin
 from apps.orchestration.models import Run
 from apps.orchestration.tally import Tally, tallies
 from apps.orchestration.window import describe_window
-from techmarket.formats import localize_count, localize_duration, localize_time
+from techmarket.formats import localize_count, localize_duration, localize_time, shorten
 from techmarket.messages import translate
 
 NOTHING = "–"
@@ -127,8 +127,7 @@ class RunAdmin(StartRunAdmin, ReadOnlyAdmin):
 
     @display(description=_("cause"))
     def short_cause(self, run: Run) -> str:
-        cause = translate(run.cause)
-        return cause if len(cause) <= MAX_CAUSE_LENGTH else cause[:MAX_CAUSE_LENGTH] + "…"
+        return shorten(translate(run.cause), MAX_CAUSE_LENGTH)
 
 
 def find_tally(run: Run) -> Tally:

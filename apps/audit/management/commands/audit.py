@@ -10,7 +10,7 @@ from apps.audit.models import Deed, Entry, Head
 from apps.audit.protection import verify_protection
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import ExitCode, stop, whole_number
-from techmarket.formats import format_count
+from techmarket.formats import format_count, shorten
 
 SHOWN = 20
 FINDINGS_SHOWN = 20
@@ -52,13 +52,11 @@ class Command(BaseCommand):
 def describe(entry: Entry) -> str:
     """Return the entry in one line: when, who, from where, what, on what, the change and why."""
     who = f"{entry.actor or '-'}{f' ({entry.address})' if entry.address else ''}"
-    change = " -> ".join(shorten(json.dumps(each, ensure_ascii=False)) for each in (entry.before, entry.after) if each)
+    change = " -> ".join(
+        shorten(json.dumps(each, ensure_ascii=False), MAX_CHANGE_LENGTH, end="...") for each in (entry.before, entry.after) if each
+    )
     parts = [f"{entry.number:>7}", f"{entry.at:%Y-%m-%d %H:%M:%S}", who, entry.deed, entry.object_name, change, entry.reason]
     return "  ".join(part for part in parts if part)
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= MAX_CHANGE_LENGTH else text[:MAX_CHANGE_LENGTH] + "..."
 
 
 def to_json(entry: Entry) -> dict[str, Any]:
