@@ -13,20 +13,24 @@ print_secret() {
 }
 
 auth=$(make_random) catalog=$(make_random) orders=$(make_random) payments=$(make_random) reader=$(make_random)
-dwh=$(make_random) control=$(make_random) redis=$(make_random) key=$(make_random)$(make_random) metrics=$(make_random) bi=$(make_random)
+dwh=$(make_random) control=$(make_random) web=$(make_random) worker=$(make_random) redis=$(make_random) key=$(make_random)$(make_random) metrics=$(make_random) bi=$(make_random)
 
 # print_source_url SERVICE USER PASSWORD
 print_source_url() {
     printf '%s_DB_URL: mysql://%s:%s@%s-db:3306/%s_db\n' "$(echo "$1" | tr a-z A-Z)" "$2" "$3" "$1" "$1"
 }
-print_common_keys() {
+# print_own_keys USER-OF-CONTROL:PASSWORD USER-OF-WAREHOUSE:PASSWORD
+print_own_keys() {
     cat <<END
 SECRET_KEY: $key
 METRICS_TOKEN: $metrics
 CELERY_BROKER_URL: redis://:$redis@redis:6379/0
-CONTROL_DB_URL: postgres://control_user:$control@dwh-db:5432/control
-DWH_URL: postgres://dwh_user:$dwh@dwh-db:5432/dwh
+CONTROL_DB_URL: postgres://$1@dwh-db:5432/control
+DWH_URL: postgres://$2@dwh-db:5432/dwh
 END
+}
+print_reader_urls() {
+    for service in auth catalog orders payments; do print_source_url "$service" etl_reader "$reader"; done
 }
 
 print_all() {
@@ -34,14 +38,19 @@ print_all() {
         eval "password=\$$service"
         printf '%s: %s\n' root-password "$(make_random)" password "$password" reader-password "$reader" | print_secret "$service-db"
     done
-    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" bi-password "$bi" | print_secret dwh-db
+    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" web-password "$web" \
+        worker-password "$worker" bi-password "$bi" | print_secret dwh-db
     printf '%s: %s\n' password "$redis" | print_secret redis
     {
-        print_common_keys
-        for service in auth catalog orders payments; do print_source_url "$service" etl_reader "$reader"; done
-    } | print_secret techmarket-reader
+        print_own_keys "etl_web:$web" "etl_web:$web"
+        print_reader_urls
+    } | print_secret techmarket-web
     {
-        print_common_keys
+        print_own_keys "etl_worker:$worker" "dwh_user:$dwh"
+        print_reader_urls
+    } | print_secret techmarket-worker
+    {
+        print_own_keys "control_user:$control" "dwh_user:$dwh"
         for service in auth catalog orders payments; do
             eval "password=\$$service"
             print_source_url "$service" "${service}_user" "$password"

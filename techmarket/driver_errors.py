@@ -270,6 +270,7 @@ POSTGRES: dict[str, Diagnosis] = {
     "58": DISK_ERROR,
     "72": TRANSIENT,
     "F0": DISK_ERROR,
+    "TM001": (errors.AccessDenied, "database.no_superusers"),  # ours: techmarket/roles.py
     "P0": OTHER,  # raised by a trigger or a function of somebody's
     "XX": INTERNAL,
     "XX001": DAMAGED,

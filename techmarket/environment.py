@@ -51,6 +51,8 @@ SEED_PASSWORDS = {
     "payments_pass",
     "dwh_pass",
     "control_pass",
+    "web_pass",
+    "worker_pass",
     "rootpass",
     "etl_pass",
     "bi_pass",

@@ -72,6 +72,7 @@ MESSAGES = {
     "database.table_denied": _("{place} denies user {user} a table: {detail}. Grant it there."),
     "database.column_denied": _("{place} denies user {user} a column: {detail}. Grant it there."),
     "database.denied": _("{place} denies user {user} this: {detail}. Grant it."),
+    "database.no_superusers": _("{place} lets user {user} make nobody a superuser. Run the command as the owner of its tables."),
     # Tables, columns and values.
     "database.missing_table": _("{place} lacks a table: {detail}. Run `manage.py migrate_all`."),
     "database.missing_schema": _("{place} lacks a schema: {detail}. Create it there, or correct {variable}."),

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 from django.conf import settings
 
-from tests import emptying, prepared
+from tests import as_web, emptying, prepared
 from tests.prepared import PASSED_ON
 from tests.servers import Unavailable, need, program
 
@@ -23,6 +23,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 emptying.install()
+as_web.install()
 
 # In a shop of a dozen orders a single row is more than the brakes allow. Tests of the brakes set the limits that they need.
 settings.ETL_MAX_REJECTED_PERCENT = settings.ETL_MAX_DELETED_PERCENT = settings.ETL_MAX_MONTH_PERCENT = 100
@@ -78,7 +79,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+def roles() -> None:
+    if url := os.environ.get("TEST_POSTGRES_URL"):
+        as_web.create_roles(url)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(roles: None, django_db_setup: None, django_db_blocker: Any) -> None:
     """Create the test databases as pytest-django does, empty except for what every migrate creates."""
     with django_db_blocker.unblock():
         emptying.start()

@@ -16,7 +16,7 @@ from django.apps import apps
 
 from tests.conftest import ROOT
 
-COMPOSITION_ROOT = {"techmarket.settings", "techmarket.urls"}
+COMPOSITION_ROOT = {"techmarket.settings", "techmarket.urls", "techmarket.roles"}  # each lists what all rooms have
 MODULE = re.compile(r"\b(?:apps|techmarket)(?:\.[a-z_]\w*)+")
 TEMPLATE = re.compile(r"([a-z_]+)/[\w/]+\.html")
 MODEL_OR_PERMISSION = re.compile(r"([a-z_]+)\.[A-Za-z_]+")

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from apps.audit.chain import lock_head, record, save_head
 from apps.audit.models import Deed, Entry
+from techmarket.roles import read_schema
 from techmarket.routers import find_database
 
 REFUSAL = "audit_entry is append-only: entries are neither changed nor deleted before AUDIT_KEEP_DAYS are over"
@@ -31,6 +32,19 @@ CREATE OR REPLACE TRIGGER audit_entry_truncated BEFORE TRUNCATE ON audit_entry
 ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_entry_changed;
 ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_entry_truncated;
 REVOKE UPDATE, DELETE, TRUNCATE ON audit_entry FROM PUBLIC, CURRENT_USER;
+-- Workers, who delete what is older, do not own the log; the trigger refuses what is younger.
+CREATE OR REPLACE FUNCTION audit_entry_delete(last bigint) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = {schema}, pg_temp AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    GRANT DELETE ON audit_entry TO CURRENT_USER;
+    DELETE FROM audit_entry WHERE number <= last;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    REVOKE DELETE ON audit_entry FROM CURRENT_USER;
+    RETURN deleted;
+END $$;
+REVOKE EXECUTE ON FUNCTION audit_entry_delete(bigint) FROM PUBLIC;
 """
 # Statement by statement: SQLite's driver takes one at a time. RAISE ends the statement alone.
 SQLITE = (
@@ -60,6 +74,8 @@ def protect() -> None:
     values = {"refusal": REFUSAL, "days": settings.AUDIT_KEEP_DAYS}
     statements = (POSTGRESQL,) if connection.vendor == "postgresql" else SQLITE
     with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            values["schema"] = read_schema(cursor)
         for statement in statements:
             cursor.execute(statement.format(**values))
 
@@ -93,12 +109,10 @@ def delete_old_entries() -> int:
 
 
 def delete_to(number: int) -> int:
-    """Delete the entries up to this number. On PostgreSQL their owner takes the right to do so for this transaction alone."""
+    """Delete the entries up to this number. On PostgreSQL their owner has the right to do so within this function alone."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("GRANT DELETE ON audit_entry TO CURRENT_USER")
+            cursor.execute("SELECT audit_entry_delete(%s)", [number])
+            return int(cursor.fetchone()[0])
         cursor.execute("DELETE FROM audit_entry WHERE number <= %s", [number])
-        count: int = cursor.rowcount
-        if connection.vendor == "postgresql":
-            cursor.execute("REVOKE DELETE ON audit_entry FROM CURRENT_USER")
-    return count
+        return int(cursor.rowcount)

@@ -23,9 +23,10 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.etl.checks import describe_failure
-from apps.etl.preconditions import check_server, own_tables
+from apps.etl.preconditions import check_server
 from apps.etl.preflight import check_database
 from apps.etl.replicas import catch_up
+from apps.monitoring.rights import find_excess, may_write
 from apps.orchestration import clock
 from apps.orchestration.duties import BEAT_MAX_SILENCE, DutyState, read_beat_sign, read_duties
 from apps.orchestration.hosts import wrong_clocks
@@ -46,20 +47,6 @@ LAG_TIMEOUT_S = 5  # for which a replica may catch up
 NO_ANSWER = "It has not answered in time."
 UNEXPECTED = "An unexpected error."
 START = "Start one: `make run`, or `celery -A techmarket {part}`."
-MAY_WRITE_SQL = {
-    "mysql": (
-        "SELECT NOT @@global.read_only AND EXISTS (SELECT 1 FROM ("
-        "SELECT grantee, privilege_type FROM information_schema.user_privileges UNION ALL "
-        "SELECT grantee, privilege_type FROM information_schema.schema_privileges WHERE DATABASE() LIKE table_schema UNION ALL "
-        "SELECT grantee, privilege_type FROM information_schema.table_privileges WHERE table_schema = DATABASE()"
-        ") AS rights WHERE privilege_type = 'INSERT' AND grantee = "
-        "CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), ''''))"
-    ),
-    "postgresql": (
-        "SELECT current_setting('transaction_read_only') = 'off' AND COALESCE(bool_and(has_table_privilege("
-        "to_regclass(quote_ident(name)), 'INSERT')), has_schema_privilege(current_schema(), 'CREATE')) FROM unnest(%s::text[]) AS own(name)"
-    ),
-}
 
 
 class Use(Flag):
@@ -169,7 +156,7 @@ def ask_database(alias: str, answer: Answer, detailed: bool) -> None:
             answer.warnings = find_warnings(alias)
         answer.migrated = True
         if detailed:
-            answer.warnings += describe_skew(alias, answer.place)
+            answer.warnings += [*describe_excess(connection, alias, answer.place), *describe_skew(alias, answer.place)]
         if detailed and (source := find_source(alias)):
             describe_lag(source, connection, answer)
         if detailed and alias == "default":
@@ -243,13 +230,11 @@ def milliseconds_since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 2)
 
 
-def may_write(connection: BaseDatabaseWrapper, alias: str) -> bool:
-    """Return True if the connection's user may insert rows."""
-    if connection.vendor == "sqlite":
-        return os.access(connection.settings_dict["NAME"], os.W_OK)
-    with connection.cursor() as cursor:
-        cursor.execute(MAY_WRITE_SQL[connection.vendor], [own_tables(alias)] if connection.vendor == "postgresql" else None)
-        return bool(cursor.fetchone()[0])
+def describe_excess(connection: BaseDatabaseWrapper, alias: str, where: str) -> list[str]:
+    """Return a warning where the user may do more than web and workers need. Migrations and backups need it: they use other users."""
+    excess = find_excess(connection, alias)
+    user = connection.settings_dict["USER"]
+    return [f"{where}: warning: user '{user}' {excess}. See Users and permissions in docs/DATABASES."] if excess else []
 
 
 def find_warnings(alias: str) -> list[str]:

@@ -5,9 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import batched
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
+from django.apps import AppConfig
 from django.conf import settings
 from django.db import connections
 from django.db.models import QuerySet
@@ -24,6 +25,7 @@ from apps.orchestration.models import (
     TaskCount,
     Trigger,
 )
+from techmarket.roles import read_schema
 
 BACKOFF = 4  # each retry delay is so many times the one before
 TASKS_PER_INSERT = 2_000
@@ -39,6 +41,12 @@ WHERE id = (
     ORDER BY t.not_before, t."group", t.id LIMIT 1 {lock}
 ) AND state = 'queued'
 RETURNING id
+"""
+# Only the owner of a table can analyze it, and workers are not (techmarket/roles.py).
+ANALYZE_TASKS = """
+CREATE OR REPLACE FUNCTION orchestration_analyze_tasks() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = {schema}, pg_temp
+AS 'ANALYZE orchestration_task';
+REVOKE EXECUTE ON FUNCTION orchestration_analyze_tasks() FROM PUBLIC;
 """
 UNDELAYED, DUE = "t.not_before IS NULL", "t.not_before <= {now}"
 DIALECTS = {
@@ -72,6 +80,12 @@ def save_tasks(run: Run, tasks: Sequence[PlannedTask]) -> None:
         analyze_tasks()
 
 
+def create_functions(sender: AppConfig, using: str, **kwargs: Any) -> None:
+    if using == "default" and connections[using].vendor == "postgresql":
+        with connections[using].cursor() as cursor:
+            cursor.execute(ANALYZE_TASKS.format(schema=read_schema(cursor)))
+
+
 def analyze_tasks() -> None:
     """Let PostgreSQL know how many there are now, before the commit.
 
@@ -79,7 +93,7 @@ def analyze_tasks() -> None:
     """
     if connections["default"].vendor == "postgresql":
         with connections["default"].cursor() as cursor:
-            cursor.execute("ANALYZE orchestration_task")
+            cursor.execute("SELECT orchestration_analyze_tasks()")
 
 
 def make_tasks(run: Run, tasks: Sequence[PlannedTask], counts: Iterable[tuple[Stage, str]]) -> Iterator[Task]:

@@ -9,10 +9,10 @@ class WarehouseConfig(AppConfig):
     verbose_name = _("Warehouse")
 
     def ready(self) -> None:
-        from apps.warehouse.readers import grant_reader
+        from apps.warehouse.readers import grant_readers
         from apps.warehouse.view_updates import create_views, drop_views
 
         pre_migrate.connect(drop_views, sender=self)
         # In this order: the views must exist before they are granted.
         post_migrate.connect(create_views, sender=self)
-        post_migrate.connect(grant_reader, sender=self)
+        post_migrate.connect(grant_readers, sender=self)

@@ -165,7 +165,7 @@ def read_development_values(kind: str) -> dict[str, str]:
 def test_guards_know_every_password_of_the_file() -> None:
     known = read_development_values("stack") | read_development_values("monitoring")
     given = dict(re.findall(r"\$\{(\w*(?:PASS|KEY|BASIC_AUTH)\w*):-([^}]+)}", (ROOT / "docker-compose.yml").read_text()))
-    assert known == given and len(known) == 15
+    assert known == given and len(known) == 17
     assert {value.removeprefix("admin:") for name, value in known.items() if name != "SECRET_KEY"} == SEED_PASSWORDS
 
 
@@ -270,6 +270,21 @@ def test_only_migrate_owns_the_sources() -> None:
     assert users == {"web": {"etl_reader"}, "worker": {"etl_reader"}, "beat": {"etl_reader"}}
 
 
+@pytest.mark.parametrize(
+    ("name", "control", "warehouse"),
+    [
+        ("web", "etl_web", "etl_web"),
+        ("worker", "etl_worker", "dwh_user"),
+        ("beat", "etl_worker", "dwh_user"),
+        ("migrate", "control_user", "dwh_user"),
+    ],
+)
+def test_each_process_has_its_own_user_in_our_databases(name: str, control: str, warehouse: str) -> None:
+    environment = services()[name]["environment"]
+    users = [re.match(r"postgres://(\w+):", environment[variable])[1] for variable in ("CONTROL_DB_URL", "DWH_URL")]  # type: ignore[index]
+    assert users == [control, warehouse]
+
+
 def test_production_refuses_every_development_password() -> None:
     addresses = [
         value
@@ -279,7 +294,7 @@ def test_production_refuses_every_development_password() -> None:
         if "://" in str(value)
     ]
     passwords = {password for address in addresses for password in re.findall(r":-(\w+)}@", address)}
-    assert len(passwords) == 9 and passwords <= SEED_PASSWORDS
+    assert len(passwords) == 11 and passwords <= SEED_PASSWORDS
 
 
 def test_redis_keeps_every_message() -> None:

@@ -226,14 +226,21 @@ def test_created_secrets_have_the_keys_of_the_development_secrets() -> None:
 def test_created_secrets_are_random_and_consistent() -> None:
     created = get_secrets(print_secrets())
     assert created != get_secrets(print_secrets())
-    addresses = created["techmarket-owner"] | {f"reader {name}": value for name, value in created["techmarket-reader"].items()}
+    addresses = created["techmarket-owner"] | {f"reader {name}": value for name, value in created["techmarket-web"].items()}
     for service in ("auth", "catalog", "orders", "payments"):
         keys, variable = created[f"{service}-db"], f"{service.upper()}_DB_URL"
         assert addresses[variable] == f"mysql://{service}_user:{keys['password']}@{service}-db:3306/{service}_db"
         assert addresses[f"reader {variable}"] == f"mysql://etl_reader:{keys['reader-password']}@{service}-db:3306/{service}_db"
-    assert (
-        created["dwh-db"]["dwh-password"] in addresses["DWH_URL"] and created["dwh-db"]["control-password"] in addresses["CONTROL_DB_URL"]
-    )
+    own = [
+        (("techmarket-owner", "CONTROL_DB_URL"), "control_user", "control-password"),
+        (("techmarket-owner", "DWH_URL"), "dwh_user", "dwh-password"),
+        (("techmarket-worker", "CONTROL_DB_URL"), "etl_worker", "worker-password"),
+        (("techmarket-worker", "DWH_URL"), "dwh_user", "dwh-password"),
+        (("techmarket-web", "CONTROL_DB_URL"), "etl_web", "web-password"),
+        (("techmarket-web", "DWH_URL"), "etl_web", "web-password"),
+    ]
+    for (secret, key), user, password in own:
+        assert created[secret][key].startswith(f"postgres://{user}:{created['dwh-db'][password]}@dwh-db:5432/")
     assert created["redis"]["password"] in addresses["CELERY_BROKER_URL"]
     values = [value for name, keys in created.items() if name.endswith("-db") or name == "redis" for value in keys.values()]
     assert all(re.fullmatch(r"[0-9a-f]{48}", value) for value in values)
@@ -254,12 +261,12 @@ def test_passwords_are_not_created_beside_those_of_running_databases(tmp_path: P
 def test_settings_name_a_file_for_every_secret() -> None:
     settings = next(each["data"] for each in read_manifests() if each["metadata"]["name"] == "techmarket-settings")
     files = {name.removesuffix("_FILE"): Path(path).name for name, path in settings.items() if name.endswith("_FILE")}
-    keys = get_secrets(read_manifests())["techmarket-reader"].keys()
+    keys = get_secrets(read_manifests())["techmarket-web"].keys()
     assert files == {name: name for name in keys} and set(VARIABLES.values()) < keys
 
 
 @pytest.mark.parametrize(
-    ("name", "secret"), [("web", "reader"), ("worker", "reader"), ("beat", "reader"), ("migrate", "owner"), ("backup", "owner")]
+    ("name", "secret"), [("web", "web"), ("worker", "worker"), ("beat", "worker"), ("migrate", "owner"), ("backup", "owner")]
 )
 def test_only_one_off_pods_own_the_sources(name: str, secret: str) -> None:
     assert [volume["secret"]["secretName"] for volume in PODS[name]["volumes"] if "secret" in volume] == [f"techmarket-{secret}"]
@@ -350,7 +357,7 @@ def test_loaded_image_is_used(name: str) -> None:
 def test_guide_creates_the_first_account() -> None:
     for language in ("", ".uk"):
         guide = (ROOT / f"docs/KUBERNETES{language}.md").read_text()
-        assert guide.index("manage.py createsuperuser") < guide.index("svc/web 8000")
+        assert guide.index('"createsuperuser"') < guide.index("job/first-account") < guide.index("svc/web 8000")
 
 
 def test_migration_can_be_replaced_and_does_not_expire() -> None:

@@ -1,4 +1,4 @@
-"""The rights of etl_reader and bi_reader, on servers set up by the scripts of deploy/ as containers run them."""
+"""The rights of etl_reader, etl_web, etl_worker and bi_reader, on servers set up by the scripts of deploy/ as containers run them."""
 
 import json
 import os
@@ -41,6 +41,10 @@ READABLE_TABLES = (
     "kpi_orders",
     "kpi_lines",
 )
+NEW_USER = (
+    "INSERT INTO auth_user (username, password, first_name, last_name, email, is_superuser, is_staff, is_active, date_joined) "
+    "VALUES ('{name}', '', '', '', '', {superuser}, true, true, now())"
+)
 
 
 @dataclass
@@ -54,10 +58,20 @@ class Stack:
         sources = {settings.VARIABLES[name]: as_user(self.mysql, name.replace("_db", "_user"), name, "own") for name in SOURCES}
         return sources | self.warehouse_owners()
 
+    def workers(self) -> dict[str, str]:
+        return self.readers() | {
+            "CONTROL_DB_URL": as_user(self.postgres, "etl_worker", "control", "worker's"),
+            "DWH_URL": self.warehouse_owners()["DWH_URL"],
+        }
+
+    def web(self) -> dict[str, str]:
+        return self.readers() | {
+            "CONTROL_DB_URL": as_user(self.postgres, "etl_web", "control", "web's"),
+            "DWH_URL": as_user(self.postgres, "etl_web", "dwh", "web's"),
+        }
+
     def readers(self) -> dict[str, str]:
-        return {
-            settings.VARIABLES[name]: as_user(self.mysql, "etl_reader", name, READER_PASSWORD) for name in SOURCES
-        } | self.warehouse_owners()
+        return {settings.VARIABLES[name]: as_user(self.mysql, "etl_reader", name, READER_PASSWORD) for name in SOURCES}
 
     def warehouse_owners(self) -> dict[str, str]:
         return {
@@ -76,7 +90,7 @@ def as_user(url: str, user: str, database: str, password: str) -> str:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two servers with the demo shop, loaded by etl_reader as in a container."""
+    """Two servers with the demo shop, loaded by a worker as in a container."""
     folder = Path(tempfile.mkdtemp(prefix="techmarket-rights-"))
     folder.chmod(0o711)
     servers = [Server(folder / "mysql"), Server(folder / "postgres")]
@@ -89,9 +103,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for command, urls in (
             (("migrate_all", "-v", "0"), stack.owners()),
             (("generate_data", "--orders", "60", "--quiet"), stack.owners()),
-            (("run_etl", "--mode", "full", "--quiet"), stack.readers()),
+            (("run_etl", "--mode", "full", "--quiet"), stack.workers()),
         ):
             manage(var, urls, *command)
+        with psycopg.connect(stack.warehouse_owners()["CONTROL_DB_URL"]) as connection:
+            connection.execute(NEW_USER.format(name="viewer", superuser=False).encode())
         yield stack
     finally:
         for server in servers:
@@ -141,6 +157,8 @@ def prepare_warehouse(url: str) -> None:
         POSTGRES_USER=str(address.username),
         DWH_DB_PASSWORD="dwh's",
         CONTROL_DB_PASSWORD="control's",
+        ETL_WEB_PASSWORD="web's",
+        ETL_WORKER_PASSWORD="worker's",
         BI_READER_PASSWORD_FILE=str(secret),
     )
 
@@ -322,7 +340,7 @@ def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None
             "DROP DATABASE dwh WITH (FORCE)",
             "CREATE DATABASE dwh OWNER dwh_user TEMPLATE template0",
             "REVOKE ALL ON DATABASE dwh FROM PUBLIC",
-            "GRANT CONNECT ON DATABASE dwh TO bi_reader",
+            "GRANT CONNECT ON DATABASE dwh TO etl_web, bi_reader",
         ):
             connection.execute(statement)
     with closing(mysql(stack.mysql)) as connection, connection.cursor() as cursor:
@@ -335,11 +353,11 @@ def test_owners_back_up_verify_and_restore(stack: Stack, tmp_path: Path) -> None
     with psycopg.connect(stack.bi()) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT * FROM etl_load")
     assert fetch_rows(stack.warehouse_owners()["DWH_URL"], "SELECT has_schema_privilege('public', 'public', 'USAGE')") == [(False,)]
-    manage(tmp_path, stack.readers(), "run_etl", "--mode", "full", "--quiet")
+    manage(tmp_path, stack.workers(), "run_etl", "--mode", "full", "--quiet")
 
 
 def test_reader_may_not_back_up(stack: Stack, tmp_path: Path) -> None:
-    env = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull} | stack.readers()
+    env = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull} | stack.readers() | stack.warehouse_owners()
     result = subprocess.run([sys.executable, "manage.py", "backup"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == 4
     assert result.stderr.endswith(
@@ -352,5 +370,186 @@ def test_ping_reports_rights(stack: Stack, tmp_path: Path) -> None:
     def rights(urls: dict[str, str]) -> list[str]:
         return [part["rights"] for part in json.loads(manage(tmp_path, urls, "ping", "--databases", "--json"))["parts"]]
 
-    assert rights(stack.readers()) == ["write"] * 2 + ["read only"] * 4
+    assert rights(stack.workers()) == ["write"] * 2 + ["read only"] * 4
+    assert rights(stack.web()) == ["write"] + ["read only"] * 5
     assert rights(stack.owners()) == ["write"] * 6
+
+
+# --- etl_web and etl_worker ---
+
+
+@pytest.mark.parametrize(
+    ("database", "statement"),
+    [
+        ("dwh", "INSERT INTO dim_region (region_key) VALUES (9)"),
+        ("dwh", "UPDATE fact_sales SET quantity = 1"),
+        ("dwh", "DELETE FROM dim_customer"),
+        ("dwh", "TRUNCATE etl_load"),
+        ("dwh", "UPDATE etl_order SET order_id = 1"),
+        ("dwh", "DROP VIEW kpi_orders"),
+        ("dwh", "CREATE TABLE more (id int)"),
+        ("dwh", "CREATE TEMPORARY TABLE more (id int)"),
+        ("dwh", "ALTER TABLE fact_sales DETACH PARTITION fact_sales_1"),
+        ("dwh", "SET ROLE dwh_user"),
+        ("control", NEW_USER.format(name="new", superuser=True)),
+        ("control", "UPDATE auth_user SET is_superuser = true WHERE username = 'viewer'"),
+        ("control", "UPDATE auth_user SET id = 999, is_superuser = true"),
+        ("control", "DELETE FROM auth_user"),
+        ("control", "ALTER TABLE auth_user DISABLE TRIGGER auth_user_superuser"),
+        ("control", "DROP FUNCTION auth_user_refuse_superuser() CASCADE"),
+        ("control", "SET session_replication_role = replica"),
+        ("control", "SET ROLE control_user"),
+        ("control", "SET ROLE etl_worker"),
+        ("control", "DELETE FROM orchestration_run"),
+        ("control", "UPDATE orchestration_checkresult SET passed = true"),
+        ("control", "UPDATE orchestration_rowcount SET read = 0"),
+        ("control", "INSERT INTO orchestration_batch DEFAULT VALUES"),
+        ("control", "UPDATE audit_entry SET actor = 'x'"),
+        ("control", "DELETE FROM audit_entry"),
+        ("control", "SELECT audit_entry_delete(1)"),
+        ("control", "SELECT orchestration_analyze_tasks()"),
+        ("control", "UPDATE django_content_type SET model = 'x'"),
+        ("control", "DELETE FROM django_migrations"),
+        ("control", "CREATE TABLE more (id int)"),
+        ("control", "CREATE ROLE more"),
+        ("control", "COPY auth_user TO PROGRAM 'cat'"),
+        ("control", "SELECT passwd FROM pg_shadow"),
+    ],
+)
+def test_broken_into_web_may_not(stack: Stack, database: str, statement: str) -> None:
+    with psycopg.connect(as_user(stack.postgres, "etl_web", database, "web's"), autocommit=True) as connection:
+        connection.execute(f"INSERT INTO auth_group (name) VALUES ('{secrets.token_hex(4)}')" if database == "control" else "SELECT 1")
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute(statement.encode())
+    assert refused.value.sqlstate in ("42501", "TM001"), refused.value
+
+
+def test_web_adds_people_who_are_no_superusers(stack: Stack) -> None:
+    with psycopg.connect(stack.web()["CONTROL_DB_URL"]) as connection:
+        connection.execute(NEW_USER.format(name="new", superuser=False).encode())
+        connection.execute("UPDATE auth_user SET is_active = false WHERE username = 'new'")
+        connection.rollback()
+
+
+def test_owner_makes_superusers_and_web_signs_them_in(stack: Stack, tmp_path: Path) -> None:
+    account = {"DJANGO_SUPERUSER_PASSWORD": secrets.token_urlsafe(16)}
+    name = ("createsuperuser", "--no-input", "--username", "olena", "--email", "")
+    refused = subprocess.run(
+        [sys.executable, "manage.py", *name],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull} | stack.web() | account,
+        capture_output=True,
+        text=True,
+    )
+    assert (refused.returncode, refused.stderr.count("\n")) == (4, 1), refused.stderr
+    assert "lets user 'etl_web' make nobody a superuser. Run the command as the owner of its tables" in refused.stderr
+    manage(tmp_path, stack.owners() | account, *name)
+    assert manage(tmp_path, stack.web() | account, "shell", "-v", "0", "-c", OPEN_PAGES) == "302 200 200 200 200\n"
+
+
+OPEN_PAGES = """
+import os
+from django.test import Client
+client = Client(headers={"host": "localhost"})
+form = {"username": "olena", "password": os.environ["DJANGO_SUPERUSER_PASSWORD"]}
+answers = [client.post("/admin/login/?next=/admin/", form)]
+pages = ("/admin/", "/admin/orchestration/run/1/change/", "/admin/dwh/factsales/", "/readyz?only=control&only=dwh")
+answers += [client.get(page) for page in pages]
+print(*(answer.status_code for answer in answers))
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        NEW_USER.format(name="new", superuser=False),
+        "UPDATE auth_user SET is_staff = true",
+        "SELECT password FROM auth_user",
+        "SELECT email FROM auth_user",
+        "INSERT INTO auth_user_groups (user_id, group_id) VALUES (1, 1)",
+        "DELETE FROM auth_group_permissions",
+        "SELECT session_data FROM django_session",
+        "INSERT INTO django_session VALUES ('key', 'data', now())",
+        "DELETE FROM audit_entry",
+        "UPDATE audit_entry SET actor = 'x'",
+        "DELETE FROM django_admin_log",
+        "ALTER TABLE orchestration_run ADD COLUMN more int",
+        "CREATE TABLE more (id int)",
+        "CREATE DATABASE more",
+        "SET ROLE control_user",
+        "SET ROLE dwh_user",
+    ],
+)
+def test_broken_into_worker_may_not_change_people(stack: Stack, statement: str) -> None:
+    with psycopg.connect(stack.workers()["CONTROL_DB_URL"], autocommit=True) as connection:
+        connection.execute("UPDATE orchestration_run SET reason = reason")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
+
+
+def test_worker_may_not_connect_to_the_warehouse_by_its_own_name(stack: Stack) -> None:
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(as_user(stack.postgres, "etl_worker", "dwh", "worker's"), connect_timeout=10)
+
+
+def test_worker_does_all_that_it_does(stack: Stack, tmp_path: Path) -> None:
+    """Loads of each kind, what is asked about them, and the daily forgetting."""
+    manage(tmp_path, stack.owners(), "generate_data", "--changes", "20", "--quiet")
+    for command in (
+        ("run_etl", "--quiet"),
+        ("run_etl", "--mode", "full", "--quiet"),
+        ("reconcile", "--quiet"),
+        ("rejects",),
+        ("schedules",),
+        ("kpis",),
+        ("audit", "--verify"),
+    ):
+        manage(tmp_path, stack.workers(), *command)
+    assert fetch_rows(stack.web()["DWH_URL"], "SELECT count(*) > 0 FROM etl_order") == [(True,)]  # which a full load replaces
+
+
+def test_worker_deletes_what_is_old_of_sessions_and_of_the_audit_log(stack: Stack, tmp_path: Path) -> None:
+    with closing(postgresql(with_database(stack.postgres, "control"))) as connection:
+        connection.execute("INSERT INTO django_session VALUES ('old', '', now() - interval '1 day'), ('new', '', now() + interval '1 day')")
+        connection.execute("ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_changed")
+        connection.execute("UPDATE audit_entry SET at = at - interval '2000 days' WHERE number = 1")
+        connection.execute("ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_entry_changed")
+        manage(tmp_path, stack.workers(), "shell", "-v", "0", "-c", "from apps.orchestration.worker.tasks import forget; forget()")
+        assert connection.execute("SELECT session_key FROM django_session").fetchall() == [("new",)]
+        assert connection.execute("SELECT min(number) FROM audit_entry").fetchall() == [(2,)]
+
+
+def test_ping_warns_of_rights_beyond_need(stack: Stack, tmp_path: Path) -> None:
+    def warnings(urls: dict[str, str]) -> list[str]:
+        parts = json.loads(manage(tmp_path, urls, "ping", "--databases", "--json"))["parts"]
+        return [warning.partition("warning: ")[2] for part in parts for warning in part["warnings"] if "may more" in warning]
+
+    assert warnings(stack.workers()) == warnings(stack.web()) == []
+    control, *sources = warnings(stack.owners())
+    assert control == (
+        "user 'control_user' may more than it needs: owns the tables; web needs a user like etl_web, workers and beat one like etl_worker. "
+        "See Users and permissions in docs/DATABASES."
+    )
+    assert len(sources) == 4 and "may more than it needs: ALTER, ALTER ROUTINE, CREATE and" in sources[0]
+    with closing(postgresql(with_database(stack.postgres, "dwh"))) as connection:
+        connection.execute("GRANT INSERT ON dim_date TO etl_web")
+        try:
+            assert "etl_web' may more than it needs: INSERT on dim_date; etl_web needs less" in warnings(stack.web())[0]
+        finally:
+            connection.execute("REVOKE INSERT ON dim_date FROM etl_web")
+
+
+def test_migrate_takes_away_what_is_too_much(stack: Stack, tmp_path: Path) -> None:
+    url = stack.warehouse_owners()["CONTROL_DB_URL"]
+    with psycopg.connect(url) as connection:
+        connection.execute("GRANT ALL ON auth_user, orchestration_run TO etl_worker, etl_web")
+        connection.execute("REVOKE ALL ON orchestration_task FROM etl_web")
+    manage(tmp_path, stack.owners(), "migrate_all", "-v", "0")
+    may = "SELECT has_table_privilege('etl_worker', 'auth_user', 'INSERT'), has_table_privilege('etl_web', 'orchestration_run', 'DELETE'), "
+    assert fetch_rows(url, f"{may} has_table_privilege('etl_web', 'orchestration_task', 'UPDATE')") == [(False, False, True)]
+
+
+def test_roles_can_be_created_again(stack: Stack) -> None:
+    """As for an upgrade: what exists stays, and the passwords are those given."""
+    prepare_warehouse(stack.postgres)
+    assert fetch_rows(stack.web()["DWH_URL"], "SELECT count(*) > 0 FROM fact_sales") == [(True,)]
