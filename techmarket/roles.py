@@ -54,6 +54,7 @@ WEB = Role(
         "django_celery_beat.crontabschedule": ("INSERT", "UPDATE"),
         "django_celery_beat.periodictask": ("UPDATE",),
         "django_celery_beat.periodictasks": ("INSERT", "UPDATE"),
+        "orchestration.erasure": ("INSERT",),
         "orchestration.hostclock": ("INSERT", "UPDATE"),
         "orchestration.run": ("INSERT", "UPDATE"),
         "orchestration.schedule": ("UPDATE",),

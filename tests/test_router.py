@@ -15,7 +15,7 @@ MODELS = {
         "contenttypes": "ContentType",
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",
         "orchestration": (
-            "Attempt Batch CheckResult DayProof Duty HostClock PaymentMismatch ScheduledRun "
+            "Attempt Batch CheckResult DayProof Duty Erasure HostClock PaymentMismatch ScheduledRun "
             "Reject RowCount Run Schedule StandingReject Task TaskCount"
         ),
         "sessions": "Session",

@@ -52,6 +52,8 @@ class Deed(models.TextChoices):
     REPORT_WRITTEN = "report_written", _("Report written")
     PERSONAL_DATA_VIEWED = "personal_data_viewed", _("Personal data viewed")
     SETTINGS_SEEN = "settings_seen", _("Settings changed")
+    ERASURE_REQUESTED = "erasure_requested", _("Erasure of a customer requested")
+    CUSTOMER_FORGOTTEN = "customer_forgotten", _("Customer forgotten")
     BACKUP_MADE = "backup_made", _("Backup made")
     BACKUP_RESTORED = "backup_restored", _("Backup restored")
     DEMO_GENERATED = "demo_generated", _("Demo data generated")

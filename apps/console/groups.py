@@ -12,7 +12,7 @@ VIEWED_APPS = ("orchestration", "dwh", "auth_db", "catalog_db", "orders_db", "pa
 # No group may view password and token hashes, nor batches, which are raw rows.
 NEVER_VIEWED = ("view_credential", "view_token", "view_batch")
 OPERATOR_PERMISSIONS = ("start_run", "rerun_run", "resume_run", "accept_run", "cancel_run", "accept_standingreject", "view_raw")
-ADMINISTRATOR_PERMISSIONS = ("change_periodictask", "add_crontabschedule", "change_crontabschedule", "view_entry")
+ADMINISTRATOR_PERMISSIONS = ("add_erasure", "change_periodictask", "add_crontabschedule", "change_crontabschedule", "view_entry")
 ACCOUNT_MODELS = ("user", "group")
 
 

@@ -60,7 +60,11 @@ GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
             "auth_db.userrole": "vpn_key",
         },
     ),
-    (_("Users"), False, {"auth.user": "manage_accounts", "auth.group": "groups", "audit.entry": "policy"}),
+    (
+        _("Users"),
+        False,
+        {"auth.user": "manage_accounts", "auth.group": "groups", "audit.entry": "policy", "orchestration.erasure": "person_off"},
+    ),
 )
 
 

@@ -88,6 +88,11 @@ class BatchStore:
         with store_diagnosed(self.address), suppress(FileNotFoundError):
             self.files.delete_dir(self.path(folder))
 
+    def delete(self, name: str) -> None:
+        """Delete an object, if another process has not."""
+        with store_diagnosed(self.address), suppress(FileNotFoundError):
+            self.files.delete_file(self.path(name))
+
     def check(self, folder: str) -> None:
         """Write, read, list and delete an object, as runs do. Raises Misconfigured, Unreachable or Transient with the next step.
 

@@ -55,6 +55,18 @@ def save_batch(batch: Batch, table: "pa.Table") -> None:
     return None
 
 
+def replace_batch(batch: Batch, table: "pa.Table") -> str:
+    """Save other rows in the place of a batch. Return the name of its object in the batch store, which nobody names then; else empty."""
+    from apps.etl.batch import encode
+
+    body, checksum = encode(table)
+    obsolete = batch.object_name
+    if obsolete and (store := batch_store()):
+        batch.object_name, body = store.write(obsolete.rpartition("/")[0], body), b""
+    Batch.objects.filter(pk=batch.pk).update(body=body, checksum=checksum, object_name=batch.object_name)
+    return obsolete
+
+
 def open_batch(batch: Batch, positions: list[int] | None = None) -> "pa.Table":
     """Return the batch's table, or of its columns those at `positions`."""
     from apps.etl.batch import decode

@@ -918,3 +918,22 @@ class HostClock(models.Model):
     @property
     def off(self) -> timedelta:
         return timedelta(seconds=round(abs(self.ahead_seconds)))
+
+
+class Erasure(models.Model):
+    """A customer to forget, and the certificate of what was done. The row stays: while it is there, only pseudonyms are extracted."""
+
+    customer_id = models.BigIntegerField(_("customer id"), unique=True, help_text=_("customers.id, as the shop has it"))
+    reason = models.CharField(_("reason"), max_length=255, help_text=_("such as the number of the request; without the person's name"))
+    requested_by = models.CharField(_("requested by"), max_length=150)
+    requested_at = models.DateTimeField(_("requested at"), db_default=Now())
+    done_at = models.DateTimeField(_("done at"), null=True, help_text=_("empty: waits for a worker, or for the active run to end"))
+    certificate = models.JSONField(_("certificate"), default=dict, help_text=_("what was changed, and where the person is still named"))
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("forgotten customer")
+        verbose_name_plural = _("forgotten customers")
+
+    def __str__(self) -> str:
+        return f"{self.customer_id}"

@@ -503,6 +503,7 @@ def test_worker_does_all_that_it_does(stack: Stack, tmp_path: Path) -> None:
         ("schedules",),
         ("kpis",),
         ("audit", "--verify"),
+        ("forget_customer", "7", "--reason", "R-12"),
     ):
         manage(tmp_path, stack.workers(), *command)
     assert fetch_rows(stack.web()["DWH_URL"], "SELECT count(*) > 0 FROM etl_order") == [(True,)]  # which a full load replaces

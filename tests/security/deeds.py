@@ -17,6 +17,7 @@ from apps.audit.settings_seen import record_settings
 from apps.console.groups import VIEWER
 from apps.demo import shop
 from apps.orchestration import api
+from apps.orchestration.erasures import erase_pending
 from apps.orchestration.models import CauseKind, Decision, Run, Schedule, ScheduledRun, StandingReject
 from apps.orchestration.schedules import MODES
 from apps.sources.orders.models import Customer
@@ -127,6 +128,11 @@ def view_customer(stage: Stage) -> None:
     stage.root.get(reverse("admin:orders_db_customer_change", args=[Customer.objects.earliest("pk").pk]))
 
 
+def ask_to_forget(stage: Stage) -> None:
+    shop.generate(20, 1)
+    stage.submit("orchestration_erasure_add", customer_id=Customer.objects.earliest("pk").pk, reason="R-12", confirmed="on")
+
+
 def compare(stage: Stage) -> None:
     shop.generate(20, 1)
     api.run("full")
@@ -189,6 +195,8 @@ DEEDS: dict[Deed, Do] = {
     Deed.DATA_EXPORTED: lambda stage: export(stage, "csv"),
     Deed.REPORT_WRITTEN: write_report,
     Deed.PERSONAL_DATA_VIEWED: view_customer,
+    Deed.ERASURE_REQUESTED: ask_to_forget,
+    Deed.CUSTOMER_FORGOTTEN: lambda stage: [ask_to_forget(stage), erase_pending()],
     Deed.SETTINGS_SEEN: lambda stage: record_settings("web"),
     Deed.DEMO_GENERATED: lambda stage: call_command("generate_data", "--orders", "20", "--quiet"),
     Deed.SOURCES_COMPARED: compare,

@@ -23,12 +23,14 @@ from apps.etl.declarations import Fact
 from apps.etl.extract.dimensions import extract_dimension
 from apps.etl.load.publication import Publication, publish_mark
 from apps.etl.metadata import get_metadata, set_metadata
+from apps.etl.pseudonyms import NAMED_IN, pseudonymize
 from apps.etl.session import SessionId, end_session
 from apps.etl.slices import EVERYTHING, Bounds, inside, whole_number
 from apps.etl.tables import FACT_TABLES, FACTS, ORDER_FINGERPRINTS, TARGETS, TOUCHED_ORDERS
 from apps.etl.window import ChangeWindow
 from apps.orchestration import clock
 from apps.orchestration.batches import open_batch, read_touched_orders
+from apps.orchestration.erasures import find_forgotten
 from apps.orchestration.known import calendar_fingerprint, known_fingerprint, requested_on
 from apps.orchestration.models import Batch, RowCount, Run, Stage, State, Task
 from apps.orchestration.planning import Plan, plan_run
@@ -98,9 +100,17 @@ def extract_stage(task: Task, report: Report) -> Landed:
 
         batches = extract_fact(target, (task.low, task.high), touched_orders(task))
     else:
-        batches = extract_dimension(target, (task.low, task.high), known_source(task))
+        batches = hide_forgotten(extract_dimension(target, (task.low, task.high), known_source(task)))
     report(task.subject, sum(batch.num_rows for batch in batches.values()))
     return Landed(batches=batches, is_unchanged=not batches)
+
+
+def hide_forgotten(batches: "dict[str, pa.Table]") -> "dict[str, pa.Table]":
+    """Return the batches with pseudonyms for the customers who are forgotten, whatever the source still says of them."""
+    if not batches.keys() & NAMED_IN.keys():
+        return batches
+    forgotten = find_forgotten()
+    return {name: pseudonymize(name, batch, forgotten) for name, batch in batches.items()}
 
 
 def touched_orders(task: Task) -> Any:

@@ -5,7 +5,7 @@ from celery.signals import beat_init, worker_process_init, worker_ready
 from django.core.management import call_command
 
 from apps.audit.settings_seen import record_settings_once
-from apps.orchestration import duties, hosts, outcome, schedules
+from apps.orchestration import duties, erasures, hosts, outcome, schedules
 from apps.orchestration.models import DutyName, Role
 from apps.orchestration.worker import presence, recovery
 from techmarket.connections import close_connections
@@ -57,7 +57,13 @@ def forget() -> None:
     presence.delete_old_files()
     hosts.delete_old_clocks()
     call_command("clearsessions")
+    erasures.erase_pending()
     duties.record_done(DutyName.FORGET)
+
+
+@shared_task(name="techmarket.erase")
+def erase() -> None:
+    erasures.erase_pending()
 
 
 @shared_task(name="techmarket.scheduled")
