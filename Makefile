@@ -16,7 +16,7 @@ EMBEDDED = unset $$(LC_ALL=C sed -n 's/^\#\([A-Z_]*\)=.*/\1 \1_FILE/p' .env.exam
 ALONE = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM HUP PIPE && \
 	$(EMBEDDED) && export VAR_DIR="$$folder" COVERAGE_FILE="$$folder/coverage"
 
-.PHONY: help setup setup-dev demo run test test-fast bad drill soak test-airflow bench screenshots check format docs messages lock clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
+.PHONY: help setup setup-dev demo run test test-fast bad drill soak test-airflow bench screenshots check audit sbom format docs messages lock pin-images clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -97,6 +97,14 @@ check: setup-dev ## check format, lint, types, layers, Django's system checks, m
 	export DEBUG=false ALLOWED_HOSTS=etl.example.com SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(48))')" && \
 	step python manage.py check --deploy --fail-level WARNING
 
+AUDIT =
+
+audit: setup-dev ## look for advisories, weaknesses in the code, broken rules of images and manifests, unpinned images and licenses (AUDIT=licenses: one part)
+	@$(ALONE) || exit 1; $(PY) -m tests.supply $(AUDIT)
+
+sbom: setup-dev ## write what TechMarket runs on as a CycloneDX SBOM into var/sbom.json, which an image built afterwards carries
+	@$(PY) -m tests.supply.sbom
+
 format: setup-dev ## format the code and fix lint
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
@@ -115,6 +123,11 @@ lock: setup-dev ## compile requirements*.in into requirements*.txt with hashes
 	$(LOCK) -o requirements.txt requirements.in
 	$(LOCK) -o requirements-dev.txt requirements-dev.in
 	$(LOCK) -o deploy/airflow/requirements.txt deploy/airflow/requirements.in
+
+PIN =
+
+pin-images: setup ## write the digests of container images into Dockerfiles, Compose files and manifests (PIN=--dry-run, --check, "--mirror URL")
+	@$(PY) deploy/pin_images.py $(PIN)
 
 clean: ## delete var/ (the embedded databases) and caches; keep .venv
 	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

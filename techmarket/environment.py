@@ -41,7 +41,7 @@ ADDRESS_UNREPLACED = "the address has $( or ${, which nothing has replaced; in a
 DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
 SOCKETS = {"mysql": "/run/mysqld/mysqld.sock", "postgres": "/run/postgresql"}  # for examples
-USUAL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
+USUAL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # nosec B108 # noqa: S108  only looked for
 SCHEMES = {"mysql": "mysql", "sqlite": "sqlite", "postgres": "postgres", "postgresql": "postgres"}
 # The passwords in docker-compose.yml and in k8s/overlays/dev, which are public.
 SEED_PASSWORDS = {
@@ -61,8 +61,8 @@ SEED_PASSWORDS = {
     "grafana_pass",
     "flower_pass",
 }
-DEVELOPMENT_TOKEN = "development-only-token"  # noqa: S105
-DEVELOPMENT_PASSWORD = "with DEBUG=false the development password is refused"  # noqa: S105
+DEVELOPMENT_TOKEN = "development-only-token"  # nosec B105 # noqa: S105  public, and refused in production
+DEVELOPMENT_PASSWORD = "with DEBUG=false the development password is refused"  # nosec B105 # noqa: S105  a text
 BAD_SETTINGS_EXIT_CODE = 4  # of commands and servers alike
 
 

@@ -12,7 +12,7 @@ def open_url(request: Request, timeout: float) -> Any:
     """Open the request's address. A proxy outside cannot know a name of this network, and NO_PROXY seldom lists them all."""
     if is_local(urlsplit(request.full_url).hostname or ""):
         return build_opener(ProxyHandler({})).open(request, timeout=timeout)
-    return urlopen(request, timeout=timeout)  # noqa: S310  settings.py accepts http and https only
+    return urlopen(request, timeout=timeout)  # nosec B310 # noqa: S310  settings.py accepts http and https only
 
 
 def is_local(host: str) -> bool:

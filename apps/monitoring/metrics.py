@@ -31,7 +31,7 @@ from apps.orchestration.worker.recovery import is_stalled
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError
 
-TOKEN_NEEDED = "METRICS_TOKEN is not set: without it only this machine may read the metrics.\n"  # noqa: S105
+TOKEN_NEEDED = "METRICS_TOKEN is not set: without it only this machine may read the metrics.\n"  # nosec B105 # noqa: S105  no token
 
 
 class LedgerCollector:

@@ -62,10 +62,10 @@ EXAMPLES = {
     "price": "45999.00",
     "cost": "35879.22",
     "sku": "NB-0017",
-    "password_hash": "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA",
+    "password_hash": "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA",  # nosec B105 # of no password
     "algo": "argon2id",
-    "password_updated_at": "2026-01-15 08:00:00.000000",
-    "token_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "password_updated_at": "2026-01-15 08:00:00.000000",  # nosec B105 # a time
+    "token_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",  # nosec B105 # of no token
     "issued_at": "2026-03-01 10:00:00.000000",
     "expires_at": "2026-03-31 10:00:00.000000",
     "revoked": "false",

@@ -1,7 +1,7 @@
 """An entity-relationship diagram as SVG, rendered without an external program, so that it is the same on every machine."""
 
 from collections.abc import Iterator
-from xml.sax.saxutils import escape
+from html import escape
 
 from apps.schema.layout import HEADER, MARGIN, MARK, TITLE, Bus, Diagram, Node, arrange_diagram
 from apps.schema.tables import Column, Database, Table

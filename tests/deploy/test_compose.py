@@ -230,11 +230,32 @@ def test_service_has_healthcheck_limits_and_no_privileges(name: str) -> None:
     assert is_techmarket(service) or is_guard or service["healthcheck"]["test"], "that of the techmarket image is in the Dockerfile"
     assert service["restart"] == ("no" if name == "migrate" or is_guard else "unless-stopped")
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "mem_limit" in service and "pids_limit" in service and "privileged" not in service
-    if name != "metabase":  # starts as root and switches to another user
-        assert service["cap_drop"] == ["ALL"]
-    if name not in ("metabase", "flower"):
-        assert service["read_only"] is True
+    assert "mem_limit" in service and "pids_limit" in service
+    if name != "metabase":  # starts as root, writes another user into /etc/passwd and switches to it
+        assert service["cap_drop"] == ["ALL"] and service["read_only"] is True
+
+
+# A container with one of these, or with Docker's socket, is as good as root on the machine.
+POWERS = {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode", "cgroup", "volumes_from"}
+
+
+def read_all_services() -> dict[str, Service]:
+    return services() | dict(yaml.safe_load((ROOT / "docker-compose.airflow.yml").read_text())["services"])
+
+
+@pytest.mark.parametrize("name", read_all_services())
+def test_service_has_no_power_over_the_machine(name: str) -> None:
+    service = read_all_services()[name]
+    assert not POWERS & service.keys() and "docker.sock" not in str(service)
+    assert all(
+        source.startswith("./deploy/") or "/" not in source for source in (each.split(":")[0] for each in service.get("volumes", []))
+    )
+
+
+@pytest.mark.parametrize("name", read_all_services())
+def test_image_of_others_has_a_tag_that_is_not_latest(name: str) -> None:
+    image, _, tag = read_all_services()[name]["image"].partition(":")
+    assert tag and ("latest" not in tag or image in ("techmarket", "techmarket-airflow"))
 
 
 def test_core_fits_into_four_gigabytes() -> None:

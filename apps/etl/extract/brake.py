@@ -47,7 +47,8 @@ def place_names(alias: str) -> list[str]:
     """Return the names of the locks in random order: those of one database, whatever else the server holds. MySQL allows 64 characters."""
     database = sha256(str(settings.DATABASES[alias]["NAME"]).encode()).hexdigest()[:16]
     names = [f"techmarket_{database}_{number}" for number in range(1, settings.ETL_SOURCE_CONNECTIONS + 1)]
-    return random.sample(names, len(names))  # in order, every session would first ask for the places that are taken the longest
+    # In order, every session would first ask for the places that are taken the longest.
+    return random.sample(names, len(names))  # nosec B311 # nobody gains by guessing the order
 
 
 def get_lock(connection: Any, name: str) -> bool:
