@@ -160,11 +160,11 @@ ping: ## check that every database, the broker, workers and beat of the stack an
 data: ## generate a demo shop in the stack's four sources (ARGS="--orders 100000 --replace")
 	@$(COMPOSE) run --rm migrate manage generate_data $(ARGS)
 
-backup: ## back up every database of the stack into the volume backups (ARGS=--verify)
-	@$(COMPOSE) run --rm migrate manage backup $(ARGS)
+backup: ## back up every database of the stack into the volume backups (ARGS=--verify, and IDENTITY=key.txt if BACKUP_RECIPIENT is set)
+	@$(COMPOSE) run --rm$(if $(IDENTITY), -T) migrate manage backup $(ARGS)$(if $(IDENTITY), --identity - <$(call QUOTE,$(IDENTITY)))
 
-restore: ## restore a backup into the stack's empty databases (ARGS=2026-01-31T02-00-00)
-	@$(COMPOSE) run --rm migrate manage restore $(ARGS)
+restore: ## restore a backup into the stack's empty databases (ARGS=2026-01-31T02-00-00, IDENTITY=key.txt if it is encrypted, ARGS=--list)
+	@$(COMPOSE) run --rm$(if $(IDENTITY), -T) migrate manage restore $(ARGS)$(if $(IDENTITY), --identity - <$(call QUOTE,$(IDENTITY)))
 
 adminer: ## start Adminer, to browse the databases
 	@$(COMPOSE) up -d adminer

@@ -142,6 +142,23 @@ class Environment:
             raise invalid(name, f"{show(value)} is not an absolute path", example)
         return Path(value)
 
+    def file(self, name: str, default: str, example: str) -> Path | None:
+        """Return the absolute path of a file that need not exist yet, or None where the value is empty, as `default` is."""
+        value = self.text(name, default, example)
+        if value and not Path(value).is_absolute():
+            raise invalid(name, f"{show(value)} is not an absolute path", example)
+        return Path(value) if value else None
+
+    def recipients(self, name: str, default: str, example: str) -> list[str]:
+        """Return public keys of age. Never shown: somebody may have given the private key instead."""
+        recipients = self.words(name, default, example)
+        for number, recipient in enumerate(recipients, 1):
+            if recipient.startswith("AGE-SECRET-KEY-"):
+                raise invalid(name, "that is a private key, which must not be on this machine; give the public key beside it", example)
+            if not is_recipient(recipient):
+                raise invalid(name, f"key {number} is no public key of age, or is misspelled; commas separate keys", example)
+        return recipients
+
     def flag(self, name: str, default: bool) -> bool:
         value = self.text(name, str(default), "false")
         if value.lower() not in FLAGS:
@@ -334,6 +351,17 @@ class Environment:
         if kind == "mysql" and database["HOST"] == "localhost" and database["PORT"]:
             database["HOST"] = "127.0.0.1"  # for localhost the driver takes the default socket, and drops the port
         return database
+
+
+def is_recipient(text: str) -> bool:
+    """Return True if the text is a public key of age, by its checksum."""
+    import pyrage  # here, since only few processes have such a key to check
+
+    try:
+        pyrage.x25519.Recipient.from_str(text)
+    except pyrage.RecipientError:
+        return False
+    return True
 
 
 def show(value: str) -> str:

@@ -36,7 +36,7 @@ env = Environment(os.environ)
 VAR_DIR = env.folder("VAR_DIR", BASE_DIR / "var", "/var/lib/techmarket")
 DEBUG = env.flag("DEBUG", True)
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-the-embedded-default-only" if DEBUG else "", "$(openssl rand -base64 48)")
-# Earlier keys, after a rotation: sessions and the seal of the audit log that they have signed stay valid.
+# Earlier keys, after a rotation: sessions, backups and the seal of the audit log that they have signed stay valid.
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", "", "the key before, or several, separated by commas")
 # gunicorn reads it, too, before any code of ours, and shows a traceback where it is no number: deploy/entrypoint.sh runs a command first.
 WEB_PROCESSES = env.number("WEB_CONCURRENCY", 2, 1, 256)
@@ -219,6 +219,8 @@ if METRICS_TOKEN and not DEBUG:
 # --- Backups -------------------------------------------------------------------------------------------------------
 BACKUP_DIR = env.folder("BACKUP_DIR", VAR_DIR / "backups", "/var/backups/techmarket")
 BACKUP_KEEP = env.number("BACKUP_KEEP", 14, 1, 10_000)
+BACKUP_RECIPIENT = env.recipients("BACKUP_RECIPIENT", "", "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p")
+BACKUP_IDENTITY_FILE = env.file("BACKUP_IDENTITY_FILE", "", "/run/secrets/backup-key.txt")
 
 # --- Metabase, for `manage.py seed_metabase` -------------------------------------------------------------------------
 METABASE_URL = env.web_address("METABASE_URL", "http://127.0.0.1:3000", "https://metabase.example.com")

@@ -59,14 +59,14 @@ def record(
         return append(lock_head(), deed, row, before or {}, after or {}, reason, actor or find_actor())
 
 
-def record_command(deed: Deed, after: Values) -> None:
+def record_command(deed: Deed, after: Values, reason: str = "") -> None:
     """Record what a command has done elsewhere, such as in a source.
 
     No error: a control database without tables has no log yet, and one that does not answer is reported.
     """
     try:
         with diagnosed("default"):
-            record(deed, after=after)
+            record(deed, after=after, reason=reason)
     except NotMigrated:
         pass
     except EtlError as error:

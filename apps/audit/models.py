@@ -55,6 +55,7 @@ class Deed(models.TextChoices):
     ERASURE_REQUESTED = "erasure_requested", _("Erasure of a customer requested")
     CUSTOMER_FORGOTTEN = "customer_forgotten", _("Customer forgotten")
     BACKUP_MADE = "backup_made", _("Backup made")
+    BACKUP_ACCEPTED = "backup_accepted", _("Unsigned backup accepted")
     BACKUP_RESTORED = "backup_restored", _("Backup restored")
     DEMO_GENERATED = "demo_generated", _("Demo data generated")
     DATABASES_MIGRATED = "databases_migrated", _("Databases migrated")

@@ -1,6 +1,5 @@
 """Making a backup: all databases into one folder, or none."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +8,9 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.backups import folders, manifest
-from apps.backups.manifest import Dump, Manifest
+from apps.backups.dump_file import create_dump_file
+from apps.backups.encryption import SUFFIX
+from apps.backups.manifest import Dump, Manifest, Signature
 from apps.backups.stores import Store, get_store
 from techmarket.diagnosis import MIGRATE
 from techmarket.errors import NotMigrated
@@ -35,9 +36,8 @@ def make_backup(top: Path, progress: Progress = ignore_progress) -> tuple[Path, 
     programs = {alias: check_store(store) for alias, store in stores.items()}
     with folders.create_partial_folder(top) as folder:
         dumps = {alias: dump_store(store, programs[alias], folder, progress) for alias, store in stores.items()}
-        written = Manifest(began, format_now(), code_version(), dumps)
-        create_private_file(folder / manifest.NAME)
-        (folder / manifest.NAME).write_text(written.to_json(), encoding="utf-8")
+        written = Manifest(began, format_now(), code_version(), dumps, settings.BACKUP_RECIPIENT, signature=Signature.VALID)
+        manifest.write_manifest(folder, written)
         return folders.publish_folder(folder), written, [note for store in stores.values() for note in store.notes]
 
 
@@ -53,13 +53,15 @@ def check_store(store: Store) -> str:
 
 
 def dump_store(store: Store, program: str, folder: Path, progress: Progress) -> Dump:
-    file = folder / f"{store.alias if store.alias != 'default' else 'control'}.{store.suffix}"
+    recipients = settings.BACKUP_RECIPIENT
+    file = folder / f"{name_database(store.alias)}.{store.suffix}{SUFFIX if recipients else ''}"
     progress(store.alias, 0)
-    tables = store.dump(file, partial(progress, store.alias))
-    file.chmod(0o600)
+    with create_dump_file(file, recipients) as out:
+        tables = store.dump(out, partial(progress, store.alias))
+    left_empty = [table for table in store.without_rows if table in tables]
     digest = manifest.compute_digest(file)
-    return Dump(file.name, store.vendor, store.read_server_version(), program, file.stat().st_size, digest, tables)
+    return Dump(file.name, store.vendor, store.read_server_version(), program, file.stat().st_size, digest, tables, left_empty)
 
 
-def create_private_file(file: Path) -> None:
-    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+def name_database(alias: str) -> str:
+    return "control" if alias == "default" else alias

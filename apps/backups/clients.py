@@ -54,16 +54,19 @@ def find_client(place: str, package: str, *names: str) -> Client:
 
 
 @contextmanager
-def run_client(place: str, client: Client, arguments: list[str], secrets: Mapping[str, str], feeds: bool = False) -> Iterator[Process]:
+def run_client(
+    place: str, client: Client, arguments: list[str], secrets: Mapping[str, str], feeds: bool = False, source: IO[bytes] | None = None
+) -> Iterator[Process]:
     """Run the program; `secrets` are added to its environment, and with `feeds` it reads from a pipe instead of writing to one.
 
+    It reads `source`, a file or a pipe, as its standard input.
     At the end waits for it and raises Terminal or Transient where it failed. An exception inside ends it.
     """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603
             [client.path, *arguments],
             env=os.environ | {"LC_ALL": "C.UTF-8"} | dict(secrets),
-            stdin=subprocess.PIPE if feeds else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if feeds else source or subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if feeds else subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C must reach this process alone

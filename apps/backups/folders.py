@@ -26,9 +26,14 @@ class BackupInProgress(Usage):
     """Another backup is being made there. Run the command again when it has ended."""
 
 
+def list_folders(top: Path) -> list[Path]:
+    """Return the folders under a name of a backup, oldest first."""
+    return sorted(path for path in top.glob("*") if NAME.fullmatch(path.name) and path.is_dir())
+
+
 def list_backups(top: Path) -> list[Path]:
     """Return the complete backups, oldest first."""
-    return sorted(path for path in top.glob("*") if NAME.fullmatch(path.name) and (path / manifest.NAME).is_file())
+    return [path for path in list_folders(top) if (path / manifest.NAME).is_file()]
 
 
 def find_backup(top: Path, name: str) -> Path:

@@ -8,6 +8,7 @@ from rich.progress import Progress as ProgressBars
 from rich.table import Column, Table
 
 from apps.backups.backup import Progress, ignore_progress
+from apps.backups.description import describe_manifest
 from apps.backups.manifest import Manifest
 from apps.backups.measure import count_rows
 from apps.orchestration.terminal import console
@@ -42,3 +43,5 @@ def print_manifest(manifest: Manifest) -> None:
         counts = (len(dump.tables), count_rows(dump.tables), dump.bytes)
         table.add_row(alias, dump.server, dump.file, *map(format_count, counts))
     console().print(table)
+    for line in describe_manifest(manifest):
+        console().print(line, soft_wrap=True, markup=False)

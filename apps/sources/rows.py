@@ -1,6 +1,6 @@
 """The columns of every source table: id, created_at and updated_at, filled by the database."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -29,6 +29,9 @@ class UpdatedAtField(models.DateTimeField):  # type: ignore[type-arg]
 
 
 class SourceRow(models.Model):
+    # Whether the rows let somebody in, for some time, as tokens do: backups leave them out.
+    is_short_lived: ClassVar[bool] = False
+
     id = models.BigAutoField(_("ID"), primary_key=True, help_text=_("assigned by the database, never reused"))
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False, help_text=_("when the row was created"))
     updated_at = UpdatedAtField(

@@ -4,14 +4,25 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 
+from tests.backups.age import Key
 from tests.failures import conftest as failures
 from tests.failures.conftest import FILES, ON_SERVERS, Shop, administer
 from tests.servers import mysql, postgresql
 
 shop, template = failures.shop, failures.template  # the fixtures
+LEFT_EMPTY = ("orchestration_batch", "django_session", "auth_tokens")
 Contents = dict[str, dict[str, list[str]]]
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def encryption(shop: Shop, request: pytest.FixtureRequest) -> None:
+    """Run the test with plain backups, and with encrypted ones for which the commands have the key."""
+    if request.param == "encrypted":
+        key = Key(shop.folder / "key.txt")
+        shop.env |= {"BACKUP_RECIPIENT": key.recipient, "BACKUP_IDENTITY_FILE": str(key.file)}
 
 
 def list_tables(shop: Shop, alias: str) -> list[str]:
@@ -25,12 +36,12 @@ def list_tables(shop: Shop, alias: str) -> list[str]:
 
 
 def read_contents(shop: Shop) -> Contents:
-    """Return every row of every database, without batches, which no backup has, and the audit log, to which a restore adds."""
+    """Return every row of every database, without those that no backup has, and the audit log, to which a restore adds."""
     return {
         alias: {
             table: sorted(map(repr, shop.sql(alias, f"SELECT * FROM {table}")))
             for table in list_tables(shop, alias)
-            if table not in ("orchestration_batch", "audit_entry", "audit_head")
+            if table not in (*LEFT_EMPTY, "audit_entry", "audit_head")
         }
         for alias in FILES
     }

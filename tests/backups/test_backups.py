@@ -2,15 +2,17 @@
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import re
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -33,11 +35,23 @@ from tests.failures.conftest import (
 )
 from tests.failures.test_databases import fill, small_disk
 
+plain_and_encrypted = pytest.mark.usefixtures("encryption")
+
 
 def read_dumps(folder: Path) -> dict[str, dict[str, object]]:
     """Return the databases of the manifest, by alias."""
     databases: dict[str, dict[str, object]] = json.loads((folder / "manifest.json").read_text())["databases"]
     return databases
+
+
+def sign_again(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest as whoever has the installation's SECRET_KEY can: HMAC-SHA256 of its canonical JSON, by a salted key."""
+    document = json.loads((folder / "manifest.json").read_text())
+    del document["signature"]
+    change(document)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    key = hashlib.sha256(b"techmarket.backups.manifest" + settings.SECRET_KEY.encode()).digest()
+    (folder / "manifest.json").write_text(json.dumps(document | {"signature": hmac.new(key, text, "sha256").hexdigest()}))
 
 
 # --- Restore ---
@@ -162,9 +176,7 @@ def test_damaged_backup_is_refused(shop: Shop) -> None:
     (folder / dump).write_bytes(flipped)
     assert_one_line(shop.run("restore", folder.name), 1, "is damaged: its SHA-256 differs from the manifest. Choose another backup.")
     (folder / dump).write_bytes(original[dump])
-    document = json.loads(original["manifest.json"])
-    document["databases"]["dwh"]["vendor"] = "oracle"
-    (folder / "manifest.json").write_text(json.dumps(document))
+    sign_again(folder, lambda document: document["databases"]["dwh"].update(vendor="oracle"))
     assert_one_line(shop.run("restore", folder.name), 4, "but DWH_URL names another kind of server.")
     message = f"No backup '2020-01-01T00-00-00' in {shop.folder}/backups. The latest: {folder.name}."
     assert_one_line(shop.run("restore", "2020-01-01T00-00-00"), 2, message)
@@ -179,7 +191,7 @@ def test_damaged_backup_is_refused(shop: Shop) -> None:
         ("dwh.pgdump", None, r"cannot be read \(No such file or directory\)."),
         ("manifest.json", b'{"format": 1, "data', "manifest.json is damaged"),
         ("manifest.json", b'{"format": 1, "databases": [1]}', "manifest.json is damaged"),
-        ("manifest.json", b'{"format": 2}', "was written by another version of TechMarket."),
+        ("manifest.json", b'{"format": 3}', "was written by another version of TechMarket."),
         ("manifest.json", None, "has no manifest.json: it is not a complete backup."),
     ],
 )
@@ -218,11 +230,10 @@ def test_verify_reports_differences_from_the_manifest(shop: Shop) -> None:
     others = list_databases(shop)
     folder = make_backup(shop)
     assert shop.run("backup", "--verify", folder.name).returncode == 0
-    document = json.loads((folder / "manifest.json").read_text())
-    sales = document["databases"]["dwh"]["tables"]["fact_sales"]
+    sales = read_dumps(folder)["dwh"]["tables"]["fact_sales"]  # type: ignore[index]
     rows, net = sales["rows"], sales["sum of net_amount"]
-    sales |= {"rows": rows + 1, "sum of net_amount": "1.00"}
-    (folder / "manifest.json").write_text(json.dumps(document))
+    others_numbers = {"rows": rows + 1, "sum of net_amount": "1.00"}
+    sign_again(folder, lambda document: document["databases"]["dwh"]["tables"]["fact_sales"].update(others_numbers))
     differences = (f"dwh: fact_sales: rows is {rows}, not {rows + 1}", f"sum of net_amount is {net}, not 1.00")
     assert_one_line(shop.run("backup", "--verify", folder.name), 1, *differences)
     assert list_databases(shop) == others
@@ -267,6 +278,7 @@ def test_backup_named_by_a_wrong_clock_outlives_none_made_since(shop: Shop) -> N
 
 
 @needs_root
+@plain_and_encrypted
 def test_backup_on_a_full_disk(shop: Shop, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4) as disk:
         fill(disk, leave=150_000)
@@ -325,6 +337,7 @@ def test_versions_of_client_programs(server: int, program: str, mismatch: str) -
 
 
 @needs_servers
+@plain_and_encrypted
 def test_failed_dump_leaves_no_backup(shop: Shop, programs: Path) -> None:
     env, real = {"PATH": str(programs)}, shutil.which("mysqldump")
     replace_mysqldump(programs, f'{real} "$@" | head -c 3000; kill -9 $$')
@@ -344,6 +357,7 @@ def test_failed_dump_leaves_no_backup(shop: Shop, programs: Path) -> None:
 
 
 @needs_servers
+@plain_and_encrypted
 def test_failed_restore_can_be_continued(shop: Shop, programs: Path) -> None:
     before, folder = read_contents(shop), make_backup(shop)
     wipe(shop)
@@ -367,10 +381,11 @@ def test_no_password_on_a_command_line_or_in_a_backup(shop: Shop, programs: Path
     result = shop.run("backup", "-v", "3", env={"PATH": str(programs)})
     assert result.returncode == 0, result.stderr
     text = log.read_text() + result.stdout + result.stderr + (list_backups(shop)[0] / "manifest.json").read_text()
-    assert log.read_text().count("--single-transaction") == len(settings.SOURCES)
+    assert log.read_text().count("--single-transaction") == len(settings.SOURCES) + 1  # auth_db again, for a table without rows
     assert passwords() and not any(password in text for password in passwords())
 
 
+@plain_and_encrypted
 def test_interrupt_leaves_no_backup(shop: Shop) -> None:
     process = shop.start("backup")
     shop.wait_until(lambda: list((shop.folder / "backups").glob(".partial-*/*")), process)

@@ -77,7 +77,8 @@ def test_every_setting_reaches_the_containers(name: str) -> None:
     example = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     image = {"VAR_DIR", "STATIC_ROOT", "BACKUP_DIR", "CHROMIUM"}
     only_migrate = {"METABASE_URL", "METABASE_USER", "METABASE_PASS", "DWH_BI_URL", "BACKUP_KEEP"}
-    missing = example - image - services()[name]["environment"].keys()
+    restores = {"BACKUP_IDENTITY_FILE"}  # the file of a private key would have to be in the container; `--identity -` reads it from stdin
+    missing = example - image - restores - services()[name]["environment"].keys()
     assert missing == (set() if name == "migrate" else only_migrate)
 
 
@@ -328,3 +329,20 @@ def test_redis_keeps_every_message() -> None:
 def test_replica_starts_after_the_migration(name: str) -> None:
     assert services()[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert services()[name]["command"] == [name]
+
+
+@pytest.mark.parametrize("target", ["backup", "restore"])
+def test_private_key_enters_a_container_by_stdin_alone(tmp_path: Path, target: str) -> None:
+    """The user of the container could not read the file, which its owner alone may read, and no container has to store it."""
+    docker, key = tmp_path / "docker", tmp_path / "my key.txt"
+    docker.write_text('#!/bin/sh\n[ "$2" = version ] && exit\necho "$@"\ncat\n')
+    docker.chmod(0o755)
+    key.write_text("the canary\n")
+    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CODE_VERSION": "1"}
+    make = ["make", "--no-print-directory", target, "ARGS=2026"]
+
+    def run(*arguments: str) -> str:
+        return subprocess.run([*make, *arguments], cwd=ROOT, env=env, input="", capture_output=True, text=True, timeout=60).stdout
+
+    assert run() == f"compose run --rm migrate manage {target} 2026\n"
+    assert run(f"IDENTITY={key}") == f"compose run --rm -T migrate manage {target} 2026 --identity -\nthe canary\n"

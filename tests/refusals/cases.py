@@ -7,6 +7,7 @@ from tests.refusals.damage import cut, make_folder, remove, spoil, sql, write, w
 
 GOOD_KEY = f"{SECRET}-k8Jq2Zr7Wn4Xv1Tb6Yc9Md3Lf5Hg0PsQeRtUiOaSdFgHjKlZxCvB"
 PRODUCTION = {"DEBUG": "false", "SECRET_KEY": GOOD_KEY, "ALLOWED_HOSTS": "etl.example.com"}
+RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 PG, MY, REDIS = f"postgres://dwh:{SECRET}@", f"mysql://orders:{SECRET}@", f"redis://:{SECRET}@"
 
 # fmt: off
@@ -77,6 +78,11 @@ SETTINGS = (
     setting("a folder that cannot be made", "VAR_DIR: cannot write there (No such file or directory)", VAR_DIR="/proc/var", DWH_URL=""),
     setting("a relative folder of static files", "STATIC_ROOT: 'static' is not an absolute path", STATIC_ROOT="static"),
     setting("a relative folder of backups", "BACKUP_DIR: './backups' is not an absolute path", BACKUP_DIR="./backups"),
+    setting("a recipient of backups that is a private key", "BACKUP_RECIPIENT: that is a private key, which must not be on this machine; give the public key beside it", BACKUP_RECIPIENT=f"AGE-SECRET-KEY-1{SECRET.upper()}"),
+    setting("a recipient of backups with a typing error", "BACKUP_RECIPIENT: key 2 is no public key of age, or is misspelled; commas separate keys", BACKUP_RECIPIENT=f"{RECIPIENT},{RECIPIENT[:-1]}q"),
+    setting("a recipient of backups by another program", "BACKUP_RECIPIENT: key 1 is no public key of age", BACKUP_RECIPIENT="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN backup@shop"),
+    setting("two recipients without a comma", "BACKUP_RECIPIENT: key 1 is no public key of age, or is misspelled; commas separate keys", BACKUP_RECIPIENT=f"{RECIPIENT} {RECIPIENT}"),
+    setting("a relative file of a private key", "BACKUP_IDENTITY_FILE: 'key.txt' is not an absolute path", BACKUP_IDENTITY_FILE="key.txt"),
     setting("a folder of backups by URL", "BACKUP_DIR: 's3://bucket/backups' is not an absolute path", BACKUP_DIR="s3://bucket/backups"),
     setting("an origin without a scheme", "CSRF_TRUSTED_ORIGINS: 'etl.example.com' is not https:// and a host", CSRF_TRUSTED_ORIGINS="etl.example.com"),
     setting("an origin with a slash at the end", "CSRF_TRUSTED_ORIGINS: 'https://etl.example.com/' is not", CSRF_TRUSTED_ORIGINS="https://etl.example.com/"),
@@ -389,7 +395,14 @@ COMMANDS = (
     command("an argument of version", "version --short", 2, "unrecognized arguments: --short"),
     command("a format of export_schema", "export_schema --format yaml", 2, "unrecognized arguments: --format yaml"),
     command("a backup that is not there", "restore 2026-01-31T02-00-00", 2, "No backup '2026-01-31T02-00-00' in"),
-    command("a backup without a name", "restore", 2, "the following arguments are required: NAME"),
+    command("a backup without a name", "restore", 2, "Which backup? Name it; `manage.py restore --list` shows what there is"),
+    command("a list that restores one database", "restore --list --only dwh", 2, "--list restores nothing. Remove --only and --dry-run"),
+    command("a backup accepted without a reason", ("restore", "x", "--accept-unsigned", " "), 2, "argument --accept-unsigned: the reason is empty"),
+    command("a verification of what nobody could read", "backup --verify", 4, "--verify needs the private key of BACKUP_RECIPIENT, which does not belong on this machine", BACKUP_RECIPIENT=RECIPIENT),
+    command("a verification with a key that is not there", "backup --verify --identity /nowhere/key", 4, "/nowhere/key cannot be read as a private key: No such file or directory. Name a file that `age-keygen` has written", BACKUP_RECIPIENT=RECIPIENT),
+    command("a verification with a device for a key", "backup --verify --identity /dev/zero", 4, "/dev/zero cannot be read as a private key: it has more than 65536 bytes", BACKUP_RECIPIENT=RECIPIENT),
+    command("a verification with an empty key", "backup --verify --identity /dev/null", 4, "/dev/null has no private key. Name a file that `age-keygen` has written", BACKUP_RECIPIENT=RECIPIENT),
+    command("a verification with another file for a key", "backup --verify --identity /etc/passwd", 4, "/etc/passwd has a line that is no private key (AGE-SECRET-KEY-1...)", BACKUP_RECIPIENT=RECIPIENT),
     command("a backup with an empty name", ("restore", ""), 2, "backups. There are no backups"),
     command("a backup outside the folder", "restore ../../nowhere", 2, "No backup '../../nowhere' in "),
     command("a folder that is no backup", "restore /etc", 1, "/etc has no manifest.json: it is not a complete backup. Choose another one"),

@@ -32,7 +32,7 @@ from tests.security.deeds import DEEDS, Stage, log_in, set_stage, start
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 # test_commands.py runs these commands.
-ELSEWHERE = {Deed.BACKUP_MADE, Deed.BACKUP_RESTORED, Deed.DATABASES_MIGRATED, Deed.METABASE_SEEDED}
+ELSEWHERE = {Deed.BACKUP_MADE, Deed.BACKUP_ACCEPTED, Deed.BACKUP_RESTORED, Deed.DATABASES_MIGRATED, Deed.METABASE_SEEDED}
 BELOW = {Deed.AUDIT_DELETED, Deed.SEAL_BROKEN}  # have tests below
 ON_SERVERS = pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL: needs the servers of `make test`")
 

@@ -5,21 +5,23 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
+from django.apps import apps
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.backups.catalog import Table, list_tables, quote_name
+from apps.backups.dump_file import DumpFile
 from apps.backups.measure import Measures, measure_tables
 from techmarket.diagnosis import diagnosed, place, server
 from techmarket.errors import AccessDenied, EtlError, ReadOnly
 
 ByteCounter = Callable[[int], None]  # called with the number of bytes written or read
-# Only a run that has not ended needs its batches, and they would be nearly all of the control database's dump.
-WITHOUT_ROWS = {"default": ("orchestration_batch",)}
+# Of the control database. Only a run that has not ended needs its batches, and they would be nearly all of the dump; whoever finds a
+# backup could sign in with a session that has not ended.
+WITHOUT_ROWS = ("django_session", "orchestration_batch")
 THROWAWAY, THROWAWAY_DIGITS = "_verify_", 8
 NAMES_SHOWN = 3
 READ_TIMEOUT_S = 3600  # a sum over a large table takes longer than an ordinary query may
@@ -55,7 +57,7 @@ class Store:
         self.place = place(alias)
         self.is_throwaway = bool(name)
         self.notes: list[str] = []  # about what a dump could not contain
-        self.without_rows = WITHOUT_ROWS.get(alias, ())
+        self.without_rows = list_tables_without_rows(alias)
 
     # --- For each kind of database to implement ---
 
@@ -63,11 +65,11 @@ class Store:
         """Return the name and version of the program that dumps the database. Raises Misconfigured where it is missing."""
         raise NotImplementedError
 
-    def dump(self, file: Path, progress: ByteCounter) -> Measures:
-        """Dump the database into a new file, as of one instant, and return its measures as of the same instant."""
+    def dump(self, out: IO[bytes], progress: ByteCounter) -> Measures:
+        """Dump the database into `out`, as of one instant, and return its measures as of the same instant."""
         raise NotImplementedError
 
-    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
+    def load(self, file: DumpFile, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         """Load a dump into this database, which must have no tables; a failed load leaves none.
 
         Without `all_rows` it is a trial: the structure, and of rows as few as the kind of dump allows. Returns a sentence for each thing
@@ -75,7 +77,7 @@ class Store:
         """
         raise NotImplementedError
 
-    def restore_grants(self, file: Path) -> list[str]:
+    def restore_grants(self, file: DumpFile) -> list[str]:
         """Grant the rights in the dump to the roles that exist; return the names of the roles that do not."""
         return []
 
@@ -214,6 +216,14 @@ class ServerStore(Store):
         except KeyboardInterrupt:
             self.execute(statement)
             raise
+
+
+def list_tables_without_rows(alias: str) -> tuple[str, ...]:
+    """Return the tables whose rows are in no backup of this database."""
+    if alias == "default":
+        return WITHOUT_ROWS
+    models = apps.get_app_config(alias).get_models() if alias in settings.SOURCES else ()
+    return tuple(model._meta.db_table for model in models if getattr(model, "is_short_lived", False))
 
 
 def read_only_message(where: str, alias: str) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import MySQLdb.cursors
 from django.db import OperationalError
@@ -16,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.backups import clients
 from apps.backups.catalog import Column, Table, list_columns, list_tables, quote_name, read_text
+from apps.backups.dump_file import DumpFile
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores import mysql_objects, mysql_rights
 from apps.backups.stores.base import NAMES_SHOWN, ByteCounter, ServerStore
@@ -94,36 +94,36 @@ class MySQL(ServerStore):
         password = {"MYSQL_PWD": str(self.settings["PASSWORD"])} if self.settings.get("PASSWORD") else {}
         return password | {"MYSQL_TEST_LOGIN_FILE": NO_FILE}
 
-    def dump(self, file: Path, progress: ByteCounter) -> Measures:
+    def dump(self, out: IO[bytes], progress: ByteCounter) -> Measures:
         client = self.find_client("mysqldump", "mariadb-dump")
         with self.session() as connection, connection.cursor() as cursor:
             self.refuse_unreadable(cursor)
             objects, hidden = mysql_objects.read_objects(cursor)
-            by_hand = [table for table, columns in list_columns(cursor).items() if any(map(needs_own_insert, columns))]
-            names = [name for kind, name in mysql_objects.list_objects(cursor) if kind == "view"]
+            views = [name for kind, name in mysql_objects.list_objects(cursor) if kind == "view"]
+            columns = {table: each for table, each in list_columns(cursor).items() if table.name not in views}
             self.notes = self.describe_hidden(hidden, mysql_rights.list_unseen_kinds(cursor))
-        by_hand = [table for table in by_hand if table.name not in names]
-        ignored = [f"--ignore-table={self.settings['NAME']}.{name}" for name in [*names, *(table.name for table in by_hand)]]
+        by_hand = [table for table in columns if any(map(needs_own_insert, columns[table])) and table.label not in self.without_rows]
+        structures = [table.name for table in columns if table in by_hand or table.label in self.without_rows]
+        ignored = [f"--ignore-table={self.settings['NAME']}.{name}" for name in [*views, *structures]]
         with ExitStack() as stack:
             with self.lock_writers():
                 chunks = stack.enter_context(self.run_dump(client, *ignored))
                 head = read_until_transaction(chunks)
                 connection = stack.enter_context(self.open_snapshot())
-            out = LineMeter(stack.enter_context(gzip.open(file, "xb", GZIP_LEVEL)))
+            meter = LineMeter(stack.enter_context(gzip.open(out, "wb", GZIP_LEVEL)))
             for chunk in chain([head.removeprefix(SANDBOX_LINE)], chunks):
-                out.write(chunk)
+                meter.write(chunk)
                 progress(len(chunk))
-            if by_hand:
-                names = [table.name for table in by_hand]
+            if structures:
                 for chunk in chain(
-                    stack.enter_context(self.run_dump(client, "--no-data", tables=names)), self.write_rows(connection, by_hand)
+                    stack.enter_context(self.run_dump(client, "--no-data", tables=structures)), self.write_rows(connection, by_hand)
                 ):
-                    out.write(chunk.removeprefix(SANDBOX_LINE))
+                    meter.write(chunk.removeprefix(SANDBOX_LINE))
                     progress(len(chunk))
-            out.write(mysql_objects.write_section(objects).encode())
-            if needed := find_packet(connection, out.longest):
+            meter.write(mysql_objects.write_section(objects).encode())
+            if needed := find_packet(connection, meter.longest):
                 self.notes.append(f"{self.place} cannot restore this backup: {self.describe_packet(needed)}, before a restore.")
-            return measure_tables(connection)
+            return measure_tables(connection, self.without_rows)
 
     def describe_packet(self, needed: int) -> str:
         """Return the cause and the step where a row does not fit into a statement."""
@@ -238,12 +238,12 @@ class MySQL(ServerStore):
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             yield connection
 
-    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
+    def load(self, file: DumpFile, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         client = self.find_client("mysql", "mariadb")
         arguments = [*self.connection_arguments(client), f"--max-allowed-packet={CLIENT_PACKET}"]
         arguments += ["--init-command=SET SESSION sql_log_bin = 0"] if self.is_throwaway and self.may_skip_binary_log() else []
         arguments += [self.settings["NAME"]]
-        with self.session() as connection, self.drop_tables_on_failure(), gzip.open(file) as dump:
+        with self.session() as connection, self.drop_tables_on_failure(), file.open() as stream, gzip.open(stream) as dump:
             lines = iter(dump)
             with clients.run_client(self.place, client, arguments, self.client_environment(), feeds=True) as process:
                 for line in filter_lines(lines, all_rows):

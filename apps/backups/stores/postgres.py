@@ -4,8 +4,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 from django.conf import settings
@@ -13,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from apps.backups import clients
 from apps.backups.catalog import Table, quote_name
+from apps.backups.dump_file import DumpFile
 from apps.backups.measure import Measures, measure_tables
 from apps.backups.stores.base import NAMES_SHOWN, ByteCounter, ServerStore, join_names
 from techmarket.errors import AccessDenied, Misconfigured, Terminal
@@ -109,7 +109,7 @@ class PostgreSQL(ServerStore):
         environment |= {variable: str(options[name]) for name, variable in VARIABLES.items() if options.get(name)}
         return environment | {"PGCONNECT_TIMEOUT": str(options.get("connect_timeout", 5)), "PGAPPNAME": "techmarket-backup"}
 
-    def dump(self, file: Path, progress: ByteCounter) -> Measures:
+    def dump(self, out: IO[bytes], progress: ByteCounter) -> Measures:
         client = self.find_client("pg_dump")
         with self.session() as connection, connection.cursor() as cursor:
             self.refuse_unreadable(cursor)
@@ -130,7 +130,7 @@ class PostgreSQL(ServerStore):
                 *(f"--exclude-table-data=public.{table}" for table in self.without_rows),
                 *(f"--exclude-table={Table(table.schema or 'public', table.name).quoted(self.vendor)}" for table in prepared),
             ]
-            with clients.run_client(self.place, client, arguments, self.client_environment()) as process, file.open("xb") as out:
+            with clients.run_client(self.place, client, arguments, self.client_environment()) as process:
                 for chunk in clients.read_chunks(self.place, process):
                     out.write(chunk)
                     progress(len(chunk))
@@ -160,7 +160,7 @@ class PostgreSQL(ServerStore):
         cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
         return bool(cursor.fetchone()[0])
 
-    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
+    def load(self, file: DumpFile, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         client = self.find_client("pg_restore")
         flags = ["--no-password", "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
         flags += [] if all_rows else ["--schema-only"]
@@ -168,14 +168,14 @@ class PostgreSQL(ServerStore):
         entries = self.read_entries(client, file)
         left_out, refused = self.find_refused(entries)
         with write_listing([entry for entry in entries if entry[0] not in left_out]) as listing:
-            arguments = [*flags, f"--use-list={listing}", f"--dbname={make_conninfo(dbname=self.settings['NAME'])}", str(file)]
+            arguments = [*flags, f"--use-list={listing}", f"--dbname={make_conninfo(dbname=self.settings['NAME'])}"]
             try:
-                with clients.run_client(self.place, client, arguments, self.client_environment()):
+                with file.open() as stream, clients.run_client(self.place, client, arguments, self.client_environment(), source=stream):
                     pass
             except Terminal as error:
                 reasons = [*refused, *self.describe_absent(entries, left_out)]
                 raise type(error)(" ".join([str(error), *(f"{reason}." for reason in reasons)])) from error
-        progress(file.stat().st_size)
+        progress(file.path.stat().st_size)
         return refused
 
     def describe_absent(self, entries: list[tuple[str, str]], left_out: set[str]) -> list[str]:
@@ -223,13 +223,13 @@ class PostgreSQL(ServerStore):
                 refused.append(f"{self.place}: {what} can be created by a superuser only. Let the administrator restore it by hand")
         return left_out, refused
 
-    def read_entries(self, client: clients.Client, file: Path) -> list[tuple[str, str]]:
+    def read_entries(self, client: clients.Client, file: DumpFile) -> list[tuple[str, str]]:
         """Return what the dump lists: an entry's ids and its description."""
-        with clients.run_client(self.place, client, ["--list", str(file)], {}) as process:
+        with file.open() as stream, clients.run_client(self.place, client, ["--list"], {}, source=stream) as process:
             lines = b"".join(clients.read_chunks(self.place, process)).decode(errors="replace").splitlines()
         return [(match[1], match[2]) for line in lines if (match := ENTRY.match(line))]
 
-    def restore_grants(self, file: Path) -> list[str]:
+    def restore_grants(self, file: DumpFile) -> list[str]:
         """Run the grants one by one, so that a role that does not exist leaves the others their rights; return the missing roles."""
         missing = []
         with self.session() as connection, connection.cursor() as cursor:
@@ -242,13 +242,13 @@ class PostgreSQL(ServerStore):
                     missing.append(name_role(statement))
         return sorted(set(missing))
 
-    def read_grants(self, file: Path) -> list[str]:
+    def read_grants(self, file: DumpFile) -> list[str]:
         """Return the statements of a dump that grant and revoke, also on tables to come; no line of a function that looks like one."""
         client = self.find_client("pg_restore")
         entries = [entry for entry in self.read_entries(client, file) if GRANT_ENTRY.match(entry[1])]
         with write_listing(entries) as listing:
-            arguments = ["--no-owner", f"--use-list={listing}", "--file=-", str(file)]
-            with clients.run_client(self.place, client, arguments, {}) as process:
+            arguments = ["--no-owner", f"--use-list={listing}", "--file=-"]
+            with file.open() as stream, clients.run_client(self.place, client, arguments, {}, source=stream) as process:
                 script = b"".join(clients.read_chunks(self.place, process)).decode(errors="replace")
         return [line for line in script.splitlines() if line.startswith(GRANTING) and line.endswith(";")]
 

@@ -1,6 +1,5 @@
 """SQLite: its online backup, which copies a file as of one instant while other programs write to it."""
 
-import errno
 import fcntl
 import os
 import shutil
@@ -9,12 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
+from apps.backups.clients import CHUNK
+from apps.backups.dump_file import DumpFile
 from apps.backups.measure import Measures
 from apps.backups.stores.base import ByteCounter, Store, read_only_message
 from techmarket.diagnosis import diagnosed
-from techmarket.errors import ReadOnly
+from techmarket.errors import Misconfigured, NoSpace, ReadOnly
 
 THROWAWAY_PREFIX = ".verify-"
 LOCK_TIMEOUT_S = 30.0  # how long to wait for a program that is writing
@@ -30,24 +31,27 @@ class SQLite(Store):
     def make_uri(self, options: str) -> str:
         return f"{Path(self.settings['NAME']).absolute().as_uri()}?{options}"
 
-    def dump(self, file: Path, progress: ByteCounter) -> Measures:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with diagnosed(self.alias):
-            try:
-                copy_database(self.make_uri("mode=ro"), file.absolute().as_uri())
-            except sqlite3.OperationalError as error:
-                if "full" in str(error):  # the disk of the backup, not that of the database
-                    raise OSError(errno.ENOSPC, str(error)) from error
-                raise
-            copy = type(self)(self.alias, str(file))
-            copy.empty_tables()
-        progress(file.stat().st_size)
-        return copy.measure_single_file()
+    def dump(self, out: IO[bytes], progress: ByteCounter) -> Measures:
+        """Copy the file beside itself first: there alone may rows stand in plain text that the backup leaves out, or encrypts."""
+        try:
+            with self.create_copy() as copy:
+                with diagnosed(self.alias):
+                    copy_database(self.make_uri("mode=ro"), copy.make_uri("mode=rwc"))
+                    copy.empty_tables()
+                measures = copy.measure_single_file()
+                with Path(copy.settings["NAME"]).open("rb") as file:
+                    copy_bytes(file, out, progress)
+                return measures
+        except CopyRefused as error:
+            raise Misconfigured(
+                f"{self.place}: no copy of it can be made beside it ({error}). Correct the rights of its folder."
+            ) from error
 
     def empty_tables(self) -> None:
         """Delete the rows that a backup leaves out, and give their space back."""
         with closing(sqlite3.connect(self.settings["NAME"], isolation_level=None)) as connection:
-            for table in self.without_rows:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            for table in tables.intersection(self.without_rows):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  a name of ours
             if self.without_rows:
                 connection.execute("VACUUM")
@@ -59,11 +63,17 @@ class SQLite(Store):
             connection.execute("PRAGMA journal_mode=DELETE")
         return measures
 
-    def load(self, file: Path, progress: ByteCounter, all_rows: bool = True) -> list[str]:
+    def load(self, file: DumpFile, progress: ByteCounter, all_rows: bool = True) -> list[str]:
         """Replace every page in one transaction: a program that has the file open sees all of the dump or nothing."""
-        with diagnosed(self.alias):
-            copy_database(f"{file.absolute().as_uri()}?mode=ro&immutable=1", self.make_uri("mode=rwc"))
-        progress(file.stat().st_size)
+        with self.create_throwaway() as copy:
+            try:
+                with file.open() as stream, Path(copy.settings["NAME"]).open("wb") as plain:
+                    copy_bytes(stream, plain, progress)
+            except OSError as error:
+                problem = f"the dump cannot be copied beside it ({error.strerror or error}); nothing was restored"
+                raise NoSpace(f"{self.place}: {problem}. Free space there, then run the command again.") from error
+            with diagnosed(self.alias):
+                copy_database(copy.make_uri("mode=ro&immutable=1"), self.make_uri("mode=rwc"))
         return []
 
     def drop_tables(self) -> None:
@@ -71,22 +81,30 @@ class SQLite(Store):
 
     @contextmanager
     def create_throwaway(self) -> Iterator[Self]:
+        try:
+            with self.create_copy() as copy:
+                yield copy
+        except CopyRefused as error:
+            raise ReadOnly(read_only_message(f"{self.place} ({error})", self.alias)) from error
+
+    @contextmanager
+    def create_copy(self) -> Iterator[Self]:
+        """Name a file beside the database, in a folder of its owner alone that is removed at the end. Raises CopyRefused."""
         top = Path(self.settings["NAME"]).parent
         for left in top.glob(f"{THROWAWAY_PREFIX}*"):
             with lock_folder(left) as is_free:
                 if is_free:
                     shutil.rmtree(left, ignore_errors=True)
-        with self.make_throwaway_folder(top) as folder, lock_folder(folder):
-            yield type(self)(self.alias, str(folder / "throwaway.sqlite3"))
-
-    @contextmanager
-    def make_throwaway_folder(self, top: Path) -> Iterator[Path]:
         try:
-            folder = tempfile.TemporaryDirectory(dir=top, prefix=THROWAWAY_PREFIX)
+            made = tempfile.TemporaryDirectory(dir=top, prefix=THROWAWAY_PREFIX)
         except OSError as error:
-            raise ReadOnly(read_only_message(f"{self.place} ({error.strerror})", self.alias)) from error
-        with folder as path:
-            yield Path(path)
+            raise CopyRefused(error.strerror) from error
+        with made as folder, lock_folder(Path(folder)):
+            yield type(self)(self.alias, str(Path(folder) / "throwaway.sqlite3"))
+
+
+class CopyRefused(Exception):
+    """No folder can be made beside the database."""
 
 
 @contextmanager
@@ -114,3 +132,9 @@ def copy_database(source_uri: str, target_uri: str) -> None:
         closing(sqlite3.connect(target_uri, uri=True, timeout=LOCK_TIMEOUT_S)) as target,
     ):
         source.backup(target)
+
+
+def copy_bytes(source: IO[bytes], target: IO[bytes], progress: ByteCounter) -> None:
+    while chunk := source.read(CHUNK):
+        target.write(chunk)
+        progress(len(chunk))

@@ -59,6 +59,8 @@ class Credential(SourceRow):
 class Token(SourceRow):
     """An access token of an account, stored as a hash."""
 
+    is_short_lived = True
+
     user = models.ForeignKey(User, models.CASCADE, verbose_name=_("user"), help_text=_("account of the token"))
     token_hash = models.CharField(_("token hash"), max_length=64, unique=True, help_text=_("SHA-256, hexadecimal; not read by the ETL"))
     issued_at = models.DateTimeField(_("issued at"), help_text=_("when the token was issued"))
