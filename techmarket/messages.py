@@ -158,6 +158,9 @@ MESSAGES = {
     "database.statement_limit": _(
         "{place}: the statement took longer than statement_timeout{published}. Set it to 0 for user {user} there, then run it again."
     ),
+    "database.page_timeout": _(
+        "{place} did not answer this page within {seconds} s. Choose narrower filters or a shorter period, and try again."
+    ),
     "database.statement_cancelled": _(
         "{place}: the statement was cancelled there, by an administrator or a program that ends long ones{published}. Run it again."
     ),

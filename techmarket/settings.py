@@ -208,6 +208,11 @@ ETL_SCHEDULED_RETRY_SECONDS = env.number("ETL_SCHEDULED_RETRY_SECONDS", 300, 0, 
 CHROMIUM = env.text("CHROMIUM", "", "/usr/bin/chromium")
 NOTIFY_URL = env.web_address("NOTIFY_URL", "", "https://chat.example.com/hooks/etl")
 
+# --- Pages: how long a statement may take, and how many searches and exports a person may send ----------------------------
+PAGE_TIMEOUT_SECONDS = env.number("PAGE_TIMEOUT_SECONDS", 20, 1, 600)
+SOURCE_PAGE_TIMEOUT_SECONDS = env.number("SOURCE_PAGE_TIMEOUT_SECONDS", 5, 1, 600)
+COSTLY_REQUESTS_PER_MINUTE = env.number("COSTLY_REQUESTS_PER_MINUTE", 30, 1, 100_000)
+
 # --- Audit: who did what ---------------------------------------------------------------------------------------------
 AUDIT_KEEP_DAYS = env.number("AUDIT_KEEP_DAYS", 1_095, 30, 36_500)
 
@@ -271,6 +276,7 @@ MIDDLEWARE = [
     "apps.monitoring.middleware.MonitoringMiddleware",  # before the redirect to HTTPS and the check of the Host header
     "django.middleware.security.SecurityMiddleware",
     "apps.console.browser_policy.BrowserPolicyMiddleware",
+    "apps.console.page_timeout.PageTimeoutMiddleware",  # before all that asks a database, but for the probes
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -279,6 +285,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "apps.audit.middleware.AuditMiddleware",
     "apps.audit.sessions.SessionLimitsMiddleware",
+    "apps.console.rate_limit.RateLimitMiddleware",
     "apps.console.personal.PersonalDataMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.console.not_allowed.NotAllowedMiddleware",

@@ -60,7 +60,7 @@ def test_operators_and_administrators_see_personal_data(loaded_run: Run, sign_in
     assert len(client.get(reverse("admin:orders_db_customer_changelist"), {"q": customer.email}).context["cl"].result_list) == 1
 
 
-@pytest.mark.parametrize("lookup", ["email__startswith", "email", "last_name__contains", "phone__exact"])
+@pytest.mark.parametrize("lookup", ["email__istartswith", "email"])
 def test_viewers_cannot_filter_by_personal_data(loaded_run: Run, sign_in: SignIn, lookup: str) -> None:  # noqa: F811
     address = reverse("admin:orders_db_customer_changelist")
     assert sign_in(VIEWER).get(address, {lookup: "a"}).status_code == 400
@@ -68,9 +68,9 @@ def test_viewers_cannot_filter_by_personal_data(loaded_run: Run, sign_in: SignIn
 
 
 def test_viewers_cannot_search_or_sort_by_personal_data(loaded_run: Run, sign_in: SignIn) -> None:  # noqa: F811
-    viewer, customers = sign_in(VIEWER), Customer.objects.count()
+    viewer = sign_in(VIEWER)
     address, customer = reverse("admin:orders_db_customer_changelist"), Customer.objects.earliest("pk")
-    assert len(viewer.get(address, {"q": customer.email}).context["cl"].result_list) == min(customers, 50), "a full page"
+    assert not viewer.get(address, {"q": customer.email}).context["cl"].result_list
     by_id = [row.pk for row in viewer.get(address).context["cl"].result_list]
     columns = sign_in(OPERATOR).get(address).context["cl"].list_display
     for name in ("first_name", "last_name", "email"):

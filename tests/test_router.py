@@ -10,7 +10,7 @@ from django.db.models import Model
 MODELS = {
     "default": {
         "admin": "LogEntry",
-        "audit": "Entry Head",
+        "audit": "Entry Head RequestRate",
         "auth": "Group Group_permissions Permission User User_groups User_user_permissions",
         "contenttypes": "ContentType",
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",

@@ -1,4 +1,4 @@
-"""The audit log and its head. apps/audit/chain.py alone writes them."""
+"""The audit log and its head, which apps/audit/chain.py alone writes; and what each user has asked for lately (apps/audit/rates.py)."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -50,6 +50,7 @@ class Deed(models.TextChoices):
     CRONTAB_DELETED = "crontab_deleted", _("Crontab deleted")
     DATA_EXPORTED = "data_exported", _("Data exported")
     REPORT_WRITTEN = "report_written", _("Report written")
+    REQUESTS_REFUSED = "requests_refused", _("Requests refused: too many")
     PERSONAL_DATA_VIEWED = "personal_data_viewed", _("Personal data viewed")
     SETTINGS_SEEN = "settings_seen", _("Settings changed")
     ERASURE_REQUESTED = "erasure_requested", _("Erasure of a customer requested")
@@ -119,3 +120,18 @@ class Head(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number}:{self.hash}"
+
+
+class RequestRate(models.Model):
+    """The costly requests of a user in a minute: the latest in which there was one."""
+
+    user_id = models.BigIntegerField(primary_key=True)
+    minute = models.BigIntegerField()  # since 1970, by the clock of the control database
+    count = models.IntegerField()
+
+    class Meta:
+        db_table = "audit_request_rate"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.count}"

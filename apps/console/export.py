@@ -1,11 +1,13 @@
 """The exports of a list: all rows that its filters select, as CSV or XLSX, in constant memory."""
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from tempfile import TemporaryFile
+from threading import BoundedSemaphore
 from typing import IO, Any
 
 from django.contrib import messages
@@ -21,12 +23,17 @@ from unfold.admin import ModelAdmin
 
 from apps.audit.chain import record
 from apps.audit.models import Deed
+from apps.console.page_timeout import show_busy
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.unreadable import MARK, UNREADABLE_ERRORS, is_unreadable, read_rows
 from techmarket.formats import localize_count
 from techmarket.spreadsheets import MAX_XLSX_ROWS, TooManyRows, write_csv, write_xlsx
+from techmarket.statement_limits import unlimited_statements
 
 CHUNK_ROWS = 2_000  # fetched at a time by the export
+MAX_EXPORTS = 2  # of this process at once: each occupies one of gunicorn's four threads until its client has it all
+SEND_TIMEOUT_S = 60.0  # a client that takes nothing for so long is cut off
+running = BoundedSemaphore(MAX_EXPORTS)
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -60,9 +67,26 @@ class ExportAdmin(ReadOnlyAdmin):
             if not is_unreadable(error):
                 raise
             return redirect(f"{self.list_address()}?{request.GET.urlencode()}")  # which says what is wrong
-        kind, chosen = answer.__name__.removeprefix("answer_"), request.GET.urlencode()
-        record(Deed.DATA_EXPORTED, after={"format": kind, "model": self.opts.label, "filters": chosen})
-        return answer(request, rows)
+        return self.answer_in_turn(request, rows, answer)
+
+    def answer_in_turn(
+        self, request: HttpRequest, rows: "QuerySet[Model]", answer: "Callable[[HttpRequest, QuerySet[Model]], HttpResponseBase]"
+    ) -> HttpResponseBase:
+        """Answer where fewer than MAX_EXPORTS are running; this one runs until its client has it all, or has gone away."""
+        if not running.acquire(blocking=False):
+            return show_busy(request, _("Other exports are being written. Wait until they have ended, then try again."))
+        try:
+            kind, chosen = answer.__name__.removeprefix("answer_"), request.GET.urlencode()
+            record(Deed.DATA_EXPORTED, after={"format": kind, "model": self.opts.label, "filters": chosen})
+            with unlimited_statements():
+                response = answer(request, rows)
+        except BaseException:
+            running.release()
+            raise
+        limit_sending(request)
+        release = weakref.finalize(response, running.release)  # once, also where nobody closes the response
+        response._resource_closers.append(release)  # type: ignore[attr-defined]
+        return response
 
     def answer_csv(self, request: HttpRequest, rows: "QuerySet[Model]") -> StreamingHttpResponse:
         """Stream the file, with no more than CHUNK_ROWS in memory."""
@@ -99,6 +123,12 @@ class ExportAdmin(ReadOnlyAdmin):
 
     def list_address(self) -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
+
+def limit_sending(request: HttpRequest) -> None:
+    """Let gunicorn's thread wait no longer than SEND_TIMEOUT_S for a client that takes nothing. Its next request sets the socket anew."""
+    if sock := request.META.get("gunicorn.socket"):
+        sock.settimeout(SEND_TIMEOUT_S)
 
 
 def spell_instant(instant: datetime | str) -> str:

@@ -2,22 +2,34 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.core.paginator import Paginator
-from django.db.models import CharField, DecimalField, Field, ForeignKey, Model
+from django.db.models import CharField, DecimalField, Field, ForeignKey, IntegerField, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.formats import number_format
 from unfold.paginator import InfinitePaginator
+from unfold.views import ChangeList
 
 from apps.console.personal import VIEW_RAW, personal_columns
 from apps.console.unreadable import CheckingAdmin
+from apps.etl.slices import parse_integer
 
 # The list shows this many columns of a model that does not choose them itself, and none of these.
 MAX_COLUMNS = 8
 NEVER_LISTED = ("created_at", "is_inferred", "is_deleted")
+
+
+class SortedList(ChangeList):
+    """A list that an address sorts by no other column than its headers do: Django asks `sortable_by` for the headers alone."""
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        sortable = self.model_admin.sortable_by
+        return super().get_ordering_field(field_name) if sortable is None or field_name in sortable else None
 
 
 class ReadOnlyAdmin(CheckingAdmin):
@@ -32,6 +44,9 @@ class ReadOnlyAdmin(CheckingAdmin):
         """Return a paginator that counts the few entries of a history, also where the list does not count its rows."""
         paginator = Paginator if queryset.model is LogEntry else self.paginator
         return paginator(queryset, per_page, *args, **options)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SortedList
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         return False
@@ -67,9 +82,24 @@ class ReadOnlyAdmin(CheckingAdmin):
 
 
 class LargeTableAdmin(ReadOnlyAdmin):
-    """Pages that never count the rows: there may be millions, and those of a source are in a live shop."""
+    """Pages that never count the rows, of which there may be millions, and search them by an index.
+
+    `search_fields` names columns that have one: a whole number is looked for in those of numbers, the start of a text in those of texts.
+    Django's own searches compare numbers as texts, which reads all rows.
+    """
 
     paginator = InfinitePaginator
+    show_facets = admin.ShowFacets.NEVER
+
+    def get_search_results(self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str) -> tuple["QuerySet[Any]", bool]:
+        fields = [self.opts.get_field(name) for name in self.get_search_fields(request)]
+        term = search_term.strip()
+        if not (fields and term):
+            return queryset, False
+        numbers = [(field.attname, term) for field in fields if holds_numbers(field) and parse_integer(term) is not None]
+        texts = [(f"{field.attname}__istartswith", term) for field in fields if isinstance(field, CharField)]
+        conditions = [Q(condition) for condition in numbers + texts]
+        return queryset.filter(reduce(or_, conditions)) if conditions else queryset.none(), False
 
 
 def make_column(field: "Field[Any, Any]", ordering: str | None) -> Callable[[Model], Any]:
@@ -81,6 +111,10 @@ def make_column(field: "Field[Any, Any]", ordering: str | None) -> Callable[[Mod
         return number_format(value, 2, force_grouping=True) if isinstance(value, Decimal) else value
 
     return render
+
+
+def holds_numbers(field: Any) -> bool:
+    return isinstance(field.target_field if isinstance(field, ForeignKey) else field, IntegerField)
 
 
 def foreign_keys(model: type[Model]) -> "list[ForeignKey[Any, Any]]":

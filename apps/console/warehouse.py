@@ -84,7 +84,7 @@ LIST_COLUMNS = (
 FACT_OPTIONS: dict[str, Any] = {
     "list_display": LIST_COLUMNS,
     "list_filter": ("region", "category"),  # a filter of a text column would scan the fact for its values
-    "search_fields": ("=order_id", "=order_item_id"),
+    "search_fields": ("order_id", "order_item_id"),
 }
 
 for model in apps.get_app_config("dwh").get_models():

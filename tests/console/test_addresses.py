@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
@@ -117,25 +116,10 @@ def test_forbidden_page_is_ours(transactional_db: None, sign_in: SignIn) -> None
 
 
 @pytest.mark.parametrize("lookup", ["regex", "iregex"])
-@pytest.mark.parametrize("page", ["orders_db_order_changelist?status", "auth_user_changelist?username", "audit_entry_changelist?reason"])
+@pytest.mark.parametrize("page", ["orchestration_run_changelist?reason", "auth_user_changelist?username", "audit_entry_changelist?reason"])
 def test_regular_expressions_are_no_filter(transactional_db: None, page: str, lookup: str) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
     name, column = page.split("?")
     assert client.get(reverse(f"admin:{name}"), {f"{column}__{lookup}": "(a+)+$"}).status_code == 400
     assert client.get(reverse(f"admin:{name}"), {f"{column}__startswith": "a"}).status_code == 200
-
-
-def test_lists_of_sources_do_not_count_the_rows_of_a_live_shop(sign_in: SignIn) -> None:
-    shop.generate(20, 7)
-    viewer, statements = sign_in(VIEWER), []
-
-    def note(execute: Any, sql: str, *args: Any) -> Any:
-        statements.append(sql)
-        return execute(sql, *args)
-
-    for model in (model for model in admin.site._registry if model._meta.app_label in settings.SOURCES):
-        page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
-        with connections[model._meta.app_label].execute_wrapper(note):
-            assert viewer.get(page, {"q": "1"}).status_code == 200
-    assert len(statements) >= 11 and not [sql for sql in statements if "COUNT(" in sql.upper()]

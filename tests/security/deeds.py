@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
@@ -139,6 +139,12 @@ def compare(stage: Stage) -> None:
     call_command("reconcile", "--quiet")
 
 
+def exceed_rate(stage: Stage) -> None:
+    with override_settings(COSTLY_REQUESTS_PER_MINUTE=1):
+        for _ in range(4):  # a new minute may begin between two
+            stage.root.get(reverse("admin:orchestration_run_changelist"), {"q": "1"})
+
+
 def end_session(stage: Stage) -> None:
     client = Client()
     log_in(client, "petro", PASSWORD)
@@ -194,6 +200,7 @@ DEEDS: dict[Deed, Do] = {
     Deed.CRONTAB_DELETED: lambda stage: CrontabSchedule.objects.create(**WHEN).delete(),
     Deed.DATA_EXPORTED: lambda stage: export(stage, "csv"),
     Deed.REPORT_WRITTEN: write_report,
+    Deed.REQUESTS_REFUSED: exceed_rate,
     Deed.PERSONAL_DATA_VIEWED: view_customer,
     Deed.ERASURE_REQUESTED: ask_to_forget,
     Deed.CUSTOMER_FORGOTTEN: lambda stage: [ask_to_forget(stage), erase_pending()],

@@ -106,6 +106,7 @@ ELSEWHERE = {
     "database.no_password": LOGINS,
     "database.no_gtid": "tests/failures/test_replicas.py::test_source_without_a_log",
     "database.no_superusers": "tests/deploy/test_rights.py::test_owner_makes_superusers_and_web_signs_them_in",
+    "database.page_timeout": "tests/security/test_page_timeouts.py::test_page_of_a_locked_source_says_what_took_long",
     "database.password_expired": ACCOUNTS,
     "database.replica_ahead": "tests/failures/test_replicas.py::test_replica_ahead_of_a_source_that_was_built_again",
     "database.replica_lags": "tests/failures/test_replicas.py::test_replica_that_has_stopped",
