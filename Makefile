@@ -66,7 +66,7 @@ test-fast: setup-dev ## run the tests that start no program, on SQLite only (T=p
 bad: setup-dev ## try hundreds of bad inputs and environments and print what, where, exit code and sentence of each refusal
 	@$(ALONE) || exit 1; $(PY) -m tests.refusals
 
-drill: setup-dev ## kill, pause, duplicate and disconnect workers on servers and check the recovery (DRILL="kill --times 10" for one drill)
+drill: setup-dev ## kill, pause, duplicate and disconnect workers on servers, change passwords, and check the recovery (DRILL="kill --times 10" for one drill)
 	@$(ALONE) || exit 1; $(PY) tests/servers.py -- $(PY) -m tests.drills $(DRILL)
 
 HISTORIES = 10000

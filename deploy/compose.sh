@@ -20,7 +20,7 @@ else
     exit 1
 fi
 # A clone under umask 077: the users of the containers could not read the files that Compose mounts, which hold no secret.
-chmod -R go+rX deploy/mysql deploy/postgres deploy/prometheus deploy/grafana deploy/airflow 2>/dev/null ||
+chmod -R go+rX deploy/mysql deploy/postgres deploy/redis deploy/prometheus deploy/grafana deploy/airflow 2>/dev/null ||
     echo "compose: the files in deploy/ belong to another user; if a container cannot read them, run: chmod -R go+rX deploy" >&2
 # Here, too, so that the refusal is the last line, and not in the log of a container.
 case " $* " in

@@ -6,8 +6,10 @@ set -eu
 file=${2:-/dev/null}
 stack="SECRET_KEY=django-insecure-for-the-embedded-default-only AUTH_DB_PASSWORD=auth_pass CATALOG_DB_PASSWORD=catalog_pass
 ORDERS_DB_PASSWORD=orders_pass PAYMENTS_DB_PASSWORD=payments_pass DWH_DB_PASSWORD=dwh_pass CONTROL_DB_PASSWORD=control_pass
-ETL_WEB_PASSWORD=web_pass ETL_WORKER_PASSWORD=worker_pass ETL_READER_PASSWORD=etl_pass BI_READER_PASSWORD=bi_pass REDIS_PASSWORD=redis_pass MYSQL_ROOT_PASSWORD=rootpass POSTGRES_PASSWORD=rootpass
-METABASE_PASS=metabase_pass1"
+ETL_WEB_PASSWORD=web_pass ETL_WORKER_PASSWORD=worker_pass ETL_READER_PASSWORD=etl_pass BI_READER_PASSWORD=bi_pass
+REDIS_PASSWORD=redis_pass REDIS_WEB_PASSWORD=redis_web_pass
+REDIS_WORKER_PASSWORD=redis_worker_pass REDIS_BEAT_PASSWORD=redis_beat_pass REDIS_FLOWER_PASSWORD=redis_flower_pass
+MYSQL_ROOT_PASSWORD=rootpass POSTGRES_PASSWORD=rootpass METABASE_PASS=metabase_pass1"
 monitoring="GRAFANA_PASSWORD=grafana_pass FLOWER_BASIC_AUTH=admin:flower_pass"
 
 refuse() {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Create ConfigMaps with the scripts of deploy/ that databases run at their first start, as Compose mounts them. May be run again.
+# Create ConfigMaps with the scripts of deploy/ that the servers run when they start, as Compose mounts them. May be run again.
 set -eu
 unset CDPATH
 cd -- "$(dirname -- "$0")/.."
@@ -8,3 +8,4 @@ apply() {
 }
 apply mysql-init deploy/mysql/reader.sh
 apply postgres-init deploy/postgres/roles.sh
+apply redis-users deploy/redis/users.sh

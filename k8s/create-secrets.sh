@@ -13,7 +13,9 @@ print_secret() {
 }
 
 auth=$(make_random) catalog=$(make_random) orders=$(make_random) payments=$(make_random) reader=$(make_random)
-dwh=$(make_random) control=$(make_random) web=$(make_random) worker=$(make_random) redis=$(make_random) key=$(make_random)$(make_random) metrics=$(make_random) bi=$(make_random)
+dwh=$(make_random) control=$(make_random) etl_web=$(make_random) etl_worker=$(make_random) bi=$(make_random)
+key=$(make_random)$(make_random) metrics=$(make_random)
+redis=$(make_random) web=$(make_random) worker=$(make_random) beat=$(make_random)
 
 # print_source_url SERVICE USER PASSWORD
 print_source_url() {
@@ -24,7 +26,7 @@ print_own_keys() {
     cat <<END
 SECRET_KEY: $key
 METRICS_TOKEN: $metrics
-CELERY_BROKER_URL: redis://:$redis@redis:6379/0
+CELERY_BROKER_URL: redis://web:$web@redis:6379/0
 CONTROL_DB_URL: postgres://$1@dwh-db:5432/control
 DWH_URL: postgres://$2@dwh-db:5432/dwh
 END
@@ -38,15 +40,19 @@ print_all() {
         eval "password=\$$service"
         printf '%s: %s\n' root-password "$(make_random)" password "$password" reader-password "$reader" | print_secret "$service-db"
     done
-    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" web-password "$web" \
-        worker-password "$worker" bi-password "$bi" | print_secret dwh-db
-    printf '%s: %s\n' password "$redis" | print_secret redis
+    printf '%s: %s\n' superuser-password "$(make_random)" dwh-password "$dwh" control-password "$control" web-password "$etl_web" \
+        worker-password "$etl_worker" bi-password "$bi" | print_secret dwh-db
+    printf '%s: %s\n' password "$redis" web-password "$web" worker-password "$worker" beat-password "$beat" | print_secret redis
+    for role in worker beat; do
+        eval "password=\$$role"
+        printf '%s: redis://%s:%s@redis:6379/0\n' "$role" "$role" "$password"
+    done | print_secret techmarket-broker
     {
-        print_own_keys "etl_web:$web" "etl_web:$web"
+        print_own_keys "etl_web:$etl_web" "etl_web:$etl_web"
         print_reader_urls
     } | print_secret techmarket-web
     {
-        print_own_keys "etl_worker:$worker" "dwh_user:$dwh"
+        print_own_keys "etl_worker:$etl_worker" "dwh_user:$dwh"
         print_reader_urls
     } | print_secret techmarket-worker
     {

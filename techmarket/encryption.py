@@ -317,7 +317,9 @@ def connect_mysql(database: BaseDatabaseWrapper, **parameters: Any) -> Any:
     """Return a new connection of mysqlclient beside that of Django, encrypted where that one would be."""
     import MySQLdb
 
-    connection = MySQLdb.connect(**database.get_connection_params() | parameters)
+    from techmarket.logins import connect  # as above
+
+    connection = connect(database, lambda given: MySQLdb.connect(**given), database.get_connection_params() | parameters)
     mode = database.settings_dict.get("SSLMODE", "")
     if mode in ENFORCED and not read_mysql_status(connection, "Ssl_cipher"):
         connection.close()

@@ -29,9 +29,9 @@ from techmarket.options import SOCKET, decode, find_refused_variable, parse_opti
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 ENGINES = {
-    "mysql": "django.db.backends.mysql",
+    "mysql": "techmarket.backends.mysql",
     "sqlite": "django.db.backends.sqlite3",
-    "postgres": "django.db.backends.postgresql",
+    "postgres": "techmarket.backends.postgresql",
 }
 HOST = re.compile(r"\*|\.?[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
 HASH_DIGITS = 12  # of the hash of a setting, which tells only whether it is another one
@@ -57,6 +57,10 @@ SEED_PASSWORDS = {
     "etl_pass",
     "bi_pass",
     "redis_pass",
+    "redis_web_pass",
+    "redis_worker_pass",
+    "redis_beat_pass",
+    "redis_flower_pass",
     "metabase_pass1",  # Metabase requires a digit
     "grafana_pass",
     "flower_pass",
@@ -294,7 +298,7 @@ class Environment:
         if address.fragment or "@" in address.path + address.query or "/" in address.path[1:]:
             # Else the rest of a password after its / ? or # would be read as the database's name, and shown in messages.
             raise invalid(name, "the password is not percent-encoded, or the database's name has a /, @ or #", example)
-        database = {"ENGINE": ENGINES[kind]} | self.server(name, kind, address, example)
+        database = self.server(name, kind, address, example) | {"ENGINE": ENGINES[kind]}
         try:
             return encryption.configure_database(database, address.query, elsewhere)
         except encryption.BadEncryption as error:

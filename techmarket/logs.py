@@ -60,6 +60,15 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+renewed_secrets: set[str] = set()  # since the start
+
+
+def mask_also(secret: str) -> None:
+    """Mask this secret, too, from now on."""
+    if len(secret) >= MIN_SECRET_LENGTH:
+        renewed_secrets.update((secret, quote(secret, safe="")))
+
+
 class Mask:
     """A structlog processor that masks secrets and personal data. `secrets` are values from our settings, masked wherever they occur."""
 
@@ -89,6 +98,8 @@ class Mask:
         text = shorten(text, MAX_MASKED_LENGTH)
         if self.secrets:
             text = self.secrets.sub(MASKED, text)
+        for secret in tuple(renewed_secrets):  # another thread may add one
+            text = text.replace(secret, MASKED)
         for pattern, masked in RULES:
             text = pattern.sub(masked, text)
         return shorten(text, MAX_LENGTH)

@@ -44,6 +44,7 @@ WEB = Role(
     "etl_web",
     LOG
     | {
+        "audit.requestrate": ("INSERT", "UPDATE"),
         "auth.user": ("INSERT", "UPDATE"),
         "auth.user_groups": ("INSERT", "DELETE"),
         "auth.user_user_permissions": ("INSERT", "DELETE"),

@@ -55,8 +55,8 @@ READ_VARIABLES = {alias: variable.replace("_DB_", "_READ_") for alias, variable 
 # A URL may change these.
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "django.db.backends.sqlite3": {"timeout": 30},
-    "django.db.backends.mysql": {"connect_timeout": 10, "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600)},
-    "django.db.backends.postgresql": {
+    "techmarket.backends.mysql": {"connect_timeout": 10, "read_timeout": env.number("SOURCE_READ_TIMEOUT", 120, 1, 3600)},
+    "techmarket.backends.postgresql": {
         "connect_timeout": 5,
         "application_name": "techmarket",
         "keepalives_idle": 10,
@@ -70,12 +70,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "transaction_mode": "IMMEDIATE",
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     },
-    "django.db.backends.mysql": {
+    "techmarket.backends.mysql": {
         "charset": "utf8mb4",
         "init_command": MYSQL_INIT_COMMAND,
     },
     # Sent with each BEGIN, so that behind a pooler, too, no default of the server or the role decides.
-    "django.db.backends.postgresql": {"isolation_level": IsolationLevel.READ_COMMITTED},
+    "techmarket.backends.postgresql": {"isolation_level": IsolationLevel.READ_COMMITTED},
 }
 
 

@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.html import format_html_join
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
@@ -74,7 +73,7 @@ class ErasureAdmin(ReadOnlyAdmin):
         return (DONE, _("Done")) if erasure.done_at else (WAITING, _("Waiting"))
 
     @admin.display(description=_("certificate"))
-    def shown_certificate(self, erasure: Erasure) -> SafeString:
+    def shown_certificate(self, erasure: Erasure) -> str:
         return (
             format_html_join("", "<p>{}</p>", ((line,) for line in describe_certificate(erasure.certificate))) if erasure.done_at else "–"
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Flag, auto
 from functools import partial
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import redis
@@ -21,6 +21,7 @@ import structlog
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from kombu.exceptions import OperationalError
 
 from apps.etl.checks import describe_failure
 from apps.etl.preconditions import check_server
@@ -291,14 +292,24 @@ def ask_broker(answer: Answer, detailed: bool) -> None:
                 answer.latency_ms = milliseconds_since(start)
                 answer.version = f"Redis {client.info('server')['redis_version']}"
                 answer.encryption = describe_redis_encryption(client)
-    except redis.AuthenticationError:
-        raise AccessDenied(f"{answer.place} refuses its password. Correct CELERY_BROKER_URL.") from None
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise AccessDenied(describe_refusal(answer.place, error)) from None
     except (redis.RedisError, OSError) as error:
         if problem := find_tls_cause(error):
             raise Misconfigured(
                 f"{answer.place}: no encrypted connection: {problem}. Correct the server, its certificate or CELERY_BROKER_URL."
             ) from None
         raise Unreachable(f"{answer.place} does not answer. Start it, or correct CELERY_BROKER_URL.") from None
+
+
+def describe_refusal(where: str, error: Exception) -> str:
+    """Return what Redis refuses: a connection without a user, a user or its password, or a command that the user has no right to."""
+    user = unquote(urlsplit(settings.CELERY_BROKER_URL).username or "default")
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return f"{where} denies user {user!r} a command or a key: {error}. Grant it there, as deploy/redis/users.sh does."
+    if not urlsplit(settings.CELERY_BROKER_URL).password:
+        return f"{where} takes nobody without a password. Add user and password to CELERY_BROKER_URL: redis://user:password@host:port/0."
+    return f"{where} refuses user {user!r} or its password. Correct CELERY_BROKER_URL."
 
 
 def describe_redis_encryption(client: redis.Redis) -> str:
@@ -314,7 +325,10 @@ def ask_workers(answer: Answer, detailed: bool) -> None:
         ask_broker(Answer("broker", find_broker()), detailed=False)
     except EtlError:
         raise Unreachable("workers: cannot be asked while the broker does not answer.") from None
-    names = sorted(name for reply in app.control.ping(timeout=WORKER_REPLY_TIMEOUT_S) for name in reply)
+    try:
+        names = sorted(name for reply in app.control.ping(timeout=WORKER_REPLY_TIMEOUT_S) for name in reply)
+    except (redis.exceptions.NoPermissionError, OperationalError) as error:
+        raise AccessDenied(f"workers: {describe_refusal(find_broker(), error)}") from None
     if not names:
         raise Unreachable(f"workers: none answers. {START.format(part='worker')}")
     answer.place = ", ".join(names)

@@ -88,7 +88,7 @@ def copy_compose(folder: Path, settings: str) -> Path:
     for script in ("compose.sh", "guard.sh"):
         shutil.copy(ROOT / "deploy" / script, folder / "deploy")
     (folder / ".env").write_text(settings)
-    for each in ("mysql", "postgres", "prometheus", "grafana", "airflow"):
+    for each in ("mysql", "postgres", "redis", "prometheus", "grafana", "airflow"):
         (folder / "deploy" / each).mkdir()
     (folder / "docker").write_text("#!/bin/sh\n")
     (folder / "docker").chmod(0o755)
@@ -166,7 +166,7 @@ def read_development_values(kind: str) -> dict[str, str]:
 def test_guards_know_every_password_of_the_file() -> None:
     known = read_development_values("stack") | read_development_values("monitoring")
     given = dict(re.findall(r"\$\{(\w*(?:PASS|KEY|BASIC_AUTH)\w*):-([^}]+)}", (ROOT / "docker-compose.yml").read_text()))
-    assert known == given and len(known) == 17
+    assert known == given and len(known) == 21
     assert {value.removeprefix("admin:") for name, value in known.items() if name != "SECRET_KEY"} == SEED_PASSWORDS
 
 
@@ -279,7 +279,7 @@ def test_mounted_files_exist() -> None:
     mounts = [
         volume.split(":")[0] for service in core_services().values() for volume in service.get("volumes", []) if volume.startswith("./")
     ]
-    assert len(mounts) == 6 and all((ROOT / mount).is_file() for mount in mounts)
+    assert len(mounts) == 7 and all((ROOT / mount).is_file() for mount in mounts)
 
 
 def test_only_migrate_owns_the_sources() -> None:
@@ -316,7 +316,20 @@ def test_production_refuses_every_development_password() -> None:
         if "://" in str(value)
     ]
     passwords = {password for address in addresses for password in re.findall(r":-(\w+)}@", address)}
-    assert len(passwords) == 11 and passwords <= SEED_PASSWORDS
+    assert len(passwords) == 13 and passwords <= SEED_PASSWORDS
+
+
+def test_each_process_is_a_user_of_redis() -> None:
+    """The address of x-own is that of `web`, who may only send; nobody is the administrator."""
+    users = {
+        name: re.match(r"redis://(\w+):\$\{(\w+):-", service["environment"]["CELERY_BROKER_URL"]).groups()  # type: ignore[union-attr]
+        for name, service in services().items()
+        if "CELERY_BROKER_URL" in service.get("environment", {})
+    }
+    expected = {"web": "web", "migrate": "web", "worker": "worker", "beat": "beat", "flower": "flower"}
+    assert users == {name: (user, f"REDIS_{user.upper()}_PASSWORD") for name, user in expected.items()}
+    assert {variable for _, variable in users.values()} < services()["redis"]["environment"].keys()
+    assert "--aclfile" in " ".join(services()["redis"]["command"])
 
 
 def test_redis_keeps_every_message() -> None:

@@ -28,6 +28,12 @@ MANIFESTS = sorted({*K8S.rglob("*.yaml")} - {*KUSTOMIZATIONS, NAMESPACE_AND_SECR
 OVERLAYS = ("dev", "production")
 PATCHES = {"settings.yaml", "ingress.yaml"}
 ONE_OFFS = {"migrate", "backup"}
+SCRIPTS = (
+    ("mysql-init", "deploy/mysql/reader.sh"),
+    ("postgres-init", "deploy/postgres/roles.sh"),
+    ("redis-users", "deploy/redis/users.sh"),
+)
+SERVERS = {"auth-db": "mysql", "catalog-db": "mysql", "orders-db": "mysql", "payments-db": "mysql", "dwh-db": "postgres", "redis": "redis"}
 
 
 def renders_overlays() -> bool:
@@ -111,12 +117,12 @@ def identity(each: Object) -> tuple[str, str]:
 
 @needs_kubectl
 def test_dev_overlay_equals_the_single_steps() -> None:
-    by_steps = {identity(each) for each in read_manifests()} | {("ConfigMap", "mysql-init"), ("ConfigMap", "postgres-init")}
+    by_steps = {identity(each) for each in read_manifests()} | {("ConfigMap", name) for name, _ in SCRIPTS}
     assert {identity(each) for each in render_overlay("dev")} == by_steps
 
 
 @needs_kubectl
-@pytest.mark.parametrize(("name", "script"), [("mysql-init", "deploy/mysql/reader.sh"), ("postgres-init", "deploy/postgres/roles.sh")])
+@pytest.mark.parametrize(("name", "script"), SCRIPTS)
 def test_config_maps_hold_the_scripts_of_compose(name: str, script: str) -> None:
     maps = {each["metadata"]["name"]: each["data"] for each in render_overlay("production") if each["kind"] == "ConfigMap"}
     assert maps[name] == {Path(script).name: (ROOT / script).read_text()}
@@ -135,8 +141,7 @@ def test_every_object_is_in_the_namespace() -> None:
 
 
 def test_expected_pods() -> None:
-    databases = {"auth-db", "catalog-db", "orders-db", "payments-db", "dwh-db", "redis"}
-    assert set(PODS) == databases | {"web", "worker", "beat"} | ONE_OFFS
+    assert set(PODS) == SERVERS.keys() | {"web", "worker", "beat"} | ONE_OFFS
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -157,6 +162,26 @@ def test_pod_meets_the_restricted_profile(name: str) -> None:
         }
 
 
+def read_accounts(objects: list[Object]) -> dict[str, Object]:
+    return {each["metadata"]["name"]: each for each in objects if each["kind"] == "ServiceAccount"}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_role_has_an_account_without_the_api(name: str) -> None:
+    account = PODS[name]["serviceAccountName"]
+    assert account == SERVERS.get(name, name)
+    assert read_accounts(read_manifests())[account]["automountServiceAccountToken"] is False
+
+
+def test_no_account_has_a_right() -> None:
+    """Nor has a pod that names no account, of whoever starts one in the namespace."""
+    accounts = read_accounts(read_manifests()) | read_accounts(documents((K8S / "components/metabase/account.yaml").read_text()))
+    assert accounts.keys() == {"web", "worker", "beat", "migrate", "backup", "mysql", "postgres", "redis", "metabase", "default"}
+    assert all(each["automountServiceAccountToken"] is False for each in accounts.values())
+    files = [path for path in MANIFESTS if re.search(r"kind: (Cluster)?Role", path.read_text())]
+    assert files == []
+
+
 @pytest.mark.parametrize("name", PODS)
 def test_pod_has_resource_limits(name: str) -> None:
     for container in PODS[name]["containers"]:
@@ -172,6 +197,14 @@ def test_pod_has_probes_or_a_deadline(name: str) -> None:
         return
     for container in PODS[name]["containers"]:
         assert {"livenessProbe", "readinessProbe"} <= container.keys()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_rotation_takes_no_server_out_of_service(name: str) -> None:
+    """A probe with a password would fail between its change on the server and in the file, and the service would lose its only pod."""
+    (container,) = PODS[name]["containers"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert "/run/secrets" not in str(container[probe])
 
 
 def test_namespace_enforces_the_profile() -> None:
@@ -241,7 +274,9 @@ def test_created_secrets_are_random_and_consistent() -> None:
     ]
     for (secret, key), user, password in own:
         assert created[secret][key].startswith(f"postgres://{user}:{created['dwh-db'][password]}@dwh-db:5432/")
-    assert created["redis"]["password"] in addresses["CELERY_BROKER_URL"]
+    assert addresses["CELERY_BROKER_URL"] == f"redis://web:{created['redis']['web-password']}@redis:6379/0"
+    for role in ("worker", "beat"):
+        assert created["techmarket-broker"][role] == f"redis://{role}:{created['redis'][f'{role}-password']}@redis:6379/0"
     values = [value for name, keys in created.items() if name.endswith("-db") or name == "redis" for value in keys.values()]
     assert all(re.fullmatch(r"[0-9a-f]{48}", value) for value in values)
     for document in print_secrets():
@@ -269,7 +304,22 @@ def test_settings_name_a_file_for_every_secret() -> None:
     ("name", "secret"), [("web", "web"), ("worker", "worker"), ("beat", "worker"), ("migrate", "owner"), ("backup", "owner")]
 )
 def test_only_one_off_pods_own_the_sources(name: str, secret: str) -> None:
-    assert [volume["secret"]["secretName"] for volume in PODS[name]["volumes"] if "secret" in volume] == [f"techmarket-{secret}"]
+    secrets = [volume["secret"]["secretName"] for volume in PODS[name]["volumes"] if "secret" in volume and volume["name"] != "broker"]
+    assert secrets == [f"techmarket-{secret}"]
+
+
+@pytest.mark.parametrize("name", ["worker", "beat"])
+def test_worker_and_beat_have_a_broker_user_of_their_own(name: str) -> None:
+    """The address of the others names `web`, who may only send."""
+    (volume,) = [volume["secret"] for volume in PODS[name]["volumes"] if volume["name"] == "broker"]
+    assert volume["secretName"] == "techmarket-broker" and volume["items"] == [{"key": name, "path": "CELERY_BROKER_URL"}]
+    (container,) = PODS[name]["containers"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "broker"]
+    assert container["env"] == [{"name": "CELERY_BROKER_URL_FILE", "value": f"{mount['mountPath']}/CELERY_BROKER_URL"}]
+    secrets = get_secrets(read_manifests())
+    password = secrets["redis"][f"{name}-password"]
+    assert secrets["techmarket-broker"][name] == f"redis://{name}:{password}@redis:6379/0" and password in SEED_PASSWORDS
+    assert secrets["techmarket-web"]["CELERY_BROKER_URL"] == f"redis://web:{secrets['redis']['web-password']}@redis:6379/0"
 
 
 # --- Network policies ---
@@ -318,11 +368,44 @@ def test_other_connections_are_denied() -> None:
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
+def find_addresses(objects: list[Object]) -> dict[tuple[str, str], set[int]]:
+    """Return the ports of the networks outside of the cluster to which pods may connect, by policy and network."""
+    rules = [
+        (each["metadata"]["name"], rule) for each in objects if each["kind"] == "NetworkPolicy" for rule in each["spec"].get("egress", [])
+    ]
+    return {
+        (name, peer["ipBlock"]["cidr"]): {port["port"] for port in rule["ports"]}
+        for name, rule in rules
+        for peer in rule["to"]
+        if "ipBlock" in peer
+    }
+
+
+def test_nothing_reaches_the_internet() -> None:
+    assert find_addresses(read_manifests()) == {("names", "169.254.20.10/32"): {53, 5353}}
+    rules = [rule for each in read_manifests() if each["kind"] == "NetworkPolicy" for rule in each["spec"].get("egress", [])]
+    assert all(rule["to"] and rule["ports"] for rule in rules)  # one without them would mean everywhere
+    peers = [peer for rule in rules for peer in rule["to"] if "ipBlock" not in peer]
+    assert all(peer["podSelector"]["matchLabels"] for peer in peers)
+
+
+@needs_kubectl
+@pytest.mark.parametrize(("component", "policy"), [("notices", "to-notices"), ("batch-store", "to-batch-store")])
+def test_component_opens_one_address_to_workers(component: str, policy: str, tmp_path: Path) -> None:
+    objects = render_component(component, "overlays/production", tmp_path)
+    opened = {key: ports for key, ports in find_addresses(objects).items() if key[0] != "names"}
+    assert [name for name, _ in opened] == [policy] and list(opened.values()) == [{443}]
+    spec = next(each["spec"] for each in objects if each["metadata"]["name"] == policy)
+    assert spec["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "worker"}} and spec["policyTypes"] == ["Egress"]
+    # An example that nobody has: a network for documentation, RFC 5737.
+    assert re.match(r"(192\.0\.2|198\.51\.100)\.", next(iter(opened))[1])
+
+
 # --- Availability ---
 
 
 def test_beat_has_a_single_replica() -> None:
-    beat = next(each["spec"] for each in read_manifests() if each["metadata"]["name"] == "beat")
+    beat = find("Deployment", "beat")["spec"]
     assert (beat["replicas"], beat["strategy"]) == (1, {"type": "Recreate"})
 
 
@@ -386,8 +469,13 @@ def test_no_ingress_class_is_assumed() -> None:
 
 def test_dns_of_every_known_cluster_is_reachable() -> None:
     (rule,) = find("NetworkPolicy", "names")["spec"]["egress"]
-    assert {"kube-system", "openshift-dns"} == {*rule["to"][0]["namespaceSelector"]["matchExpressions"][0]["values"]}
-    assert rule["to"][1]["ipBlock"]["cidr"] == "169.254.20.10/32"
+    kube, openshift, node = rule["to"]
+    assert [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in (kube, openshift)] == [
+        "kube-system",
+        "openshift-dns",
+    ]
+    assert kube["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"} and node == {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    assert openshift["podSelector"]["matchLabels"] == {"dns.operator.openshift.io/daemonset-dns": "default"}
     assert {(port["port"], port["protocol"]) for port in rule["ports"]} == {(port, kind) for port in (53, 5353) for kind in ("UDP", "TCP")}
 
 
@@ -478,6 +566,28 @@ def test_worker_with_metabase_is_valid(tmp_path: Path) -> None:
     (container,) = dict(iterate_pods(objects))["worker"]["containers"]
     assert {each["mountPath"] for each in container["volumeMounts"]} >= {"/run/secrets/techmarket", "/run/secrets/metabase"}
     assert container["envFrom"] and container["args"] == ["worker"]
+
+
+@needs_kubectl
+def test_redis_by_tls(tmp_path: Path) -> None:
+    objects = render_component("redis-tls", "overlays/production", tmp_path)
+    for document in objects:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    pods = dict(iterate_pods(objects))
+    (container,) = pods["redis"]["containers"]
+    # "$@" of the script in `command`; without a port there is no way in plain text.
+    options = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+    assert container["command"][-2].endswith('"$@"') and container["command"][-1] == "redis-server"
+    assert (options["--port"], options["--tls-port"], options["--tls-auth-clients"]) == ("0", "6379", "no")
+    files = {value for name, value in options.items() if name.endswith("-file")}
+    assert files == {f"/etc/redis-tls/{name}" for name in ("tls.crt", "tls.key", "ca.crt")}
+    assert "/etc/redis-tls" in {mount["mountPath"] for mount in container["volumeMounts"]}
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert "--tls --cacert /etc/redis-tls/ca.crt" in container[probe]["exec"]["command"][-1]
+    for name in ("web", "worker", "beat"):
+        (volume,) = [volume["secret"] for volume in pods[name]["volumes"] if volume["name"] == "redis-tls"]
+        assert volume["items"] == [{"key": "ca.crt", "path": "ca.crt"}]  # not the key of the server
+        assert "/run/secrets/redis-tls" in {mount["mountPath"] for mount in pods[name]["containers"][0]["volumeMounts"]}
 
 
 @pytest.mark.parametrize("broken", ["", "web", "worker", "beat"])

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from tests.drills.harness import FOLDER, DrillFailed, Skipped, prepare, stop_all
 
-NAMES = ("kill", "twice", "broken", "share", "readers", "clicks", "cancel", "warm", "zombie")
+NAMES = ("kill", "twice", "broken", "share", "readers", "clicks", "cancel", "warm", "zombie", "rotate")
 
 
 def main() -> int:

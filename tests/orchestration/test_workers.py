@@ -20,7 +20,7 @@ on_servers = pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="ne
 
 @on_servers
 @pytest.mark.long
-@pytest.mark.parametrize(("drills", "times"), [("kill twice", 2), ("clicks", 8)])
+@pytest.mark.parametrize(("drills", "times"), [("kill twice", 2), ("clicks", 8), ("rotate", 1)])
 def test_drills_hold(drills: str, times: int) -> None:
     """Run drills on the databases that the environment names, not on the test databases: workers are separate processes."""
     command = [sys.executable, "-m", "tests.drills", *drills.split(), "--times", str(times)]

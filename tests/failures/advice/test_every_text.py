@@ -48,7 +48,7 @@ ELSEWHERE = {
     "apps/bi/": "tests/bi/test_seed_metabase.py, against a fake: Metabase itself cannot run here",
     "apps/console/": "the pages name what stands on them; tests/console presses these buttons and fills these forms",
     "apps/demo/": "tests/demo: after Ctrl-C `generate_data --replace` starts over",
-    "apps/monitoring/probes.py": "tests/failures/test_ping.py and tests/monitoring/test_probes.py: brokers, workers, beat and their clocks",
+    "apps/monitoring/probes.py": "test_ping.py, test_broker_users.py, tests/monitoring/test_probes.py: brokers, workers, beat, clocks",
     "apps/orchestration/management/commands/rejects.py": "tests/orchestration/test_rejects.py writes the list into another file",
     "apps/orchestration/management/commands/run_etl.py": "tests/test_run_etl.py and test_interrupts.py: workers and signals",
     "apps/orchestration/management/commands/schedules.py": "a schedule that was deleted by SQL",
