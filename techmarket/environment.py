@@ -221,6 +221,16 @@ class Environment:
             raise invalid(name, "the address is not https:// and a host, or its port is not a number from 1 to 65535", example)
         return value
 
+    def issuer(self, name: str, default: str, example: str, is_development: bool) -> str:
+        """Return the address of an OpenID provider, spelled as its tokens spell it; over http:// only in development."""
+        value = self.web_address(name, default, example)
+        address = urlsplit(value)
+        if address.query or address.fragment or "@" in address.netloc:
+            raise invalid(name, "the address of a provider has no user, no ? and no #", example)
+        if value and address.scheme != "https" and not is_development:
+            raise invalid(name, "with DEBUG=false a provider is reached by https:// alone", example)
+        return value
+
     def zone(self, name: str, default: str) -> str:
         value = self.text(name, default, default)
         try:
@@ -456,6 +466,19 @@ def refuse_insecure_settings(
     for alias, database in databases.items():
         if database.get("PASSWORD") in SEED_PASSWORDS:
             raise invalid(variables[alias], DEVELOPMENT_PASSWORD, "a password of your own")
+
+
+def refuse_incomplete_provider(url: str, client_id: str, secret: str, groups: Mapping[str, list[str]], has_local_login: bool) -> None:
+    """Raise ImproperlyConfigured for settings with which nobody could log in."""
+    if not url and not has_local_login:
+        raise invalid("LOCAL_LOGIN", "without OIDC_URL nobody could log in", "true")
+    if url and not client_id:
+        raise invalid("OIDC_CLIENT_ID", "with OIDC_URL it is needed", "techmarket")
+    if url and not secret:
+        raise invalid("OIDC_CLIENT_SECRET", "with OIDC_URL it is needed", "the secret that the provider shows for this client")
+    if url and not any(groups.values()):
+        cause = "with OIDC_URL one of OIDC_VIEWERS, OIDC_OPERATORS and OIDC_ADMINISTRATORS is needed: nobody could log in"
+        raise invalid("OIDC_VIEWERS", cause, "shop-analysts")
 
 
 def refuse_weak_key(name: str, key: str) -> None:

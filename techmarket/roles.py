@@ -50,6 +50,8 @@ WEB = Role(
         "auth.user_user_permissions": ("INSERT", "DELETE"),
         "auth.group": CHANGES,
         "auth.group_permissions": ("INSERT", "DELETE"),
+        "socialaccount.socialaccount": ("INSERT", "UPDATE"),
+        "mfa.authenticator": CHANGES,
         "admin.logentry": ("INSERT",),
         "sessions.session": CHANGES,
         "django_celery_beat.crontabschedule": ("INSERT", "UPDATE"),
@@ -69,7 +71,13 @@ WEB = Role(
 WORKER = Role(
     "etl_worker",
     LOG | {"orchestration.*": CHANGES, "django_celery_beat.*": CHANGES, "sessions.session": ("DELETE",)},
-    columns={"auth.user": ("id", "username", "first_name", "last_name", "is_active"), "sessions.session": ("expire_date",)},
+    columns={
+        "auth.user": ("id", "username", "first_name", "last_name", "is_active"),
+        "sessions.session": ("expire_date",),
+        "mfa.authenticator": ("id",),
+        "socialaccount.socialapp": ("id",),
+        "socialaccount.socialtoken": ("id",),
+    },
     functions=("audit_entry_delete(bigint)", "orchestration_analyze_tasks()"),
 )
 ROLES = (WEB, WORKER)

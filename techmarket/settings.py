@@ -18,6 +18,7 @@ from techmarket.environment import (
     Environment,
     invalid,
     refuse_driver_variables,
+    refuse_incomplete_provider,
     refuse_insecure_settings,
     refuse_seed_broker,
     refuse_shared_databases,
@@ -213,6 +214,21 @@ PAGE_TIMEOUT_SECONDS = env.number("PAGE_TIMEOUT_SECONDS", 20, 1, 600)
 SOURCE_PAGE_TIMEOUT_SECONDS = env.number("SOURCE_PAGE_TIMEOUT_SECONDS", 5, 1, 600)
 COSTLY_REQUESTS_PER_MINUTE = env.number("COSTLY_REQUESTS_PER_MINUTE", 30, 1, 100_000)
 
+# --- Logins: by an OpenID provider, by local accounts, or by both -----------------------------------------------------
+OIDC_URL = env.issuer("OIDC_URL", "", "https://login.example.com/realms/shop", DEBUG)
+OIDC_CLIENT_ID = env.text("OIDC_CLIENT_ID", "", "techmarket")
+OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET", "", "the secret that the provider shows for this client")
+OIDC_NAME = env.text("OIDC_NAME", "OpenID Connect", "Keycloak")
+OIDC_GROUPS_CLAIM = env.text("OIDC_GROUPS_CLAIM", "groups", "groups")
+OIDC_GROUPS = {  # by group of TechMarket: the values of the claim that mean it
+    "viewer": env.words("OIDC_VIEWERS", "", "shop-analysts"),
+    "operator": env.words("OIDC_OPERATORS", "", "shop-data-engineers"),
+    "administrator": env.words("OIDC_ADMINISTRATORS", "", "shop-admins"),
+}
+LOCAL_LOGIN = env.flag("LOCAL_LOGIN", True)
+refuse_incomplete_provider(OIDC_URL, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_GROUPS, LOCAL_LOGIN)
+MFA_REQUIRED = env.choice("MFA_REQUIRED", "none", ("none", "operators", "everyone"))  # of local accounts
+
 # --- Audit: who did what ---------------------------------------------------------------------------------------------
 AUDIT_KEEP_DAYS = env.number("AUDIT_KEEP_DAYS", 1_095, 30, 36_500)
 
@@ -240,7 +256,7 @@ if not DEBUG and METABASE_PASS in SEED_PASSWORDS:
 LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
 passwords = [str(config.get("PASSWORD", "")) for config in DATABASES.values()] + [unquote(urlsplit(CELERY_BROKER_URL).password or "")]
 known_secrets = [SECRET_KEY, *SECRET_KEY_FALLBACKS, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords]
-known_secrets += [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
+known_secrets += [OIDC_CLIENT_SECRET, AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
 # The loggers that report the progress and the end of a run.
 RUN_LOGGERS = ["apps.orchestration.outcome", "apps.orchestration.worker.loop"]
 LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, known_secrets)
@@ -256,6 +272,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_celery_beat",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.mfa",
     "techmarket",
     "apps.sources",
     "apps.sources.auth",
@@ -286,6 +305,8 @@ MIDDLEWARE = [
     "apps.audit.middleware.AuditMiddleware",
     "apps.audit.sessions.SessionLimitsMiddleware",
     "apps.console.rate_limit.RateLimitMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "apps.console.second_factor.required.RequiredFactorMiddleware",
     "apps.console.personal.PersonalDataMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.console.not_allowed.NotAllowedMiddleware",
@@ -318,7 +339,35 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     for name in ("UserAttributeSimilarityValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
 AUTH_PASSWORD_VALIDATORS.append({"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}})
+LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"  # where an address after the login is missing, or leads outside
+# allauth signs in, and asks for the second factor; nobody signs up, and there is no e-mail. Failures are counted by apps/audit/guesses.py.
+ACCOUNT_ADAPTER = "apps.console.second_factor.adapters.AccountAdapter"
+ACCOUNT_FORMS = {"reauthenticate": "apps.console.second_factor.forms.PasswordForm"}
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
+ACCOUNT_SIGNUP_FIELDS = ["username*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_RATE_LIMITS = False
+SOCIALACCOUNT_ADAPTER = "apps.console.oidc.adapter.SocialAdapter"
+MFA_ADAPTER = "apps.console.second_factor.adapters.FactorAdapter"
+MFA_FORMS = {
+    name: f"apps.console.second_factor.forms.{form}"
+    for name, form in {
+        "authenticate": "CodeForm",
+        "reauthenticate": "CodeAgainForm",
+        "authenticate_webauthn": "PasskeyForm",
+        "reauthenticate_webauthn": "PasskeyAgainForm",
+        "activate_totp": "SetUpForm",
+        "add_webauthn": "AddPasskeyForm",
+    }.items()
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_RECOVERY_CODE_DIGITS = 10
+MFA_TOTP_ISSUER = "TechMarket"
+MFA_TOTP_TOLERANCE = 1  # of the code before and after, since clocks differ
 SESSION_COOKIE_AGE = 3600 * env.number("SESSION_HOURS", 8, 1, 168)
 SESSION_IDLE_SECONDS = 60 * env.number("SESSION_IDLE_MINUTES", 60, 5, 1_440)
 LANGUAGE_CODE = "en"
@@ -345,6 +394,7 @@ UNFOLD = {
     "LOGIN": {"form": "apps.console.login.LoginForm"},
     "SITE_URL": None,  # there is no other site to view
     "DASHBOARD_CALLBACK": "apps.console.overview.page.fill",
+    "ACCOUNT": {"navigation": "apps.console.navigation.account_links"},
     "SIDEBAR": {"navigation": "apps.console.navigation.sidebar"},
     "STYLES": ["apps.console.navigation.stylesheet"],
     "SCRIPTS": ["apps.console.navigation.script"],

@@ -58,6 +58,7 @@ PAGES: tuple[tuple[str, str, Callable[[], int] | None], ...] = (
     ("fact", "admin:dwh_factsales_change", find_newest("dwh.FactSales")),
     ("customers", "admin:dwh_dimcustomer_changelist", None),
     ("users", "admin:auth_user_changelist", None),
+    ("security", "mfa_index", None),
     ("audit-log", "admin:audit_entry_changelist", None),
     ("audit-entry", "admin:audit_entry_change", find_newest("audit.Entry", deed="run_started")),
 )

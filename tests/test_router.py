@@ -9,16 +9,19 @@ from django.db.models import Model
 # The models of each database by alias and app.
 MODELS = {
     "default": {
+        "account": "EmailAddress EmailConfirmation",
         "admin": "LogEntry",
         "audit": "Entry Head RequestRate",
         "auth": "Group Group_permissions Permission User User_groups User_user_permissions",
         "contenttypes": "ContentType",
         "django_celery_beat": "ClockedSchedule CrontabSchedule IntervalSchedule PeriodicTask PeriodicTasks SolarSchedule",
+        "mfa": "Authenticator",
         "orchestration": (
             "Attempt Batch CheckResult DayProof Duty Erasure HostClock PaymentMismatch ScheduledRun "
             "Reject RowCount Run Schedule StandingReject Task TaskCount"
         ),
         "sessions": "Session",
+        "socialaccount": "SocialAccount SocialApp SocialToken",
     },
     "dwh": {
         "dwh": (

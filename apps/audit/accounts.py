@@ -1,7 +1,9 @@
-"""What is recorded of users, groups and logins, whoever changes them: a page, a command or a shell."""
+"""What is recorded of users, groups, logins and second factors, whoever changes them: a page, a command or a shell."""
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
+from allauth.mfa.signals import authenticator_used
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db import transaction
@@ -31,7 +33,7 @@ RELATIONS = {
 
 @receiver(user_logged_in)
 def record_login(user: User, request: Any = None, **kwargs: Any) -> None:
-    entry = record(Deed.LOGIN, user, actor=find_actor(user))
+    entry = record(Deed.LOGIN, user, actor=find_actor(user), reason=getattr(request, "login_reason", ""))
     if request is not None:
         start_session(request.session, entry)
 
@@ -50,6 +52,26 @@ def record_failed_login(credentials: dict[str, Any], request: Any = None, **kwar
         record_refusal(name, getattr(request, "client_address", ""))
     else:
         record(Deed.LOGIN_FAILED, actor=find_actor(name))
+
+
+# --- Second factors: of which kind, and never what they hold ---
+
+
+@receiver(post_save, sender=Authenticator)
+def record_added_factor(instance: Authenticator, created: bool, **kwargs: Any) -> None:
+    if created:
+        record(Deed.FACTOR_ADDED, instance.user, after={"kind": instance.type})
+
+
+@receiver(post_delete, sender=Authenticator)
+def record_removed_factor(instance: Authenticator, **kwargs: Any) -> None:
+    record(Deed.FACTOR_REMOVED, instance.user, before={"kind": instance.type})
+
+
+@receiver(authenticator_used)
+def record_recovery(user: User, authenticator: Authenticator, **kwargs: Any) -> None:
+    if authenticator.type == Authenticator.Type.RECOVERY_CODES:
+        record(Deed.RECOVERY_CODE_USED, user, actor=find_actor(user))
 
 
 # --- Users and groups. What was stored is read again before each save, since a form has changed the instance already. ---

@@ -22,6 +22,7 @@ class Actor:
     user_id: int | None = None
     address: str = ""
     request_id: str = ""
+    reason: str = ""  # of all that they do now
 
 
 @contextmanager
@@ -44,9 +45,9 @@ def find_actor(user: Any = None) -> Actor:
     return describe_user(user or getattr(whom, "user", None), getattr(whom, "client_address", ""), getattr(whom, "id", ""))
 
 
-def describe_user(user: Any, address: str = "", request_id: str = "") -> Actor:
+def describe_user(user: Any, address: str = "", request_id: str = "", reason: str = "") -> Actor:
     name = user if isinstance(user, str) else user.get_username() if user is not None else ""
-    return Actor(name, ActorKind.USER, getattr(user, "pk", None), address, request_id)
+    return Actor(name, ActorKind.USER, getattr(user, "pk", None), address, request_id, reason)
 
 
 def os_user() -> str:

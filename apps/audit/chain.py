@@ -86,7 +86,7 @@ def append(head: Any, deed: Deed, row: Model | None, before: Values, after: Valu
         object_name=clean(str(row))[:MAX_OBJECT] if row else "",
         before=clean(before),
         after=clean(after),
-        reason=clean(reason)[:MAX_REASON],
+        reason=clean(reason or actor.reason)[:MAX_REASON],
         address=clean(actor.address)[:MAX_ADDRESS],
         request_id=clean(actor.request_id)[:64],
         previous_hash=head.hash,

@@ -1,10 +1,12 @@
 """How many logins may fail before more are refused. The audit log has every failure already, so it is what is counted.
 
-For every client that tries, whether the account exists or not. A success makes an account's failures from its address be forgotten.
+For every client that tries, whether the account exists or not. A wrong second factor counts like a wrong password. A success makes an
+account's failures from its address be forgotten.
 """
 
 from datetime import timedelta
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -46,10 +48,21 @@ def is_refused(name: str, address: str) -> bool:
     return since.count() >= MAX_OF_BOTH
 
 
+def record_failure(user: User) -> None:
+    """Count a wrong second factor like a wrong password. Its owner has given the password, or is signed in."""
+    record(Deed.LOGIN_FAILED, actor=find_actor(user), reason="second factor")
+
+
 def record_refusal(name: str, address: str) -> None:
     """Record a refused login once in a window for each address: whoever goes on must not fill the log."""
     if not recent(Deed.LOGIN_REFUSED).filter(address=address).exists():
         record(Deed.LOGIN_REFUSED, actor=find_actor(name))
+
+
+def record_provider_refusal(name: str, address: str, reason: str) -> None:
+    """Record the refusal of somebody whom the provider has named, or of nobody, once in a window for each address."""
+    if not recent(Deed.PROVIDER_LOGIN_REFUSED).filter(actor=name, address=address).exists():
+        record(Deed.PROVIDER_LOGIN_REFUSED, actor=find_actor(name), reason=reason)
 
 
 def recent(deed: Deed) -> "QuerySet[Entry]":

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
 from threading import Thread
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from techmarket.env_file import read_text_file
 from techmarket.errors import BackupDamaged, Misconfigured
 
 SUFFIX = ".age"
+INTERRUPTS = {SIGINT, SIGTERM, SIGHUP}
 STDIN = "-"
 KEY_PREFIX = "AGE-SECRET-KEY-1"
 KEY_STEP = "Name a file that `age-keygen` has written, by --identity or BACKUP_IDENTITY_FILE"
@@ -81,8 +83,18 @@ class Pump(Thread):
             with suppress(BrokenPipeError):
                 self.end.close()
 
+    def start(self) -> None:
+        """Start; an interrupt that comes meanwhile is delivered afterwards, since a thread that has half started cannot be waited for."""
+        before = pthread_sigmask(SIG_BLOCK, INTERRUPTS)
+        try:
+            super().start()
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
+
     def wait(self) -> None:
         """Wait for the end, also when an interrupt comes meanwhile; it comes only once. Python aborts if it ends before pyrage has."""
+        if self.ident is None:  # interrupted before the start
+            return
         try:
             self.join()
         except KeyboardInterrupt:

@@ -2,19 +2,28 @@
 
 from typing import Any
 
-from django.contrib import admin
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apps.console.groups import GROUPS
+from apps.console.second_factor.reset import reset_factors
 from apps.console.unreadable import CheckingAdmin
 
-admin.site.unregister([User, Group])
+# allauth registers pages that show, and change, whose login and whose second factor is whose.
+admin.site.unregister([User, Group, EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator])
 
 
 @admin.register(User)
@@ -34,6 +43,7 @@ class UserAdmin(DjangoUserAdmin, CheckingAdmin):  # type: ignore[type-arg]
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "usable_password", "password1", "password2")}),)
     readonly_fields = ("last_login", "date_joined")
+    change_form_outer_before_template = "console/accounts/second_factor.html"
 
     @admin.display(description=_("groups"))
     def group_names(self, user: User) -> str:
@@ -53,6 +63,33 @@ class UserAdmin(DjangoUserAdmin, CheckingAdmin):  # type: ignore[type-arg]
         if field is not None and field.queryset is not None and db_field.name == "groups":
             field.queryset = field.queryset.exclude(permissions__in=find_lacking(request.user))
         return field
+
+    def get_urls(self) -> list[Any]:
+        reset = self.admin_site.admin_view(self.reset_second_factor)
+        return [path("<int:number>/reset-second-factor/", reset, name="auth_user_reset_second_factor"), *super().get_urls()]
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> HttpResponse:
+        person = context.get("original")
+        context["may_reset"] = person is not None and self.may_reset(request, person) and Authenticator.objects.filter(user=person).exists()
+        response: HttpResponse = super().render_change_form(request, context, *args, **options)
+        return response
+
+    def may_reset(self, request: HttpRequest, person: User) -> bool:
+        """Return True for others alone: one's own factors are removed on the page Security, which asks for the password or a factor."""
+        return self.has_change_permission(request, person) and person != request.user
+
+    def reset_second_factor(self, request: HttpRequest, number: int) -> HttpResponse:
+        person = get_object_or_404(User, pk=number)
+        if not self.may_reset(request, person):
+            raise PermissionDenied
+        back = reverse("admin:auth_user_change", args=[person.pk])
+        if request.method == "POST":
+            reset_factors(person)
+            self.log_change(request, person, "Second factor reset")
+            messages.success(request, _("%(person)s logs in without a second factor, and can set one up again.") % {"person": person})
+            return redirect(back)
+        context = self.admin_site.each_context(request) | {"title": _("Reset second factor"), "person": person, "back": back}
+        return TemplateResponse(request, "console/accounts/reset.html", context)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return may_edit_user(request.user, obj) and bool(super().has_change_permission(request, obj))

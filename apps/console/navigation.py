@@ -9,6 +9,8 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
+from apps.console.oidc.people import is_from_provider
+
 # Title, whether the group is collapsible, and its models with their icons, in order.
 GROUPS: tuple[tuple[Any, bool, dict[str, str]], ...] = (
     (
@@ -93,6 +95,16 @@ def items(request: HttpRequest, icons: dict[str, str]) -> list[dict[str, Any]]:
         }
         for label, icon in icons.items()
         if label in pages
+    ]
+
+
+def account_links(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the links of the user's menu: none for people of the provider, which keeps their password and factor."""
+    if not request.user.is_authenticated or not request.user.has_usable_password() or is_from_provider(request.user):
+        return []
+    return [
+        {"title": _("Security"), "link": reverse("mfa_index")},
+        {"title": _("Change password"), "link": reverse("admin:password_change")},
     ]
 
 

@@ -390,13 +390,16 @@ def test_nothing_reaches_the_internet() -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize(("component", "policy"), [("notices", "to-notices"), ("batch-store", "to-batch-store")])
-def test_component_opens_one_address_to_workers(component: str, policy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("component", "policy", "role"),
+    [("notices", "to-notices", "worker"), ("batch-store", "to-batch-store", "worker"), ("single-sign-on", "to-single-sign-on", "web")],
+)
+def test_component_opens_one_address_to_one_role(component: str, policy: str, role: str, tmp_path: Path) -> None:
     objects = render_component(component, "overlays/production", tmp_path)
     opened = {key: ports for key, ports in find_addresses(objects).items() if key[0] != "names"}
     assert [name for name, _ in opened] == [policy] and list(opened.values()) == [{443}]
     spec = next(each["spec"] for each in objects if each["metadata"]["name"] == policy)
-    assert spec["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "worker"}} and spec["policyTypes"] == ["Egress"]
+    assert spec["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": role}} and spec["policyTypes"] == ["Egress"]
     # An example that nobody has: a network for documentation, RFC 5737.
     assert re.match(r"(192\.0\.2|198\.51\.100)\.", next(iter(opened))[1])
 
@@ -554,8 +557,12 @@ def test_manifests_know_every_secret_and_no_other_setting() -> None:
     named |= {each["name"] for each in own}
     names = {name.removesuffix("_FILE") for name in named}
     assert names - example - {"WAIT_SECONDS", "WEB_CONCURRENCY"} == set()
-    secret = {name for name in example if re.search("_URL|_KEY|_TOKEN|_PASS", name)}
-    assert secret - {name.removesuffix("_FILE") for name in named if name.endswith("_FILE")} == {"METABASE_URL", "ETL_BATCH_URL"}
+    secret = {name for name in example if re.search("_URL|_KEY|_TOKEN|_PASS|_SECRET", name)}
+    assert secret - {name.removesuffix("_FILE") for name in named if name.endswith("_FILE")} == {
+        "METABASE_URL",
+        "ETL_BATCH_URL",
+        "OIDC_URL",
+    }
 
 
 @needs_kubectl

@@ -27,10 +27,10 @@ def test_operator_also_runs_and_sees_raw_data() -> None:
     assert permissions_of(VIEWER) < permissions_of(OPERATOR)
 
 
-def test_administrator_also_manages_schedules_and_users_and_reads_the_audit_log() -> None:
+def test_administrator_also_manages_schedules_and_users_reads_the_audit_log_and_forgets_customers() -> None:
     users = {f"auth.{verb}_{model}" for verb in ("view", "add", "change", "delete") for model in ("user", "group")} - {"auth.delete_user"}
     schedules = {f"django_celery_beat.{verb}" for verb in ("change_periodictask", "add_crontabschedule", "change_crontabschedule")}
-    assert permissions_of(ADMINISTRATOR) - permissions_of(OPERATOR) == users | schedules | {"audit.view_entry"}
+    assert permissions_of(ADMINISTRATOR) - permissions_of(OPERATOR) == users | schedules | {"audit.view_entry", "orchestration.add_erasure"}
     assert permissions_of(OPERATOR) < permissions_of(ADMINISTRATOR)
 
 

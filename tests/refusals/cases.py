@@ -55,6 +55,15 @@ SETTINGS = (
     setting("batches where nothing was replaced", "ETL_BATCH_URL: the address has $( or ${, which nothing has replaced", ETL_BATCH_URL="s3://${BUCKET}/prefix"),
     setting("batches with half a key", "ETL_BATCH_URL: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are given together, or neither", ETL_BATCH_URL="s3://bucket/prefix", AWS_SECRET_ACCESS_KEY=SECRET),
     setting("batches with a token alone", "ETL_BATCH_URL: AWS_SESSION_TOKEN belongs to a temporary key; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are missing", ETL_BATCH_URL="s3://bucket/prefix", AWS_SESSION_TOKEN=SECRET),
+    setting("nobody may log in", "LOCAL_LOGIN: without OIDC_URL nobody could log in. Example: LOCAL_LOGIN=true", LOCAL_LOGIN="false"),
+    setting("a provider without its scheme", "OIDC_URL: the address is not https:// and a host", OIDC_URL="login.example.com"),
+    setting("a provider with a password", "OIDC_URL: the address of a provider has no user, no ? and no #", OIDC_URL=f"https://x:{SECRET}@login.example.com"),
+    setting("a provider with a query", "OIDC_URL: the address of a provider has no user, no ? and no #", OIDC_URL="https://login.example.com/?realm=shop"),
+    setting("a provider in plain text", "OIDC_URL: with DEBUG=false a provider is reached by https:// alone. Example: OIDC_URL=https://login.example.com/realms/shop", OIDC_URL="http://login.example.com", **PRODUCTION),
+    setting("a provider without a client", "OIDC_CLIENT_ID: with OIDC_URL it is needed. Example: OIDC_CLIENT_ID=techmarket", OIDC_URL="https://login.example.com"),
+    setting("a provider without the client's secret", "OIDC_CLIENT_SECRET: with OIDC_URL it is needed", OIDC_URL="https://login.example.com", OIDC_CLIENT_ID="techmarket"),
+    setting("a provider without groups", "OIDC_VIEWERS: with OIDC_URL one of OIDC_VIEWERS, OIDC_OPERATORS and OIDC_ADMINISTRATORS is needed", OIDC_URL="https://login.example.com", OIDC_CLIENT_ID="techmarket", OIDC_CLIENT_SECRET=SECRET),
+    setting("a second factor for somebody else", "MFA_REQUIRED: 'admins' is not one of none, operators, everyone", MFA_REQUIRED="admins"),
     setting("a time for a number", "ETL_KEEP_BATCHES_DAYS: '7 days' is not a whole number from 0 to 3650", ETL_KEEP_BATCHES_DAYS="7 days"),
     setting("two numbers", "ETL_REAP_SECONDS: '15,30' is not a whole number from 1 to 60", ETL_REAP_SECONDS="15,30"),
     setting("a heartbeat longer than the loss", "ETL_LOST_AFTER_SECONDS: less than two heartbeats", ETL_HEARTBEAT_SECONDS="20"),
@@ -290,6 +299,9 @@ VALUE_FILES = (
 # --- Commands, in a loaded shop: refused before anything is written ---
 BIG = "9" * 30
 COMMANDS = (
+    command("a second factor of nobody", "reset_second_factor olena", 2, "There is no user with this name. The names are on the page Users of the admin."),
+    command("a second factor without a user", "reset_second_factor", 2, "the following arguments are required: user"),
+    command("a second factor of an endless name", ("reset_second_factor", "x" * 10_000), 2, "There is no user with this name."),
     command("a command that is none", "run-etl", 2, "Unknown command: 'run-etl'. Did you mean run_etl?"),
     command("a mistyped command", "run_elt", 2, "Unknown command: 'run_elt'. Did you mean run_etl?"),
     command("an empty command", ("",), 2, "Unknown command: ''. `manage.py help` lists the commands"),

@@ -4,7 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
 from django.test import Client, override_settings
@@ -22,6 +26,7 @@ from apps.orchestration.models import CauseKind, Decision, Run, Schedule, Schedu
 from apps.orchestration.schedules import MODES
 from apps.sources.orders.models import Customer
 from techmarket.messages import message, store
+from tests.security.provider import CLIENT, SECRET, run_provider
 
 PASSWORD = "a long enough pass phrase"
 OTHER_PASSWORD = "another long pass phrase"
@@ -152,11 +157,39 @@ def end_session(stage: Stage) -> None:
     client.get(reverse("admin:index"))
 
 
+def add_factors(stage: Stage) -> None:
+    """Give petro an authenticator app and recovery codes, as its page stores them."""
+    TOTP.activate(stage.petro, generate_totp_secret())
+    RecoveryCodes.activate(stage.petro)
+
+
+def reset_factors(stage: Stage) -> None:
+    add_factors(stage)
+    stage.submit("auth_user_reset_second_factor", stage.petro.pk)
+
+
+def use_recovery_code(stage: Stage) -> None:
+    client = Client()
+    add_factors(stage)
+    log_in(client, "petro", PASSWORD)
+    codes = Authenticator.objects.get(type=Authenticator.Type.RECOVERY_CODES).wrap()
+    client.post(reverse("mfa_authenticate"), {"code": codes.get_unused_codes()[0]})
+
+
+def refuse_provider(stage: Stage) -> None:
+    """Log in at a provider of which no group means anything here."""
+    with run_provider() as provider, override_settings(OIDC_URL=provider.url, OIDC_CLIENT_ID=CLIENT, OIDC_CLIENT_SECRET=SECRET):
+        client = Client()
+        callback = urlsplit(provider.authorize(client.get(reverse("oidc_login"))["Location"]))
+        client.get(f"{callback.path}?{callback.query}")
+
+
 Do = Callable[[Stage], Any]
 DEEDS: dict[Deed, Do] = {
     Deed.LOGIN: lambda stage: log_in(Client(), "petro", PASSWORD),
     Deed.LOGIN_FAILED: lambda stage: log_in(Client(), "petro", "wrong"),
     Deed.LOGIN_REFUSED: lambda stage: [log_in(Client(), "petro", "wrong") for _ in range(6)],
+    Deed.PROVIDER_LOGIN_REFUSED: refuse_provider,
     Deed.SESSION_ENDED: end_session,
     Deed.LOGOUT: lambda stage: stage.root.post(reverse("admin:logout")),
     Deed.USER_ADDED: lambda stage: stage.submit("auth_user_add", username="iryna", usable_password="false"),
@@ -167,6 +200,10 @@ DEEDS: dict[Deed, Do] = {
     Deed.PASSWORD_CHANGED: lambda stage: stage.submit(
         "auth_user_password_change", stage.petro.pk, usable_password="true", password1=OTHER_PASSWORD, password2=OTHER_PASSWORD
     ),
+    Deed.FACTOR_ADDED: add_factors,
+    Deed.FACTOR_REMOVED: reset_factors,
+    Deed.FACTORS_RESET: reset_factors,
+    Deed.RECOVERY_CODE_USED: use_recovery_code,
     Deed.STAFF_CHANGED: lambda stage: stage.change_petro(is_staff=None),
     Deed.SUPERUSER_GRANTED: lambda stage: [setattr(stage.petro, "is_superuser", True), stage.petro.save()],
     Deed.SUPERUSER_REVOKED: lambda stage: [setattr(stage.olena, "is_superuser", False), stage.olena.save()],
