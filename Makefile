@@ -16,7 +16,7 @@ EMBEDDED = unset $$(LC_ALL=C sed -n 's/^\#\([A-Z_]*\)=.*/\1 \1_FILE/p' .env.exam
 ALONE = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM HUP PIPE && \
 	$(EMBEDDED) && export VAR_DIR="$$folder" COVERAGE_FILE="$$folder/coverage"
 
-.PHONY: help setup setup-dev demo run test test-fast bad drill soak test-airflow bench screenshots check audit sbom format docs messages lock pin-images clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
+.PHONY: help setup setup-dev demo run test test-fast bad fuzz drill soak test-airflow bench screenshots check audit sbom format docs messages lock pin-images clean start stop restart logs ps ping data backup restore adminer k8s-deploy k8s-clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,11 @@ test-fast: setup-dev ## run the tests that start no program, on SQLite only (T=p
 
 bad: setup-dev ## try hundreds of bad inputs and environments and print what, where, exit code and sentence of each refusal
 	@$(ALONE) || exit 1; $(PY) -m tests.refusals
+
+INPUTS = 10000
+
+fuzz: setup-dev ## give each parser of outside text 10 000 random inputs, on SQLite; takes an hour or two (INPUTS=1000 T=tests/fuzz/test_logs.py)
+	@$(ALONE) || exit 1; INPUTS=$(INPUTS) $(PY) $(PYTEST) $(or $(T),tests/fuzz)
 
 drill: setup-dev ## kill, pause, duplicate and disconnect workers on servers, change passwords, and check the recovery (DRILL="kill --times 10" for one drill)
 	@$(ALONE) || exit 1; $(PY) tests/servers.py -- $(PY) -m tests.drills $(DRILL)

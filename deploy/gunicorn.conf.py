@@ -11,7 +11,7 @@ load_settings_or_exit()
 with exit_on_invalid_settings():
     bind = f"0.0.0.0:{Environment(os.environ).number('PORT', 8000, 1, 65_535)}"
 workers = settings.WEB_PROCESSES
-worker_class = "gthread"
+worker_class = "techmarket.web_worker.ReceivingWorker"  # threads, each of which gets a request once it has arrived
 threads = 4
 preload_app = True  # processes share the memory of the imported code
 control_socket_disable = True  # it would be a file in the home folder, which the user does not have

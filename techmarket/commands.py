@@ -21,6 +21,7 @@ from techmarket.diagnosis import diagnosed
 from techmarket.errors import Cancelled, ChecksRefused, EtlError, Misconfigured, Usage
 from techmarket.installation import explain_import_error, is_incomplete
 from techmarket.messages import message
+from techmarket.printable import escape_unprintable
 from techmarket.version import package_version
 
 
@@ -149,7 +150,7 @@ def describe_error(error: BaseException) -> tuple[str, ExitCode]:
 def stop(text: str, code: ExitCode) -> NoReturn:
     """Print one line on stderr and exit."""
     with suppress(OSError):  # nobody reads it any more; the exit code remains
-        print(" ".join(text.split()), file=sys.stderr)
+        print(escape_unprintable(" ".join(text.split())), file=sys.stderr)
     sys.exit(code)
 
 

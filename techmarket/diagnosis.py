@@ -150,7 +150,7 @@ def find_diagnosis(cause: BaseException) -> Diagnosis:
 
 
 def find_mysql(cause: MySQLdb.Error) -> Diagnosis:
-    code = cause.args[0] if cause.args else 0
+    code = cause.args[0] if cause.args and isinstance(cause.args[0], int) else 0
     if is_connecting(cause) and code in MYSQL_CONNECTING:
         return MYSQL_CONNECTING[code]
     return MYSQL.get(code, OTHER)

@@ -33,10 +33,11 @@ ENGINES = {
     "sqlite": "django.db.backends.sqlite3",
     "postgres": "techmarket.backends.postgresql",
 }
-HOST = re.compile(r"\*|\.?[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
+HOST = re.compile(r"\*|\.?[a-z0-9-]+(\.[a-z0-9-]+)*|\[[a-f0-9:.]+\]", re.IGNORECASE)
 HASH_DIGITS = 12  # of the hash of a setting, which tells only whether it is another one
 SHOWN = 60  # characters of a value in a message
 NOTHING_REPLACED = "it has $( or ${, which nothing has replaced"
+UNPRINTABLE = "the address has an invisible character; write it percent-encoded"
 ADDRESS_UNREPLACED = "the address has $( or ${, which nothing has replaced; in a password write $ as %24"
 DRIVERS = ("MySQLdb", "psycopg")  # mysqlclient is compiled: the library that it was linked with may be gone
 DEFAULT_PORTS = {ENGINES["mysql"]: 3306, ENGINES["postgres"]: 5432}
@@ -210,7 +211,7 @@ class Environment:
     def origins(self, name: str, default: str, example: str) -> list[str]:
         origins = self.words(name, default, example)
         for origin in origins:
-            if not is_web_address(origin) or urlsplit(origin).path or "@" in origin:
+            if not is_web_address(origin) or re.search("[/?#@]", origin.partition("://")[2]):
                 raise invalid(name, f"{show(origin)} is not https:// and a host, without a path", example)
         return origins
 
@@ -245,6 +246,7 @@ class Environment:
         url = self.text(name, default, example)
         if url == default:
             return url
+        refuse_unprintable(name, url, example)
         if UNREPLACED.search(url):
             raise invalid(name, ADDRESS_UNREPLACED, example)
         try:
@@ -275,6 +277,7 @@ class Environment:
         url = self.text(name, default, example)
         if not url:
             return None
+        refuse_unprintable(name, url, example)
         if UNREPLACED.search(url):
             raise invalid(name, "the address has $( or ${, which nothing has replaced", example)
         try:
@@ -291,6 +294,7 @@ class Environment:
         url = self.text(name, "", example)
         if not url:
             return {"ENGINE": ENGINES["sqlite"], "NAME": str(embedded)}
+        refuse_unprintable(name, url, example)
         if UNREPLACED.search(url):
             raise invalid(name, ADDRESS_UNREPLACED, example)
         kind = SCHEMES.get(url.partition("://")[0].lower())
@@ -388,9 +392,15 @@ def is_web_address(url: str) -> bool:
     """Return True for http:// or https:// with a host, and with a port that there is, or none."""
     try:
         address = urlsplit(url)
-        return bool(re.fullmatch(r"https?://\S+", url) and address.hostname and address.port != 0)
+        return bool(re.fullmatch(r"https?://\S+", url) and url.isprintable() and address.hostname and address.port != 0)
     except ValueError:
         return False
+
+
+def refuse_unprintable(name: str, url: str, example: str) -> None:
+    """Raise ImproperlyConfigured for an address with what no message can show. The line end of a file that became a part is dropped."""
+    if not re.sub(r"[\t\r\n]", "", url).isprintable():
+        raise invalid(name, UNPRINTABLE, example)
 
 
 def keyed_hash(key: str, text: str) -> str:

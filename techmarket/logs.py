@@ -1,16 +1,22 @@
 """The log: one line per event, on stderr, because stdout is for --json. Django, Celery and gunicorn write the same format as we do.
 
 A line has timestamp, level, logger and event, and while a task of a run executes also run, task, stage and table. Secrets and personal
-data are masked just before a line is written, whichever library wrote it.
+data are masked just before a line is written, whichever library wrote it. What a text of it has of line ends and of escapes of a
+terminal is escaped: nobody writes a second line, or to the terminal, by a name or a path.
 """
 
+import html
+import json
 import logging
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
+
+from techmarket.printable import escape_unprintable
 
 
 @contextmanager
@@ -30,6 +36,7 @@ with without_rich():
     import structlog
 
 MASKED = "***"
+TRACEBACKS = {"exception", "stack"}
 FIRST_KEYS = ("timestamp", "level", "event", "logger", "run", "task", "stage", "table")
 # A shorter secret would match in ordinary words.
 MIN_SECRET_LENGTH = 6
@@ -73,12 +80,12 @@ class Mask:
     """A structlog processor that masks secrets and personal data. `secrets` are values from our settings, masked wherever they occur."""
 
     def __init__(self, secrets: Iterable[str]):
-        forms = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in (secret, quote(secret, safe=""))}
+        forms = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in spell_secret(secret)}
         longest_first = sorted(forms, key=len, reverse=True)
         self.secrets = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
     def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        masked = {name: self.mask_value(name, value) for name, value in event.items()}
+        masked = {self.mask_text(name): self.mask_value(name, value) for name, value in event.items()}
         return {name: masked[name] for name in FIRST_KEYS if name in masked} | masked
 
     def mask_value(self, name: str, value: Any) -> Any:
@@ -89,7 +96,7 @@ class Mask:
         if isinstance(value, int | float):
             return value
         if isinstance(value, Mapping):
-            return {str(key): self.mask_value(str(key), each) for key, each in value.items()}
+            return {self.mask_text(str(key)): self.mask_value(str(key), each) for key, each in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self.mask_value(name, each) for each in value]
         return self.mask_text(str(value))
@@ -103,6 +110,14 @@ class Mask:
         for pattern, masked in RULES:
             text = pattern.sub(masked, text)
         return shorten(text, MAX_LENGTH)
+
+
+def spell_secret(secret: str) -> Iterator[str]:
+    """Yield the secret as addresses, forms, pages, and messages of libraries may have it."""
+    quoted = quote(secret, safe="")
+    yield from (secret, quoted, re.sub("%..", lambda found: found[0].lower(), quoted), quote(secret), quote_plus(secret))
+    yield from (repr(secret)[1:-1], repr(secret.encode())[2:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    yield from (html.escape(secret), b64encode(secret.encode()).decode())
 
 
 def shorten(text: str, size: int) -> str:
@@ -134,7 +149,8 @@ def build_logging(log_format: str, run_loggers: Iterable[str], secrets: Iterable
     `run_loggers` report what happens to runs. On a console they are silent except in workers (`set_levels`), because a command or a
     script prints or raises the same itself. A log collector gets every line.
     """
-    renderers = [structlog.processors.JSONRenderer(ensure_ascii=False)] if log_format == "json" else [console_renderer()]
+    json_renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderers = [json_renderer, escape_json] if log_format == "json" else [escape_texts, console_renderer()]
     propagated = {"handlers": [], "propagate": True}
     return {
         "version": 1,
@@ -170,6 +186,23 @@ def build_logging(log_format: str, run_loggers: Iterable[str], secrets: Iterable
 def console_renderer() -> Any:
     # The traceback is a masked string by then.
     return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+
+def escape_json(logger: object, method: str, line: str) -> str:
+    """Escape in a JSON line what JSON itself allows: line ends of Unicode, the controls from 0x7f on, lone surrogates."""
+    return line if line.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)
+
+
+def escape_texts(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape the texts of a line for a console."""
+    return {escape_unprintable(name): escape_text(name, value) for name, value in event.items()}
+
+
+def escape_text(name: str, value: Any) -> Any:
+    """Return the value escaped. Only a traceback has lines of its own, each indented: none looks like one of the log."""
+    if name in TRACEBACKS:
+        return "\n".join(f"    {escape_unprintable(line)}" for line in str(value).split("\n"))
+    return escape_unprintable(value) if isinstance(value, str) else value
 
 
 def configure_structlog(log_format: str) -> None:

@@ -413,7 +413,7 @@ def store(value: Any) -> Any:
 def load(value: Any) -> Any:
     """Return what `store` made JSON of."""
     if isinstance(value, dict):
-        if value.keys() == {"code", "params"}:
+        if value.keys() == {"code", "params"} and isinstance(value["code"], str) and isinstance(value["params"], dict):
             return Message(value["code"], load(value["params"]))
         return {name: load(each) for name, each in value.items()}
     return [load(each) for each in value] if isinstance(value, list) else value

@@ -254,9 +254,13 @@ if not DEBUG and METABASE_PASS in SEED_PASSWORDS:
 
 # --- Log: one line per event, on stderr, because stdout is for --json -------------------------------------------------
 LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
-passwords = [str(config.get("PASSWORD", "")) for config in DATABASES.values()] + [unquote(urlsplit(CELERY_BROKER_URL).password or "")]
+passwords = [str(config.get("PASSWORD", "")) for config in (*DATABASES.values(), DWH_BI)] + [
+    unquote(urlsplit(CELERY_BROKER_URL).password or "")
+]
 known_secrets = [SECRET_KEY, *SECRET_KEY_FALLBACKS, METRICS_TOKEN, NOTIFY_URL, METABASE_PASS, *passwords]
 known_secrets += [OIDC_CLIENT_SECRET, AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
+# A client may name the path without the host; shorter parts are words, as `hooks`.
+known_secrets += [unquote(part) for part in NOTIFY_URL.split("/")[3:] if len(part) >= 16]
 # The loggers that report the progress and the end of a run.
 RUN_LOGGERS = ["apps.orchestration.outcome", "apps.orchestration.worker.loop"]
 LOGGING = logs.build_logging(LOG_FORMAT, RUN_LOGGERS, known_secrets)

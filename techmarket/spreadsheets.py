@@ -1,6 +1,7 @@
 """Files that a spreadsheet opens as they are: CSV in UTF-8 with a byte order mark, and XLSX. It takes no cell for a formula."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -8,8 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 BYTE_ORDER_MARK = "\ufeff"
-# A spreadsheet reads a cell that starts with one of these as a formula; the last four are full-width.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+SIGNS = r"=+\-@＝＋－＠"  # with which a formula begins; the last four are full-width
+# What some spreadsheets skip before the sign: spaces, quotes, controls, and what is invisible.
+SKIPPED = r"[\s\x00-\x20\"\x7f-\xa0\u200b-\u200f\u2028-\u202f\ufeff]*"
+# Where a cell may begin: at the text's begin, or after what separates cells or rows elsewhere than here: in Ukraine it is the semicolon.
+FORMULA = re.compile(rf"\A(?=[\t\r\n])|(?:\A|(?<=[;\t\r\n]))(?={SKIPPED}[{SIGNS}])")
 
 MAX_XLSX_ROWS = 2**20 - 1  # of a sheet, below the header
 MAX_CELL_UNITS = 32_767  # of UTF-16
@@ -36,11 +40,12 @@ def write_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterat
     writer = csv.writer(LineBuffer())
     yield BYTE_ORDER_MARK + writer.writerow(header)
     for row in rows:
-        yield writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
+        yield writer.writerow([cell if cell is None or isinstance(cell, int | Decimal) else escape_formula(str(cell)) for cell in row])
 
 
 def escape_formula(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+    """Return the text with an apostrophe wherever a spreadsheet may see a cell begin that is a formula."""
+    return FORMULA.sub("'", cell)
 
 
 def write_xlsx(header: Sequence[str], rows: Iterable[Sequence[object]], file: IO[bytes]) -> None:

@@ -15,8 +15,9 @@ from openpyxl import load_workbook
 from openpyxl.utils.escape import unescape
 
 from techmarket import spreadsheets
-from techmarket.spreadsheets import FORMULA_STARTS, MAX_CELL_UNITS, MAX_WIDTH, MAX_XLSX_ROWS, TooManyRows, write_xlsx
+from techmarket.spreadsheets import MAX_CELL_UNITS, MAX_WIDTH, MAX_XLSX_ROWS, TooManyRows, write_xlsx
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 MONEY = st.decimals(Decimal("-9999999999999.99"), Decimal("9999999999999.99"), places=2)
 
 

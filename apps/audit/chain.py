@@ -20,6 +20,7 @@ from apps.audit.actor import Actor, find_actor
 from apps.audit.models import MAX_ADDRESS, MAX_NAME, MAX_OBJECT, MAX_REASON, Deed, Entry, Head
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError, NotMigrated
+from techmarket.printable import escape_unprintable
 
 log = structlog.get_logger()
 HEAD_ID = 1
@@ -147,7 +148,7 @@ def save_head(head: Head) -> None:
 def clean(value: Any) -> Any:
     """Return the value with texts that every database can hold and every log line can show."""
     if isinstance(value, str):
-        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
+        return escape_unprintable(value)
     if isinstance(value, Mapping):
         return {clean(str(name)): clean(each) for name, each in value.items()}
     if isinstance(value, Sequence | set):

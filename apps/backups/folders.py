@@ -39,8 +39,9 @@ def list_backups(top: Path) -> list[Path]:
 def find_backup(top: Path, name: str) -> Path:
     """Return a backup by its name in `top` or by its path. Raises Usage with the names of the latest ones."""
     folder = Path(name) if "/" in name else top / name
-    if name and folder.is_dir():
-        return folder
+    with suppress(OSError):  # of a name that no file system takes
+        if name and folder.is_dir():
+            return folder
     latest = ", ".join(path.name for path in reversed(list_backups(top)[-NAMES_SHOWN:]))
     raise Usage(f"No backup {name!r} in {top}. " + (f"The latest: {latest}." if latest else "There are no backups."))
 

@@ -90,26 +90,19 @@ def read_manifest(folder: Path) -> Manifest:
         signed_by = read_signature(document)
         if document.pop("format") not in (FORMAT, UNSIGNED_FORMAT):
             raise BackupDamaged(f"{folder / NAME} was written by another version of TechMarket. Restore it with that version.")
-        dumps = {alias: Dump(**dump) for alias, dump in document.pop("databases").items()}
-        return checked_types(Manifest(**document, databases=dumps, signature=signed_by))
+        dumps = {alias: read_dump(dump) for alias, dump in document.pop("databases").items()}
+        return check_texts(Manifest(**document, databases=dumps, signature=signed_by))
     except FileNotFoundError:
         raise BackupDamaged(f"{folder} has no {NAME}: it is not a complete backup. Choose another one.") from None
     except OSError as error:
         raise BackupDamaged(f"{folder / NAME} cannot be read ({error.strerror}). Choose another backup.") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise damaged_manifest(folder) from None
 
 
-def checked_types(manifest: Manifest) -> Manifest:
-    """Return the manifest. Raises TypeError or AttributeError where a value of it is of another type: it may come from anybody."""
-    texts = [manifest.began, manifest.ended, manifest.code, manifest.measures, *manifest.recipients]
-    for dump in manifest.databases.values():
-        texts += [dump.file, dump.vendor, dump.server, dump.program, dump.sha256, *dump.left_empty]
-        numbers = [dump.bytes, *(measure.get("rows") for measure in dump.tables.values())]
-        if not all(isinstance(number, int) for number in numbers):
-            raise TypeError
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError
+def check_texts(manifest: Manifest) -> Manifest:
+    """Return the manifest. Raises TypeError or ValueError as `require_texts` does: it may come from anybody."""
+    require_texts(manifest.began, manifest.ended, manifest.code, *manifest.measures.splitlines(), *manifest.recipients, *manifest.databases)
     return manifest
 
 
@@ -134,6 +127,23 @@ def open_measures(folder: Path, manifest: Manifest, identities: Identities) -> M
     except (ValueError, KeyError):
         raise damaged_manifest(folder) from None
     return replace(manifest, databases=databases)
+
+
+def read_dump(values: dict[str, Any]) -> Dump:
+    """Return the dump. Raises TypeError, ValueError or AttributeError where a value is not of its kind."""
+    dump = Dump(**values)
+    require_texts(dump.file, dump.vendor, dump.server, dump.program, dump.sha256, *dump.tables, *dump.left_empty)
+    if not all(isinstance(number, int) for number in (dump.bytes, *(measure.get("rows") for measure in dump.tables.values()))):
+        raise TypeError
+    return dump
+
+
+def require_texts(*values: object) -> None:
+    """Raise TypeError where one is no text, and ValueError where a terminal would not show it as it is."""
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError
+    if not all(str(value).isprintable() for value in values):
+        raise ValueError
 
 
 def compute_digest(file: Path) -> str:

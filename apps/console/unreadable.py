@@ -16,7 +16,7 @@ import structlog
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import DataError, OperationalError, connections
+from django.db import DataError, NotSupportedError, OperationalError, connections
 from django.db.models import (
     BooleanField,
     DateField,
@@ -44,8 +44,9 @@ log = structlog.get_logger()
 MARK = "⚠"
 NULL = "NULL"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # PostgreSQL's numbers that Decimal has, too
-# What may follow a column's name in an address; of Django's lookups all but `regex` and `iregex`.
-LOOKUPS = {"exact", "iexact", "in", "gt", "gte", "lt", "lte", "range", "isnull"} | {
+# What may follow a column's name in an address; of Django's lookups all but `regex` and `iregex`, and `range`, whose value Django's lists
+# take for one letter after the other: of other than two, the database says that the query is a mistake.
+LOOKUPS = {"exact", "iexact", "in", "gt", "gte", "lt", "lte", "isnull"} | {
     f"{prefix}{name}" for prefix in ("", "i") for name in ("contains", "startswith", "endswith")
 }
 # Of a value that Django cannot read, or of a query that the database cannot answer.
@@ -58,6 +59,7 @@ UNREADABLE_ERRORS = (
     FieldDoesNotExist,  # of `_to_field=`
     IncorrectLookupParameters,  # a filter or a page that the list has not
     DataError,
+    NotSupportedError,  # of a lookup that this database lacks, as `contains` in a JSON column of SQLite
     OperationalError,  # with one of the codes below alone
     AttributeError,  # of SQLite's converter alone, to which a text that looks like no instant is None
 )

@@ -25,8 +25,12 @@ def decode(body: bytes | memoryview, checksum: int, rows: int, positions: list[i
     """
     if zlib.crc32(body) != checksum:
         raise BatchDamaged
-    with pa.ipc.open_stream(pa.py_buffer(body), options=pa.ipc.IpcReadOptions(included_fields=positions)) as reader:
-        table = reader.read_all()
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(body), options=pa.ipc.IpcReadOptions(included_fields=positions)) as reader:
+            table = reader.read_all()
+        table.validate()
+    except (pa.ArrowException, OSError, MemoryError, ValueError):  # the checksum may have been written by whoever wrote the bytes
+        raise BatchDamaged from None
     if table.num_rows != rows:
         raise BatchDamaged
     return table

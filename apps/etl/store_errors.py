@@ -12,7 +12,7 @@ from techmarket.messages import Message, message
 
 # pyarrow has but words: AWS Error NO_SUCH_BUCKET during PutObject operation: ...
 AWS_ERROR = re.compile(
-    r"AWS Error (?P<code>\w+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+) operation: (?P<words>.*)", re.DOTALL
+    r"AWS Error (?P<code>\w+)(?: \(HTTP status (?P<status>[0-9]{1,9})\))? during (?P<operation>\w+) operation: (?P<words>.*)", re.DOTALL
 )
 UNKNOWN_CODE = re.compile(r"Unable to parse ExceptionName: (\w+)")  # of a code that the SDK has no name for
 CURL = re.compile(r"curlCode: (\d+), (?P<kind>[^;]*)(?:; Details: (?P<details>.*))?", re.DOTALL)

@@ -67,8 +67,16 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return HttpResponse("The token is missing or wrong.\n", "text/plain", 401, headers={"WWW-Authenticate": "Bearer"})
     if not (settings.METRICS_TOKEN or settings.DEBUG or is_local(request)):
         return HttpResponse(TOKEN_NEEDED, "text/plain", 403)
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    encode, content_type = choose_format(request.headers.get("Accept", ""))
     return HttpResponse(encode(REGISTRY), content_type)
+
+
+def choose_format(accept: str) -> tuple[Any, str]:
+    """Return the encoder and the type for what the reader accepts; the plain one where prometheus_client cannot read the header."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # it compares any version with a number
+        return choose_encoder("")
 
 
 def has_token(request: HttpRequest, token: str) -> bool:

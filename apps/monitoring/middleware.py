@@ -3,6 +3,8 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import resolve
 
+POLICY = {"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "X-Content-Type-Options": "nosniff"}
+
 
 class MonitoringMiddleware:
     """Answers /healthz, /readyz and /metrics before any other middleware.
@@ -21,4 +23,6 @@ class MonitoringMiddleware:
             return self.get_response(request)
         view, args, kwargs = resolve(request.path_info)
         response: HttpResponseBase = view(request, *args, **kwargs)
+        for name, value in POLICY.items():
+            response[name] = value
         return response

@@ -18,9 +18,9 @@ from apps.console import export
 from apps.console.groups import OPERATOR, VIEWER
 from apps.orchestration.models import Mismatch, PaymentMismatch, RejectState, StandingReject
 from techmarket import spreadsheets
-from techmarket.spreadsheets import FORMULA_STARTS
 from tests.console.conftest import SignIn, list_messages
 from tests.console.test_rejects import ROW, create_reject
+from tests.test_spreadsheets import FORMULA_STARTS
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LISTS = ("reject", "standingreject", "paymentmismatch")

@@ -17,11 +17,11 @@ from apps.console.rejects.admin import TABLES
 from apps.demo import shop
 from apps.orchestration.models import Mode, Reject, RejectState, Run, Stage, StandingReject, State, Trigger
 from apps.sources.orders.models import Order, OrderItem
-from techmarket.spreadsheets import FORMULA_STARTS
 from tests.console.conftest import SignIn, list_messages, page_text
 from tests.etl.warehouse_rows import run_etl
 from tests.orchestration.conftest import broker  # noqa: F401  fixture
 from tests.orchestration.harness import FakeBroker, ago, fresh
+from tests.test_spreadsheets import FORMULA_STARTS
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 LIST, FILE = "admin:orchestration_reject_changelist", "admin:orchestration_reject_csv"

@@ -131,7 +131,7 @@ def test_names_cannot_forge_lines(transactional_db: None, client: Client) -> Non
         (["10.0.0.0/8"], "10.0.0.5", "10.0.0.5"),
         (["10.0.0.0/8"], "", "10.0.0.2"),
         (["192.0.2.0/24"], "203.0.113.9", "10.0.0.2"),
-        (["10.0.0.0/8"], "nonsense", "nonsense"),
+        (["10.0.0.0/8"], "nonsense", "10.0.0.2"),
     ],
 )
 def test_forwarded_address_is_believed_from_a_trusted_proxy(

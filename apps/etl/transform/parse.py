@@ -6,7 +6,7 @@ A column is parsed at once, and value by value only where that fails, so that a 
 import re
 from collections.abc import Callable
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from apps.etl.slices import parse_integer
 Mask = npt.NDArray[np.bool_]
 Parsed = tuple[pa.Array, Mask]
 
-AMOUNT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+AMOUNT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?0*[0-9]{1,3})?")
 DAY = re.compile(rb"([0-9]{4}-[0-9]{2}-[0-9]{2})([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?)?")
 SHORTEST_INSTANT = len("2024-01-31 10:00:00")
+FIRST_INSTANT = datetime(1, 1, 1)  # Arrow alone has a year 0
 INSTANT = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 
 
@@ -52,7 +53,7 @@ def kopiykas(raw: pa.Array, column: Column) -> Parsed:
         values, bad = raw, none(raw)
     else:
         values, bad = parse_column(raw, lambda: parse_kopiykas(raw), one_amount, pa.int64())
-    outside = mask(pc.greater(pc.abs(values), MAX_KOPIYKAS))
+    outside = mask(pc.or_(pc.greater(values, MAX_KOPIYKAS), pc.less(values, -MAX_KOPIYKAS)))  # abs() of the least integer is itself
     return blanked(values, outside), bad | outside
 
 
@@ -70,11 +71,17 @@ def parse_full_instants(raw: pa.Array) -> pa.Array:
     """Parse instants with a time: Arrow alone takes a date for its midnight."""
     if pc.any(pc.less(pc.binary_length(raw), SHORTEST_INSTANT)).as_py():
         raise pa.ArrowInvalid
-    return raw.cast(pa.string()).cast(pa.timestamp("us"))
+    return refuse_year_zero(raw.cast(pa.string()).cast(pa.timestamp("us")))
 
 
 def dates(raw: pa.Array, column: Column) -> Parsed:
-    return parse_column(raw, lambda: raw.cast(pa.string()).cast(pa.date32()), one_date, pa.date32())
+    return parse_column(raw, lambda: refuse_year_zero(raw.cast(pa.string()).cast(pa.date32())), one_date, pa.date32())
+
+
+def refuse_year_zero(values: pa.Array) -> pa.Array:
+    if pc.any(pc.less(values, pa.scalar(FIRST_INSTANT).cast(values.type))).as_py():
+        raise pa.ArrowInvalid
+    return values
 
 
 def flags(raw: pa.Array, column: Column) -> Parsed:
@@ -117,7 +124,7 @@ def one_integer(value: bytes) -> int | None:
 def one_amount(value: bytes) -> int | None:
     if not AMOUNT.fullmatch(value):
         return None
-    amount = Decimal(value.decode()) * 100
+    amount = Context(prec=len(value) + 2).multiply(Decimal(value.decode()), 100)  # exact: 28 digits would round a third decimal away
     whole = int(amount)
     return whole if whole == amount and abs(whole) <= MAX_KOPIYKAS else None
 

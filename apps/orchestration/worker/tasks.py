@@ -1,5 +1,8 @@
 """Celery's tasks: each message names a ledger task, and the ledger decides whether it is executed."""
 
+from typing import Any
+
+import structlog
 from celery import shared_task
 from celery.signals import beat_init, worker_process_init, worker_ready
 from django.core.management import call_command
@@ -7,8 +10,12 @@ from django.core.management import call_command
 from apps.audit.settings_seen import record_settings_once
 from apps.orchestration import duties, erasures, hosts, outcome, schedules
 from apps.orchestration.models import DutyName, Role
+from apps.orchestration.window import MAX_DAYS
 from apps.orchestration.worker import presence, recovery
 from techmarket.connections import close_connections
+
+log = structlog.get_logger()
+LARGEST_ID = 2**63 - 1
 
 
 @shared_task(name="techmarket.plan")
@@ -68,7 +75,10 @@ def erase() -> None:
 
 @shared_task(name="techmarket.scheduled")
 def scheduled(name: str) -> None:
-    schedules.fire(name)
+    if name in list(schedules.MODES):  # a list takes what cannot be hashed, too
+        schedules.fire(name)
+    else:
+        drop_message(name)
 
 
 @shared_task(name="techmarket.reconcile")
@@ -77,14 +87,29 @@ def reconcile(days: int | None) -> None:
     from apps.orchestration.proof import prove  # beat imports this module, and needs no Arrow
     from apps.orchestration.window import Window
 
-    prove(Window.last_days(days) if days else Window.everything())
+    if days is None or is_number(days, MAX_DAYS):
+        prove(Window.last_days(days) if days else Window.everything())
+    else:
+        drop_message(days)
 
 
 def execute(task_id: int) -> None:
     from apps.orchestration.worker.celery import execute_delivered_task  # beat imports this module, and needs no pandas
 
-    close_connections()
-    execute_delivered_task(task_id)
+    if is_number(task_id, LARGEST_ID):
+        close_connections()
+        execute_delivered_task(task_id)
+    else:
+        drop_message(task_id)
+
+
+def is_number(value: Any, highest: int) -> bool:
+    return type(value) is int and 0 <= value <= highest
+
+
+def drop_message(content: Any) -> None:
+    """Log a message that no program of ours sends: whoever can write to the broker may send anything."""
+    log.warning("a message of the broker was dropped", content=repr(content)[:100])
 
 
 @worker_ready.connect

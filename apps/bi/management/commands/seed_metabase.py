@@ -9,7 +9,7 @@ from django.utils import translation
 
 from apps.audit.chain import record_command
 from apps.audit.models import Deed
-from apps.bi.client import Metabase
+from apps.bi.client import Metabase, understood
 from apps.bi.seeding import Outcome, clear, seed
 from techmarket.commands import Command as BaseCommand
 from techmarket.commands import whole_number
@@ -38,9 +38,10 @@ class Command(BaseCommand):
         check_settings(needs_warehouse=not options["clear"])
         metabase = Metabase(settings.METABASE_URL)
         metabase.wait(options["wait"])
-        metabase.log_in(settings.METABASE_USER, settings.METABASE_PASS, set_up=not options["clear"])
+        with understood(metabase):
+            metabase.log_in(settings.METABASE_USER, settings.METABASE_PASS, set_up=not options["clear"])
         try:
-            with translation.override(options["language"]):
+            with translation.override(options["language"]), understood(metabase):
                 outcome = clear(metabase) if options["clear"] else seed(metabase, settings.DWH_BI)
         finally:
             with suppress(EtlError):
