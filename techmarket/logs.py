@@ -73,7 +73,7 @@ renewed_secrets: set[str] = set()  # since the start
 def mask_also(secret: str) -> None:
     """Mask this secret, too, from now on."""
     if len(secret) >= MIN_SECRET_LENGTH:
-        renewed_secrets.update((secret, quote(secret, safe="")))
+        renewed_secrets.update(spell_secret(secret))
 
 
 class Mask:

@@ -39,7 +39,7 @@ class Role:
 
 
 LOG = {"audit.entry": ("INSERT",), "audit.head": ("UPDATE",)}
-# What a request does: logins, people, schedules, and what is asked of runs. No batch's content, which is raw rows.
+# What a request does: logins, people, schedules, and what is asked of runs. It reads no batch's body, which is raw rows.
 WEB = Role(
     "etl_web",
     LOG
@@ -66,11 +66,18 @@ WEB = Role(
         "orchestration.task": ("INSERT", "UPDATE"),
         "orchestration.taskcount": ("INSERT", "UPDATE"),
     },
+    columns={"orchestration.batch": ("id", "run_id", "task_id", "name", "rows", "checksum", "object_name")},
 )
 # The whole ledger, and of people and sessions no more than names and dates.
 WORKER = Role(
     "etl_worker",
-    LOG | {"orchestration.*": CHANGES, "django_celery_beat.*": CHANGES, "sessions.session": ("DELETE",)},
+    LOG
+    | {
+        "orchestration.*": CHANGES,
+        "django_celery_beat.*": CHANGES,
+        "admin.logentry": ("UPDATE",),  # of what is typed there, where a customer is forgotten
+        "sessions.session": ("DELETE",),
+    },
     columns={
         "auth.user": ("id", "username", "first_name", "last_name", "is_active"),
         "sessions.session": ("expire_date",),

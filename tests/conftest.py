@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, Protocol
 
 import pytest
@@ -92,6 +93,13 @@ def django_db_setup(roles: None, django_db_setup: None, django_db_blocker: Any) 
     """Create the test databases as pytest-django does, empty except for what every migrate creates."""
     with django_db_blocker.unblock():
         emptying.start()
+
+
+@pytest.fixture(autouse=True)
+def room_for_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the exports of each test alone: an answer that a test does not read to its end occupies a place until it is collected."""
+    if exports := sys.modules.get("apps.console.export"):
+        monkeypatch.setattr(exports, "running", BoundedSemaphore(exports.MAX_EXPORTS))
 
 
 # --- Parallel workers: each has its own folders, databases and broker ---

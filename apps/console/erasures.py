@@ -58,6 +58,11 @@ class ErasureAdmin(ReadOnlyAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return [*super().get_readonly_fields(request, obj), "shown_certificate"] if obj else ()
 
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Offer *Save* alone."""
+        context |= {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().render_change_form(request, context, *args, **options)
+
     def save_model(self, request: HttpRequest, obj: Erasure, form: Any, change: bool) -> None:
         obj.pk = request_erasure(obj.customer_id, request.user.get_username(), obj.reason).pk
         send_erasures()

@@ -24,6 +24,7 @@ from unfold.admin import ModelAdmin
 from apps.audit.chain import record
 from apps.audit.models import Deed
 from apps.console.page_timeout import show_busy
+from apps.console.personal import describe_query
 from apps.console.readonly import ReadOnlyAdmin
 from apps.console.unreadable import MARK, UNREADABLE_ERRORS, is_unreadable, read_rows
 from techmarket.formats import localize_count
@@ -76,7 +77,7 @@ class ExportAdmin(ReadOnlyAdmin):
         if not running.acquire(blocking=False):
             return show_busy(request, _("Other exports are being written. Wait until they have ended, then try again."))
         try:
-            kind, chosen = answer.__name__.removeprefix("answer_"), request.GET.urlencode()
+            kind, chosen = answer.__name__.removeprefix("answer_"), describe_query(self.model, request.GET)
             record(Deed.DATA_EXPORTED, after={"format": kind, "model": self.opts.label, "filters": chosen})
             with unlimited_statements():
                 response = answer(request, rows)

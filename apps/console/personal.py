@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from django.apps import apps
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Model
 from django.db.models.signals import post_init
-from django.http import FileResponse, HttpRequest
+from django.http import FileResponse, HttpRequest, QueryDict
 from django.http.response import HttpResponseBase
+from django.utils.crypto import salted_hmac
 
 from apps.audit.actor import acting_as
 from apps.audit.chain import record
@@ -78,6 +81,22 @@ def record_view(whose: Reader, request: HttpRequest) -> None:
     """Record that rows with personal data were shown, without their content."""
     if whose.seen:
         record(Deed.PERSONAL_DATA_VIEWED, after={"page": request.path, "rows": dict(whose.seen)})
+
+
+def describe_query(model: type[Model], query: QueryDict) -> str:
+    """Return the query of a list for the audit log, whose entries stay for years.
+
+    What was searched for in personal data is a keyed hash: it can be compared with a name or an address, and not be read.
+    """
+    personal = personal_columns(model)
+    pairs = ((name, value) for name, values in query.lists() for value in values)
+    if not personal:
+        return query.urlencode()
+    return urlencode([(name, hash_text(value) if name.split("__")[0] in (SEARCH_VAR, *personal) else value) for name, value in pairs])
+
+
+def hash_text(text: str) -> str:
+    return f"hash-{salted_hmac('techmarket.searched', text.strip().casefold(), algorithm='sha256').hexdigest()[:16]}"
 
 
 def personal_columns(model: type[Model]) -> tuple[str, ...]:

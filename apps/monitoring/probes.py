@@ -232,8 +232,8 @@ def milliseconds_since(start: float) -> float:
 
 
 def describe_excess(connection: BaseDatabaseWrapper, alias: str, where: str) -> list[str]:
-    """Return a warning where the user may do more than web and workers need. Migrations and backups need it: they use other users."""
-    excess = find_excess(connection, alias)
+    """Return a warning where the user may do more than web and workers need, in production. Migrations and backups use other users."""
+    excess = "" if settings.DEBUG else find_excess(connection, alias)
     user = connection.settings_dict["USER"]
     return [f"{where}: warning: user '{user}' {excess}. See Users and permissions in docs/DATABASES."] if excess else []
 

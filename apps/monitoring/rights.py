@@ -89,4 +89,4 @@ def describe(rights: list[str], enough: str) -> str:
     if not rights:
         return ""
     more = f" and {len(rights) - SHOWN_RIGHTS} more" if len(rights) > SHOWN_RIGHTS else ""
-    return f"may more than it needs: {', '.join(rights[:SHOWN_RIGHTS])}{more}; {enough}"
+    return f"may do more than it needs: {', '.join(rights[:SHOWN_RIGHTS])}{more}; {enough}"

@@ -22,6 +22,7 @@ from apps.audit.models import Deed, Entry
 from apps.etl.batch_store import batch_store
 from apps.etl.pseudonyms import NAMED_IN, pseudonymize, pseudonyms_of
 from apps.orchestration.batches import open_batch, replace_batch
+from apps.orchestration.mentions import any_of, find_mentions, find_texts, find_typed, replace_typed
 from apps.orchestration.models import Batch, Erasure, Reject, RejectedContent, Run, StandingReject
 from apps.orchestration.requests import find_active_run
 from apps.sources.orders.models import Customer
@@ -29,16 +30,13 @@ from apps.warehouse.models import DimCustomer
 from techmarket.celery import app
 from techmarket.diagnosis import diagnosed
 from techmarket.errors import EtlError, Usage
-from techmarket.roles import CONTROL, own_models
+from techmarket.roles import CONTROL
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = structlog.get_logger()
-SHOWN_MENTIONS = 20  # of one column of one table
 SOURCE_TABLE = Customer._meta.db_table
-TEXTS: tuple[Any, ...] = (models.CharField, models.TextField, models.JSONField)
-SEARCHED_APPS = ("orchestration", "audit", "admin", "dwh")  # of people and their sessions a worker reads no texts
 
 
 def request_erasure(customer_id: int, requested_by: str, reason: str) -> Erasure:
@@ -105,6 +103,7 @@ def erase(erasure: Erasure) -> None:
             changed[model._meta.db_table] = sum(
                 erase_in_reject(reject, customer_id) for reject in find_rejects(model, customer_id, addresses)
             )
+        changed["texts"] = replace_typed(addresses, pseudonyms_of(customer_id)["email"])
         erasure.certificate = {"changed": changed} | describe_rest(customer_id, addresses)
         Erasure.objects.filter(pk=erasure.pk).update(done_at=Now(), certificate=erasure.certificate)
         record(Deed.CUSTOMER_FORGOTTEN, erasure, after=erasure.certificate, reason=erasure.reason)
@@ -120,8 +119,10 @@ def preview_erasure(customer_id: int) -> dict[str, Any]:
     changed[Batch._meta.db_table] = sum(1 for _ in find_batches(customer_id))
     for model in (Reject, StandingReject):
         changed[model._meta.db_table] = len(find_rejects(model, customer_id, addresses))
+    typed = dict(find_mentions(addresses, find_typed))
+    changed["texts"] = sum(map(len, typed.values()))
     rest = describe_rest(customer_id, addresses)
-    rest["mentions"] = {column: keys for column, keys in rest["mentions"].items() if column.partition(".")[0] not in changed}
+    rest["mentions"] = {name: keys for name, keys in rest["mentions"].items() if not (name in typed or name.partition(".")[0] in changed)}
     return {"changed": changed} | rest
 
 
@@ -181,8 +182,7 @@ def find_batches(customer_id: int) -> "Iterator[tuple[Batch, pa.Table]]":
 def find_rejects(model: type[RejectedContent], customer_id: int, addresses: set[str]) -> list[RejectedContent]:
     """Return the customer's own rejected rows, and others with one of the addresses: of a row whose id cannot be read."""
     rows = model._base_manager.filter(table=SOURCE_TABLE).annotate(raw_text=Cast("raw", models.TextField()))
-    condition = Q(row_id=str(customer_id))
-    return list(rows.filter(condition | any_of("raw_text", addresses) if addresses else condition))
+    return list(rows.filter(Q(row_id=str(customer_id)) | any_of("raw_text", addresses)))
 
 
 def erase_in_reject(reject: RejectedContent, customer_id: int) -> int:
@@ -206,32 +206,15 @@ def describe_rest(customer_id: int, addresses: set[str]) -> dict[str, Any]:
     """Return where the person is still named, as JSON: in the source, in texts that people wrote, and in backups."""
     return {
         "in_source": read_source(customer_id) is not None,
-        "mentions": dict(find_mentions(addresses)),
+        "mentions": dict(find_mentions(addresses, find_texts)),
         "audit_entries_until": describe_audit_end(addresses),
         "backups": list_backups(),
         "backups_kept": settings.BACKUP_KEEP,
     }
 
 
-def find_mentions(addresses: set[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each text of the ledger, the audit log and the warehouse in which an address still stands, with the first keys of its rows."""
-    searched = [model for model in (*own_models(CONTROL), *own_models("dwh")) if model._meta.app_label in SEARCHED_APPS]
-    for model in searched if addresses else ():
-        for field in model._meta.concrete_fields:
-            if isinstance(field, TEXTS):
-                rows = model._base_manager.annotate(searched=Cast(field.name, models.TextField())).filter(any_of("searched", addresses))
-                if keys := list(rows.values_list("pk", flat=True)[:SHOWN_MENTIONS]):
-                    yield f"{model._meta.db_table}.{field.column}", [str(key) for key in keys]
-
-
-def any_of(column: str, addresses: set[str]) -> Q:
-    return Q(*((f"{column}__icontains", address) for address in addresses), _connector=Q.OR)
-
-
 def describe_audit_end(addresses: set[str]) -> str:
     """Return when the last entry of the audit log that names the person may be deleted; empty where none does."""
-    if not addresses:
-        return ""
     named = Entry.objects.annotate(texts=Cast("after", models.TextField()))
     latest = named.filter(any_of("texts", addresses) | any_of("reason", addresses)).aggregate(models.Max("at"))["at__max"]
     return f"{latest + timedelta(days=settings.AUDIT_KEEP_DAYS):%Y-%m-%d}" if latest else ""

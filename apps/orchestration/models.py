@@ -925,9 +925,9 @@ class Erasure(models.Model):
 
     customer_id = models.BigIntegerField(_("customer id"), unique=True, help_text=_("customers.id, as the shop has it"))
     reason = models.CharField(_("reason"), max_length=255, help_text=_("such as the number of the request; without the person's name"))
-    requested_by = models.CharField(_("requested by"), max_length=150)
+    requested_by = models.CharField(_("requester"), max_length=150)
     requested_at = models.DateTimeField(_("requested at"), db_default=Now())
-    done_at = models.DateTimeField(_("done at"), null=True, help_text=_("empty: waits for a worker, or for the active run to end"))
+    done_at = models.DateTimeField(_("done at"), null=True)
     certificate = models.JSONField(_("certificate"), default=dict, help_text=_("what was changed, and where the person is still named"))
 
     class Meta:

@@ -2,27 +2,31 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import MySQLdb
 import psycopg
 import pytest
 from django.conf import settings
+from django.urls import reverse
 
 from apps.bi.questions import questions
 from tests.bi.metabase import render_query
 from tests.conftest import ROOT
-from tests.servers import Server, mysql, postgresql, start_mysql, start_postgres, with_database
+from tests.servers import Server, free_port, mysql, postgresql, start_mysql, start_postgres, with_database
 
 pytestmark = pytest.mark.skipif(
     settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"), reason="needs servers: `make test` runs it on them"
@@ -41,6 +45,7 @@ READABLE_TABLES = (
     "kpi_orders",
     "kpi_lines",
 )
+PRODUCTION = {"DEBUG": "false", "SECRET_KEY": secrets.token_urlsafe(48), "ALLOWED_HOSTS": "etl.example.com"}
 NEW_USER = (
     "INSERT INTO auth_user (username, password, first_name, last_name, email, is_superuser, is_staff, is_active, date_joined) "
     "VALUES ('{name}', '', '', '', '', {superuser}, true, true, now())"
@@ -404,6 +409,7 @@ def test_ping_reports_rights(stack: Stack, tmp_path: Path) -> None:
         ("control", "UPDATE orchestration_checkresult SET passed = true"),
         ("control", "UPDATE orchestration_rowcount SET read = 0"),
         ("control", "INSERT INTO orchestration_batch DEFAULT VALUES"),
+        ("control", "SELECT body FROM orchestration_batch"),
         ("control", "UPDATE audit_entry SET actor = 'x'"),
         ("control", "DELETE FROM audit_entry"),
         ("control", "SELECT audit_entry_delete(1)"),
@@ -475,6 +481,7 @@ print(*(answer.status_code for answer in answers))
         "DELETE FROM audit_entry",
         "UPDATE audit_entry SET actor = 'x'",
         "DELETE FROM django_admin_log",
+        "INSERT INTO django_admin_log DEFAULT VALUES",
         "ALTER TABLE orchestration_run ADD COLUMN more int",
         "CREATE TABLE more (id int)",
         "CREATE DATABASE more",
@@ -522,22 +529,80 @@ def test_worker_deletes_what_is_old_of_sessions_and_of_the_audit_log(stack: Stac
         assert connection.execute("SELECT min(number) FROM audit_entry").fetchall() == [(2,)]
 
 
+def test_processes_do_their_work_with_the_rights_of_their_roles(stack: Stack, tmp_path: Path) -> None:
+    """A person starts a run and has a customer forgotten; web, a worker and beat are processes of their own, with a broker of files."""
+    account = {"DJANGO_SUPERUSER_PASSWORD": secrets.token_urlsafe(16)}
+    manage(tmp_path, stack.owners() | account, "createsuperuser", "--no-input", "--username", "petro", "--email", "")
+    port = free_port()
+    programs = {
+        "web": (stack.web(), ("gunicorn", "--config", "deploy/gunicorn.conf.py", "--bind", f"127.0.0.1:{port}", "techmarket.wsgi")),
+        "worker": (stack.workers(), ("celery", "-A", "techmarket", "worker", "--concurrency", "1", "--loglevel", "warning")),
+        "beat": (stack.workers(), ("celery", "-A", "techmarket", "beat", "--loglevel", "warning", "--pidfile=")),
+    }
+    with ExitStack() as running:
+        for name, (urls, program) in programs.items():
+            env = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "ENV_FILE": os.devnull, "PORT": str(port)} | urls
+            log = running.enter_context((tmp_path / f"{name}.log").open("w"))
+            process = subprocess.Popen([sys.executable, "-m", *program], cwd=ROOT, env=env, stdout=log, stderr=log)
+            running.callback(process.wait, 60)
+            running.callback(process.terminate)
+        person = Person(f"http://127.0.0.1:{port}")
+        person.submit(reverse("admin:login"), username="petro", password=account["DJANGO_SUPERUSER_PASSWORD"])
+        person.submit(reverse("admin:orchestration_run_start"), mode="full", reason="by a person")
+        person.submit(reverse("admin:orchestration_erasure_add"), customer_id="8", reason="R-13", confirmed="on")
+        control = stack.warehouse_owners()["CONTROL_DB_URL"]
+        for query in (
+            "SELECT state = 'succeeded' FROM orchestration_run WHERE reason = 'by a person'",
+            "SELECT done_at IS NOT NULL FROM orchestration_erasure WHERE customer_id = 8",
+            "SELECT count(*) = 1 FROM orchestration_duty WHERE name = 'schedules' AND done_at > now() - interval '3 minutes'",
+        ):
+            wait_until(lambda query=query: fetch_rows(control, query) == [(True,)], tmp_path)
+    logs = "".join((tmp_path / f"{name}.log").read_text() for name in programs)
+    assert "permission denied" not in logs and "Traceback" not in logs, logs
+
+
+class Person:
+    """Fills in forms by HTTP, as a browser does."""
+
+    def __init__(self, address: str):
+        self.address, self.opener = address, build_opener(HTTPCookieProcessor())
+
+    def submit(self, page: str, **form: str) -> None:
+        wait_until(lambda: self.read(page))
+        token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', self.read(page))[-1]
+        with self.opener.open(self.address + page, urlencode(form | {"csrfmiddlewaretoken": token}).encode(), timeout=30) as answer:
+            assert answer.status == 200 and answer.url != self.address + page, page
+
+    def read(self, page: str) -> str:
+        with suppress(OSError), self.opener.open(self.address + page, timeout=30) as answer:
+            return str(answer.read().decode())
+        return ""
+
+
+def wait_until(happens: Callable[[], object], folder: Path | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not happens():
+        logs = "".join(file.read_text() for file in folder.glob("*.log")) if folder else ""
+        assert time.monotonic() < deadline, logs
+        time.sleep(0.2)
+
+
 def test_ping_warns_of_rights_beyond_need(stack: Stack, tmp_path: Path) -> None:
     def warnings(urls: dict[str, str]) -> list[str]:
-        parts = json.loads(manage(tmp_path, urls, "ping", "--databases", "--json"))["parts"]
-        return [warning.partition("warning: ")[2] for part in parts for warning in part["warnings"] if "may more" in warning]
+        parts = json.loads(manage(tmp_path, urls | PRODUCTION, "ping", "--databases", "--json"))["parts"]
+        return [warning.partition("warning: ")[2] for part in parts for warning in part["warnings"] if "may do more" in warning]
 
     assert warnings(stack.workers()) == warnings(stack.web()) == []
     control, *sources = warnings(stack.owners())
     assert control == (
-        "user 'control_user' may more than it needs: owns the tables; web needs a user like etl_web, workers and beat one like etl_worker. "
-        "See Users and permissions in docs/DATABASES."
+        "user 'control_user' may do more than it needs: owns the tables; web needs a user like etl_web, workers and beat one like "
+        "etl_worker. See Users and permissions in docs/DATABASES."
     )
-    assert len(sources) == 4 and "may more than it needs: ALTER, ALTER ROUTINE, CREATE and" in sources[0]
+    assert len(sources) == 4 and "may do more than it needs: ALTER, ALTER ROUTINE, CREATE and" in sources[0]
     with closing(postgresql(with_database(stack.postgres, "dwh"))) as connection:
         connection.execute("GRANT INSERT ON dim_date TO etl_web")
         try:
-            assert "etl_web' may more than it needs: INSERT on dim_date; etl_web needs less" in warnings(stack.web())[0]
+            assert "etl_web' may do more than it needs: INSERT on dim_date; etl_web needs less" in warnings(stack.web())[0]
         finally:
             connection.execute("REVOKE INSERT ON dim_date FROM etl_web")
 

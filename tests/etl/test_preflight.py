@@ -285,7 +285,7 @@ def test_added_column_is_named_and_not_loaded(small_shop: None, capsys: pytest.C
         }
         assert not warning["blocking"] and run.checks.get(passed=False).task.stage == "plan"
         call_command("ping", "--databases")
-        [line] = capsys.readouterr().err.splitlines()
+        [line] = [line for line in capsys.readouterr().err.splitlines() if "may do more than it needs" not in line]
         assert line.startswith("auth_db (")
         assert line.endswith("): warning: auth_users: added column loyalty: expected no such column, observed varchar(20); not loaded.")
     assert_warehouse_equals(compute_expected())

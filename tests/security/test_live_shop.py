@@ -34,21 +34,25 @@ SCANS = re.compile(r"LIKE ('%|BINARY)|REGEXP|\bCOUNT\(|\bOFFSET \d{5}", re.IGNOR
 
 @contextmanager
 def statements_at(alias: str) -> Iterator[list[str]]:
-    """Yield a list that gets what the source was executed for: by MariaDB's own log, on files by Django."""
+    """Yield a list that gets what this session has executed: by MariaDB's own log, which one test at a time uses, on files by Django."""
     found: list[str] = []
     if connections[alias].vendor == "sqlite":
         with connections[alias].execute_wrapper(lambda execute, sql, *args: (found.append(sql), execute(sql, *args))[1]):
             yield found
         return
     with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK('techmarket_general_log', 600), CONNECTION_ID()")
+        session = cursor.fetchone()[1]
         cursor.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
         cursor.execute("TRUNCATE mysql.general_log")
         try:
             yield found
         finally:
             cursor.execute("SET GLOBAL general_log = OFF")
-            cursor.execute("SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query'")
+            query = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query' AND thread_id = %s"
+            cursor.execute(query, [session])
             found += [row[0] for row in cursor.fetchall() if "general_log" not in row[0]]
+            cursor.execute("SELECT RELEASE_LOCK('techmarket_general_log')")
 
 
 def is_bounded(sql: str) -> bool:
@@ -62,8 +66,10 @@ def has_index_for_order(alias: str, sql: str) -> bool:
             cursor.execute(f"EXPLAIN QUERY PLAN {sql}" if "%s" not in sql else "SELECT 1, 2, 3, ''")
             plan = [row[3] for row in cursor.fetchall()]
             return not any("TEMP B-TREE FOR ORDER" in step for step in plan) or any("SEARCH" in step for step in plan)
-        cursor.execute(f"EXPLAIN {sql.removeprefix(LIMIT)}")
-        return not any(kind == "ALL" and "filesort" in (extra or "") for kind, extra in ((row[3], row[-1]) for row in cursor.fetchall()))
+        cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {sql.removeprefix(LIMIT)}")
+        columns = [each[0] for each in cursor.description]
+        steps = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        return not any(step["type"] == "ALL" and "filesort" in (step["Extra"] or "") for step in steps)
 
 
 @pytest.mark.parametrize("model", PAGES, ids=lambda model: model._meta.label)

@@ -71,7 +71,7 @@ def test_limit_does_not_outlast_its_statement(alias: str) -> None:
                 assert cursor.execute("SHOW statement_timeout").fetchone() == ("0",)
         if connection.vendor == "mysql":
             with connection.connection.cursor() as cursor:
-                cursor.execute("SELECT @@SESSION.max_statement_time")
+                cursor.execute(f"SELECT @@SESSION.{'max_statement_time' if connection.mysql_is_mariadb else 'max_execution_time'}")
                 assert float(cursor.fetchone()[0]) == 0
         with unlimited_statements():
             execute(alias, LONGER[connection.vendor])

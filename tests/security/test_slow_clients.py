@@ -173,7 +173,10 @@ def test_body_waits_for_leave_and_requests_follow_each_other(web: Web) -> None:
         client.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(form))
         assert client.recv(1_000).startswith(b"HTTP/1.1 100 ")
         client.sendall(form)
-        assert b" 405 " in client.recv(10_000)
+        answer = b""
+        while b" 405 " not in answer:  # gunicorn gives leave again, which a client passes over
+            answer += (chunk := client.recv(10_000))
+            assert chunk, answer
     both = web.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert both.count(b"alive\n") == 2
     chunked = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -16,7 +16,8 @@ CLASSIFIER = re.compile(r"License :: (?:OSI Approved :: )?(?!OSI Approved$)(.+)"
 
 def audit() -> Outcome:
     stated = {package: read_licenses(package.name) for package in read_lock(ROOT / "requirements.txt")}
-    findings = tuple(find_unanswered(stated, **read_answers()["licenses"]))
+    answers = read_answers()["licenses"]
+    findings = tuple(find_unanswered(stated, answers["allowed"], answers["exceptions"]))
     listing = group_by_license(stated)
     if findings:
         return Outcome(Verdict.FOUND, f"{len(findings)} to answer", findings, listing)
@@ -26,7 +27,8 @@ def audit() -> Outcome:
 def read_licenses(name: str) -> tuple[str, ...]:
     """Return the licenses of an installed package, of which all apply: an SPDX expression, else the names of its classifiers.
 
-    The free text of `License` counts where it is an expression (BSD-3-Clause), or where there is nothing else (LGPLv3). Empty: unknown.
+    The free text of `License` counts where it is an expression (BSD-3-Clause), or where there is nothing else (LGPLv3). Where the metadata
+    name none, what pyproject.toml says of the package's file counts. Empty: unknown.
     """
     try:
         fields = metadata(name)
@@ -36,7 +38,7 @@ def read_licenses(name: str) -> tuple[str, ...]:
     if expression := fields["License-Expression"] or (text if parse(text) else ""):
         return (expression,)
     classifiers = tuple(found[1] for each in fields.get_all("Classifier", []) if (found := CLASSIFIER.fullmatch(each)))
-    return classifiers or tuple(filter(None, [text]))
+    return classifiers or tuple(filter(None, [text or read_answers()["licenses"]["read"].get(name, "")]))
 
 
 def parse(text: str) -> LicenseExpression | None:
@@ -53,7 +55,7 @@ def find_unanswered(stated: Mapping[Locked, tuple[str, ...]], allowed: list[str]
     for package, licenses in stated.items():
         if licenses and all(is_allowed(each, {*allowed}) for each in licenses):
             continue
-        if licenses == (exceptions.get(package.name),):
+        if licenses and ", ".join(licenses) == exceptions.get(package.name):
             used.add(package.name)
         elif licenses:
             yield f"{package.name} {package.version}: {', '.join(licenses)} is not allowed in pyproject.toml"

@@ -82,6 +82,11 @@ def unknown_reject(shop: Shop) -> Scene:
     yield Command(("rejects",))
 
 
+def forget_without_reason(shop: Shop) -> Scene:
+    yield Command(("forget_customer", "7"))
+    yield Command(("forget_customer", "7", "--reason", "R-12"))
+
+
 def accept_without_reason(shop: Shop) -> Scene:
     assert shop.run("generate_data", "--faults", "--quiet").returncode == 0
     assert shop.run(*INCREMENTAL, env={"ETL_MAX_MONTH_PERCENT": "100", "ETL_MAX_REJECTED_PERCENT": "100"}).returncode == 0

@@ -11,6 +11,7 @@ TAKEN: dict[str, Cause] = {
     "%s is not a day. Write it as 2024-01-31.": commands.no_day,
     "A full run takes everything. Give days or dates only with an incremental run.": commands.window_of_a_full_run,
     "Give --accept together with --reason: who reads it later wants to know why.": commands.accept_without_reason,
+    "Give --reason: who reads it later wants to know why.": commands.forget_without_reason,
     "Give both a start and an end date; they may be the same day.": commands.window_without_an_end,
     "Give either a number of days or a start and an end date, not both.": commands.window_given_twice,
     "Give either a run (--run) or a period (--from and --to).": commands.report_of_two_things,
