@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 
 from django.conf import settings
@@ -45,8 +46,15 @@ class BrowserPolicyMiddleware:
         return response
 
 
+@cache
+def read_error_style() -> bytes:
+    """Return the style of the error pages, which stand alone: static files may be what has failed."""
+    return (settings.BASE_DIR / "templates" / "error.html").read_bytes().partition(b"<style>")[2].partition(b"</style>")[0]
+
+
 def build_policy(page: bytes) -> str:
     found = [next(filter(None, match.groups())) for match in STYLES.finditer(page)][:MAX_STYLES]
+    found += [read_error_style()] if read_error_style() in page else []
     hashes = [f"'sha256-{b64encode(sha256(style).digest()).decode()}'" for style in found]
     sources = SOURCES | {"style-src": " ".join([SOURCES["style-src"], *hashes])}
     return "; ".join(f"{directive} {allowed}" for directive, allowed in sources.items())

@@ -1,5 +1,8 @@
 """Every page says what a browser may do with it: nothing that is written into a page, and nothing from elsewhere."""
 
+from base64 import b64encode
+from hashlib import sha256
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -39,3 +42,10 @@ def test_only_the_themes_own_styles_are_allowed() -> None:
     written = b"<style>body { background: url(//evil) }</style>"
     assert build_policy(theme + written) == build_policy(theme) != build_policy(written) == build_policy(b"")
     assert build_policy(theme).count("sha256-") == 1
+
+
+def test_style_of_an_error_page_is_allowed_by_its_hash(client: Client) -> None:
+    answer = client.get("/nowhere/")
+    style = answer.content.partition(b"<style>")[2].partition(b"</style>")[0]
+    assert answer.status_code == 404 and b"color-scheme" in style
+    assert f"'sha256-{b64encode(sha256(style).digest()).decode()}'" in answer["Content-Security-Policy"]
