@@ -176,7 +176,7 @@ def pin(references: list[Reference], mirror: str, is_dry_run: bool) -> int:
 
 
 def check(references: list[Reference], mirror: str) -> int:
-    """Name unpinned images, without asking anybody, and pinned ones whose tag stands for something else now."""
+    """Name unpinned images, which takes no request, and pinned ones whose tag stands for something else now."""
     unpinned = [each for each in references if not each.digest]
     pinned = [each for each in references if each.digest]
     digests, causes = look_up(pinned, mirror)

@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
@@ -66,12 +66,12 @@ class ErasureAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: Erasure, form: Any, change: bool) -> None:
         obj.pk = request_erasure(obj.customer_id, request.user.get_username(), obj.reason).pk
         send_erasures()
-        self.message_user(request, _("A worker erases the customer now, or once the active run has ended."), messages.SUCCESS)
 
-    def message_user(self, request: HttpRequest, message: Any, level: Any = messages.INFO, *args: Any, **options: Any) -> None:
-        """Leave out Django's own message of an added row."""
-        if level != messages.SUCCESS or "<a href" not in str(message):
-            super().message_user(request, message, level, *args, **options)
+    def response_add(self, request: HttpRequest, obj: Erasure, *args: Any) -> HttpResponse:
+        """Say what happens next, in the place of Django's message of an added row."""
+        self.message_user(request, _("A worker erases the customer now, or once the active run has ended."), messages.SUCCESS)
+        answer: HttpResponse = self.response_post_save_add(request, obj)
+        return answer
 
     @display(description=_("state"), label={DONE: "success", WAITING: "warning"})
     def state(self, erasure: Erasure) -> Any:
@@ -79,6 +79,5 @@ class ErasureAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("certificate"))
     def shown_certificate(self, erasure: Erasure) -> str:
-        return (
-            format_html_join("", "<p>{}</p>", ((line,) for line in describe_certificate(erasure.certificate))) if erasure.done_at else "–"
-        )
+        lines = describe_certificate(erasure.certificate) if erasure.done_at else ["–"]
+        return format_html_join("", "<p>{}</p>", ((line,) for line in lines))
